@@ -1,0 +1,106 @@
+"""BLAS: one thread always, decided here and nowhere else.
+
+The bits of a product change with the number of threads that BLAS uses, and rnnlm brings its own
+threads (batch shards), so BLAS is held to one. The command line sets the environment before NumPy is
+loaded (`hold_from_start`); a library must not change its caller's process, so `one_thread` asks the
+loaded OpenBLAS or MKL to use one thread while a step or an evaluation runs, and gives back afterwards
+what was set before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+VARIABLES = (
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "OMP_NUM_THREADS",
+)
+
+
+def hold_from_start() -> None:
+    """Tell a BLAS that is not loaded yet, whatever the environment says, to use one thread."""
+    os.environ.update(dict.fromkeys(VARIABLES, "1"))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold the loaded BLAS to one thread inside the block.
+
+    Warns once where that is not possible; results may then differ in their last bits from one number
+    of threads to another.
+    """
+    control = _control()
+    if control is None:
+        yield
+        return
+    get, set_ = control
+    before = get()
+    if before != 1:
+        set_(1)
+    try:
+        yield
+    finally:
+        if before != 1:
+            set_(before)
+
+
+@functools.cache
+def is_held() -> bool:
+    """Whether results are the same to the bit for any number of threads on this machine."""
+    return _control() is not None or all(os.environ.get(v) == "1" for v in VARIABLES)
+
+
+@functools.cache
+def _control() -> tuple[Callable[[], int], Callable[[int], object]] | None:
+    """Functions that read and set the thread count of the BLAS that NumPy loaded."""
+    for path in _loaded_libraries():
+        try:
+            library = ctypes.CDLL(path)
+        except OSError:
+            continue
+        for prefix, suffix in (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")):
+            get = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
+            set_ = getattr(library, f"{prefix}openblas_set_num_threads{suffix}", None)
+            if get is not None and set_ is not None:
+                return get, set_
+        get = getattr(library, "MKL_Get_Max_Threads", None)
+        set_ = getattr(library, "MKL_Set_Num_Threads", None)
+        if get is not None and set_ is not None:
+            return get, set_
+    if any(os.environ.get(v) != "1" for v in VARIABLES):
+        warnings.warn(
+            "cannot hold this NumPy's BLAS to one thread: results may differ in their last bits from "
+            "run to run; set OMP_NUM_THREADS=1 before Python starts to avoid that",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return None
+
+
+def _loaded_libraries() -> Iterator[str]:
+    """Paths of BLAS libraries in this process, from its memory map or from NumPy's own folder."""
+    import numpy
+
+    names = ("blas", "mkl_rt")
+    seen: set[str] = set()
+    if sys.platform == "linux":
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+            for line in maps:
+                path = line.split(maxsplit=5)[-1].strip()
+                if any(name in Path(path).name for name in names):
+                    seen.add(path)
+    root = Path(numpy.__file__).parent
+    for folder in (root.parent / "numpy.libs", root / ".dylibs"):
+        if folder.is_dir():
+            seen.update(str(p) for p in folder.iterdir() if any(name in p.name for name in names))
+    yield from sorted(seen)

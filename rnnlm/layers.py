@@ -1,0 +1,155 @@
+"""What stands around the recurrence: input projection, dropout, softmax cross-entropy.
+
+Every backward function stands under its forward function. Arrays: ids (R,) or (T, B) integers;
+X (R, D) rows of input, R = T·B; z and dz (G, R, H); H (R, H) hidden states.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .params import Array
+from .workspace import Workspace
+
+LOGITS_BLOCK = 1 << 20  # logits in one row block: 4 MiB of float32, whatever the vocabulary
+
+
+def one_hot_projection(ids: Array, table: Array, z: Array) -> None:
+    """z_k = onehot(ids) @ table_k, as a gather of rows; table (G, V, H) includes the bias."""
+    for table_k, z_k in zip(table, z, strict=True):
+        # mode="clip" lets take write into `out` directly; ids are in range by construction
+        np.take(table_k, ids, axis=0, out=z_k, mode="clip")
+
+
+def one_hot_projection_backward(ids: Array, dz: Array, dtable: Array, ws: Workspace) -> None:
+    """dtable_k = onehot(ids)ᵀ @ dz_k: rows of dz (G, R, H) summed per symbol.
+
+    The rows are sorted by symbol and each run is summed: exact in a fixed order, and for every
+    vocabulary cheaper than the product with one-hot rows.
+    """
+    R = ids.size
+    order = np.argsort(ids, kind="stable")
+    ordered = ids[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    runs = list(
+        zip(ordered[starts].tolist(), starts.tolist(), [*starts[1:].tolist(), R], strict=True)
+    )
+    rows = ws("one_hot.rows", R, dz.shape[2])
+    dtable.fill(0)
+    for dz_k, dtable_k in zip(dz, dtable, strict=True):
+        np.take(dz_k, order, axis=0, out=rows, mode="clip")
+        for symbol, start, stop in runs:
+            np.add.reduce(rows[start:stop], axis=0, out=dtable_k[symbol])
+
+
+def dense_projection(X: Array, Wx: Array, b: Array, z: Array) -> None:
+    """z_k = X @ Wx_k + b_k, with Wx (G, D, H) and b (G, H)."""
+    np.matmul(X, Wx, z)
+    np.add(z, b[:, None], z)
+
+
+def dense_projection_backward(
+    X: Array, Wx: Array, dz: Array, dWx: Array, db: Array, dX: Array, ws: Workspace
+) -> None:
+    """dWx_k = Xᵀ dz_k;  db_k = Σ_rows dz_k;  dX = Σ_k dz_k Wx_kᵀ. dX may be where X's gradient was."""
+    np.matmul(X.T, dz, dWx)
+    sum_rows(dz, db, ws)
+    part = ws("dense.dX", *dX.shape)
+    for k, (dz_k, Wx_k) in enumerate(zip(dz, Wx, strict=True)):
+        np.matmul(dz_k, Wx_k.T, part if k else dX)
+        if k:
+            np.add(dX, part, dX)
+
+
+def sum_rows(dz: Array, db: Array, ws: Workspace) -> None:
+    """db_k = Σ_rows dz_k for dz (G, R, H), as a product with ones: four times as fast as a sum."""
+    ones = ws("sum_rows.ones", dz.shape[1])
+    ones.fill(1)
+    np.matmul(ones, dz, db)
+
+
+def dropout(X: Array, rate: float, rng: np.random.Generator, mask: Array, out: Array) -> None:
+    """out = X ⊙ mask, the mask 0 with probability `rate` and 1 / (1 - rate) otherwise.
+
+    Inverted dropout (Srivastava et al. 2014, section 10), so that nothing is scaled at test time.
+    """
+    rng.random(out=mask, dtype=mask.dtype)
+    np.add(mask, 1 - rate, mask)
+    np.floor(mask, mask)  # 1 with probability 1 - rate
+    np.multiply(mask, 1 / (1 - rate), mask)
+    np.multiply(X, mask, out)
+
+
+def dropout_backward(mask: Array, dX: Array) -> None:
+    """dX <- dX ⊙ mask."""
+    np.multiply(dX, mask, dX)
+
+
+def logits_rows(R: int, V: int) -> int:
+    """How many of R rows of logits over V symbols are worked on at a time."""
+    return max(1, min(R, max(64, LOGITS_BLOCK // V)))
+
+
+@dataclass(frozen=True)
+class OutputGradients:
+    """Where `softmax_cross_entropy` writes the gradients of scale · loss."""
+
+    dH: Array  # (R, D)
+    dWy: Array  # (D, V)
+    dby: Array  # (V,)
+    scale: float
+
+
+def softmax_cross_entropy(
+    H: Array,
+    Wy: Array,
+    by: Array,
+    targets: Array,
+    ws: Workspace,
+    gradients: OutputGradients | None = None,
+) -> float:
+    """Σ_rows -ln softmax(H Wy + by)[target], in nats; H (R, D), Wy (D, V), by (V,), targets (R,).
+
+    Rows are worked on in blocks, each block of logits overwritten by its own gradient, so that a
+    large vocabulary takes no more memory than a small one. Stable at logits of any size: the
+    largest of each row is subtracted first.
+    """
+    R, V = H.shape[0], by.size
+    length = logits_rows(R, V)
+    total = 0.0
+    for start in range(0, R, length):
+        rows = slice(start, min(start + length, R))
+        n = rows.stop - start
+        logits = ws("softmax.logits", n, V)
+        np.matmul(H[rows], Wy, logits)
+        np.add(logits, by, logits)
+        np.subtract(logits, np.maximum.reduce(logits, axis=1, keepdims=True), logits)
+        at_target = (np.arange(n), targets[rows])
+        shifted = logits[at_target]
+        np.exp(logits, logits)
+        sums = np.add.reduce(logits, axis=1, keepdims=True)
+        # -ln p = ln Σ exp(logits - peak) - (logit - peak)
+        total += float(np.add.reduce(np.log(sums[:, 0], dtype=np.float64) - shifted))
+        if gradients is not None:
+            # dlogits = scale · (softmax - onehot(target)), over the logits
+            np.multiply(logits, gradients.scale / sums, logits)
+            logits[at_target] -= gradients.scale
+            _output_backward(H[rows], Wy, logits, rows, gradients, ws)
+    return total
+
+
+def _output_backward(
+    H: Array, Wy: Array, dlogits: Array, rows: slice, to: OutputGradients, ws: Workspace
+) -> None:
+    """dH = dlogits Wyᵀ;  dWy = Σ_blocks Hᵀ dlogits;  dby = Σ_rows dlogits."""
+    np.matmul(dlogits, Wy.T, to.dH[rows])
+    if rows.start == 0:
+        np.matmul(H.T, dlogits, to.dWy)
+        np.add.reduce(dlogits, axis=0, out=to.dby)
+    else:
+        part = ws("softmax.dWy", *to.dWy.shape)
+        np.matmul(H.T, dlogits, part)
+        np.add(to.dWy, part, to.dWy)
+        np.add(to.dby, np.add.reduce(dlogits, axis=0), to.dby)

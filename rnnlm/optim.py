@@ -1,0 +1,161 @@
+"""Optimizers: how a gradient changes the parameters, element by element.
+
+An optimizer is a function `(w, g, tmp, *state, t, **options)` over flat vectors of equal length: it
+updates `w` (and its state vectors, zero before the first step) in place from the gradient `g`, which
+it may overwrite; `tmp` is scratch and `t` counts the updates from 1. The parameters between `tmp` and
+the star name its state, the keywords with defaults are its options in the config. Working element by
+element makes the result independent of how the vectors are cut into chunks.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from .params import Array
+
+
+def sgd(
+    w: Array,
+    g: Array,
+    tmp: Array,
+    velocity: Array,
+    *,
+    t: int,
+    learning_rate: float = 0.5,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+) -> None:
+    """Stochastic gradient descent: v = μ v + g;  w -= lr · v, with Nesterov's form lr · (g + μ v)
+    (Sutskever, Martens, Dahl and Hinton 2013, section 2, with the rate outside the velocity).
+    """
+    np.multiply(velocity, momentum, velocity)
+    np.add(velocity, g, velocity)
+    if nesterov:
+        np.multiply(velocity, momentum, tmp)
+        np.add(tmp, g, tmp)
+        np.multiply(tmp, learning_rate, tmp)
+    else:
+        np.multiply(velocity, learning_rate, tmp)
+    np.subtract(w, tmp, w)
+
+
+def rmsprop(
+    w: Array,
+    g: Array,
+    tmp: Array,
+    square: Array,
+    *,
+    t: int,
+    learning_rate: float = 0.002,
+    decay: float = 0.95,
+    epsilon: float = 1e-8,
+) -> None:
+    """s = ρ s + (1 - ρ) g²;  w -= lr · g / (√s + ε)  (Tieleman and Hinton 2012, lecture 6e)."""
+    _moving_average(square, g, tmp, decay)
+    np.sqrt(square, tmp)
+    np.add(tmp, epsilon, tmp)
+    np.divide(g, tmp, tmp)
+    np.multiply(tmp, learning_rate, tmp)
+    np.subtract(w, tmp, w)
+
+
+def adagrad(
+    w: Array,
+    g: Array,
+    tmp: Array,
+    square: Array,
+    *,
+    t: int,
+    learning_rate: float = 0.05,
+    epsilon: float = 1e-10,
+) -> None:
+    """s += g²;  w -= lr · g / (√s + ε)  (Duchi, Hazan and Singer 2011, diagonal form)."""
+    np.multiply(g, g, tmp)
+    np.add(square, tmp, square)
+    np.sqrt(square, tmp)
+    np.add(tmp, epsilon, tmp)
+    np.divide(g, tmp, tmp)
+    np.multiply(tmp, learning_rate, tmp)
+    np.subtract(w, tmp, w)
+
+
+def adam(
+    w: Array,
+    g: Array,
+    tmp: Array,
+    m: Array,
+    v: Array,
+    *,
+    t: int,
+    learning_rate: float = 0.002,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+) -> None:
+    """m = β₁ m + (1 - β₁) g;  v = β₂ v + (1 - β₂) g²;  w -= lr · m̂ / (√v̂ + ε), where
+    m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ)  (Kingma and Ba 2015, algorithm 1).
+    """
+    # v = β₂ v + (1 - β₂) g²
+    _moving_average(v, g, tmp, beta2)
+    # m = β₁ m + (1 - β₁) g
+    np.multiply(m, beta1, m)
+    np.multiply(g, 1 - beta1, g)
+    np.add(m, g, m)
+    # w -= lr / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε)
+    np.sqrt(v, tmp)
+    np.multiply(tmp, 1 / math.sqrt(1 - beta2**t), tmp)
+    np.add(tmp, epsilon, tmp)
+    np.divide(m, tmp, tmp)
+    np.multiply(tmp, learning_rate / (1 - beta1**t), tmp)
+    np.subtract(w, tmp, w)
+
+
+def adamw(
+    w: Array,
+    g: Array,
+    tmp: Array,
+    m: Array,
+    v: Array,
+    *,
+    t: int,
+    learning_rate: float = 0.002,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    epsilon: float = 1e-8,
+    weight_decay: float = 0.01,
+) -> None:
+    """w -= lr · λ w, then Adam's step  (Loshchilov and Hutter 2019, algorithm 2)."""
+    np.multiply(w, 1 - learning_rate * weight_decay, w)
+    adam(
+        w, g, tmp, m, v, t=t, learning_rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon
+    )
+
+
+def _moving_average(square: Array, g: Array, tmp: Array, decay: float) -> None:
+    """square = decay · square + (1 - decay) · g²"""
+    np.multiply(square, decay, square)
+    np.multiply(g, g, tmp)
+    np.multiply(tmp, 1 - decay, tmp)
+    np.add(square, tmp, square)
+
+
+Optimizer = Callable[..., None]
+
+OPTIMIZERS: dict[str, Optimizer] = {
+    "sgd": sgd,
+    "rmsprop": rmsprop,
+    "adagrad": adagrad,
+    "adam": adam,
+    "adamw": adamw,
+}
+
+
+def state_names(optimizer: Optimizer) -> list[str]:
+    """The names of an optimizer's state vectors, from its signature."""
+    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = inspect.signature(optimizer).parameters.values()
+    return [p.name for p in parameters if p.kind is positional][3:]

@@ -1,0 +1,64 @@
+"""Parameters as one flat vector with named views, so that norms and updates see a single array."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+
+def count(shapes: Mapping[str, Shape]) -> int:
+    """How many numbers the named shapes hold together."""
+    return sum(math.prod(shape) for shape in shapes.values())
+
+
+class Parameters(Mapping[str, Array]):
+    """A mapping from name to array, every array a view into one contiguous vector `flat`.
+
+    Gradients and the step's copies use the same class: `d["Wy"]` is the gradient of `p["Wy"]`.
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, Shape], dtype: DTypeLike = np.float32, flat: Array | None = None
+    ) -> None:
+        size = count(shapes)
+        self.flat: Array = np.zeros(size, dtype) if flat is None else flat
+        assert self.flat.shape == (size,)
+        self._views: dict[str, Array] = {}
+        start = 0
+        for name, shape in shapes.items():
+            stop = start + math.prod(shape)
+            self._views[name] = self.flat[start:stop].reshape(shape)
+            start = stop
+
+    def __getitem__(self, name: str) -> Array:
+        return self._views[name]
+
+    def __iter__(self) -> Any:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of every array, in storage order."""
+        return {name: view.shape for name, view in self._views.items()}
+
+    def group(self, prefix: str) -> dict[str, Array]:
+        """The arrays whose names start with `prefix`, under the rest of their names."""
+        return {
+            name[len(prefix) :]: view
+            for name, view in self._views.items()
+            if name.startswith(prefix)
+        }
+
+    def like(self) -> Parameters:
+        """Zeros of the same shapes and dtype."""
+        return Parameters(self.shapes, self.flat.dtype)

@@ -1,0 +1,59 @@
+"""Learning-rate schedules: what share of the configured rate a step uses.
+
+A schedule is a function `(step, steps_per_epoch, total_steps, learning_rate, **options)` that gives
+the rate of the update number `step`, counted from 0. The keywords with defaults are its options in
+the config; `NEEDS_TOTAL` lists those that depend on how long the run is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+
+def constant(step: int, steps_per_epoch: int, total_steps: int, learning_rate: float) -> float:
+    """The configured rate throughout."""
+    return learning_rate
+
+
+def exponential(
+    step: int,
+    steps_per_epoch: int,
+    total_steps: int,
+    learning_rate: float,
+    *,
+    decay: float = 0.97,
+    from_epoch: int = 10,
+) -> float:
+    """The rate times `decay` once for every epoch that is finished after the first `from_epoch`."""
+    return learning_rate * decay ** max(0, step // steps_per_epoch + 1 - from_epoch)
+
+
+def cosine(
+    step: int,
+    steps_per_epoch: int,
+    total_steps: int,
+    learning_rate: float,
+    *,
+    warmup_steps: int = 0,
+    final_learning_rate: float = 0.0,
+) -> float:
+    """Linear from 0 over `warmup_steps`, then half a cosine down to `final_learning_rate`
+    (Loshchilov and Hutter 2017, equation 5, without restarts).
+    """
+    if step < warmup_steps:
+        return learning_rate * (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    share = (1 + math.cos(math.pi * min(1.0, progress))) / 2
+    return final_learning_rate + (learning_rate - final_learning_rate) * share
+
+
+Schedule = Callable[..., float]
+
+SCHEDULES: dict[str, Schedule] = {
+    "constant": constant,
+    "exponential": exponential,
+    "cosine": cosine,
+}
+
+NEEDS_TOTAL = frozenset({"cosine"})  # schedules whose rates change when the run is made longer

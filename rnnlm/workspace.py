@@ -1,0 +1,40 @@
+"""Named buffers that are reused from step to step, so that a steady step allocates nothing of size."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .params import Array
+
+
+class Workspace:
+    """Hands out uninitialised arrays by name; the same name gives the same memory again.
+
+    A buffer grows to the largest size asked of it and is cut to shape for smaller ones (the last,
+    shorter window of an epoch). Whoever asks must write every element before reading it: tests fill
+    the buffers with NaN through `poison` and expect the same bits.
+    """
+
+    def __init__(self, dtype: DTypeLike = np.float32) -> None:
+        self.dtype = np.dtype(dtype)
+        self._flat: dict[str, Array] = {}
+
+    def __call__(self, name: str, *shape: int, dtype: DTypeLike | None = None) -> Array:
+        size = math.prod(shape)
+        flat = self._flat.get(name)
+        if flat is None or flat.size < size:
+            flat = self._flat[name] = np.empty(size, self.dtype if dtype is None else dtype)
+        return flat[:size].reshape(shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by all buffers."""
+        return sum(flat.nbytes for flat in self._flat.values())
+
+    def poison(self) -> None:
+        """Fill every buffer with NaN (the largest integer, for integers)."""
+        for flat in self._flat.values():
+            flat.fill(np.nan if flat.dtype.kind in "fc" else np.iinfo(flat.dtype).max)
