@@ -94,7 +94,7 @@ def _loaded_libraries() -> Iterator[str]:
     names = ("blas", "mkl_rt")
     seen: set[str] = set()
     if sys.platform == "linux":
-        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        with Path("/proc/self/maps").open(encoding="utf-8", errors="replace") as maps:
             for line in maps:
                 path = line.split(maxsplit=5)[-1].strip()
                 if any(name in Path(path).name for name in names):

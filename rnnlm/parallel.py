@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable
-
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def shard_rows(batch_size: int) -> list[slice]:
     """The rows of each shard: as even as possible, two at least from 16 rows, 32 rows at most."""
     count = max(math.ceil(batch_size / SHARD_ROWS), 2 if batch_size >= MIN_ROWS_TO_SPLIT else 1)
     borders = [batch_size * k // count for k in range(count + 1)]
-    return [slice(a, b) for a, b in zip(borders, borders[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(borders)]
 
 
 class Team:
@@ -127,7 +127,9 @@ class Engine:
     def step(
         self, ids: Array, targets: Array, state: Array, step: int, learning_rate: float
     ) -> tuple[float, float]:
-        """Update number `step` (from 1) from a window of ids and targets (T, B) and the carried `state` (L, S, B, H).
+        """Update number `step`, from 1.
+
+        `ids` and `targets` (T, B) are the window, `state` (L, S, B, H) is carried on in place.
 
         Returns the mean loss in nats per character and the gradient's norm before clipping. Raises
         TrainingError, before anything is changed, when either is not finite.
@@ -188,8 +190,8 @@ class Engine:
         # Beyond LARGEST the optimizer's squares would overflow float32
         if not (math.isfinite(loss) and norm * shrink * max(1.0, learning_rate) < LARGEST):
             raise TrainingError(
-                f"step {step}: loss {loss:g}, gradient norm {norm:g}: training diverged, and the update "
-                "was not made; lower train.optimizer.learning_rate or train.grad_clip.norm"
+                f"step {step}: loss {loss:g}, gradient norm {norm:g}: training diverged, and the "
+                "update was not made; lower train.optimizer.learning_rate or train.grad_clip.norm"
             )
         return shrink
 

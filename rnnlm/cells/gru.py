@@ -160,7 +160,7 @@ class GRU:
                 np.add.reduce(terms, axis=0, out=dh_next)
         rows = (T * B, H)
         h_prevT = h[:-1].reshape(rows).T
-        dr, du, dn, saved = (block.reshape(rows) for block in z)
+        dn, saved = z[2].reshape(rows), z[3].reshape(rows)
         np.matmul(h_prevT, z[:2].reshape(2, *rows), d["Wh"][:2])
         if self.reset_after:
             np.matmul(h_prevT, saved, d["Wh"][2])
