@@ -1,3 +1,69 @@
-"""Character-level recurrent language models: prepare, train, sample, evaluate."""
+"""Character-level recurrent language models: prepare, train, sample, evaluate.
+
+    import rnnlm
+    checkpoint = rnnlm.load("runs/my-run")
+    print("".join(rnnlm.generate(checkpoint, prime="The ", length=200)))
+
+The names below are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .api import evaluate, generate, load, samples
+    from .checkpoint import Checkpoint
+    from .config import Config
+    from .corpus import Corpus, prepare
+    from .errors import CheckpointError, ConfigError, DataError, RnnlmError, TrainingError
+    from .choices import make_config
+    from .train import Event, train
+    from .vocabulary import Vocabulary
+
+_HOMES = {
+    "api": ("evaluate", "generate", "load", "samples"),
+    "checkpoint": ("Checkpoint",),
+    "choices": ("make_config",),
+    "config": ("Config",),
+    "corpus": ("Corpus", "prepare"),
+    "errors": ("CheckpointError", "ConfigError", "DataError", "RnnlmError", "TrainingError"),
+    "train": ("Event", "train"),
+    "vocabulary": ("Vocabulary",),
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "Config",
+    "ConfigError",
+    "Corpus",
+    "DataError",
+    "Event",
+    "RnnlmError",
+    "TrainingError",
+    "Vocabulary",
+    "evaluate",
+    "generate",
+    "load",
+    "make_config",
+    "prepare",
+    "samples",
+    "train",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

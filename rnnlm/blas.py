@@ -27,6 +27,10 @@ VARIABLES = (
 )
 
 
+NAMES = (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", ""))  # of OpenBLAS's functions
+SMALL_PRODUCT_CORES = (b"SkylakeX", b"Cooperlake", b"Sapphirerapids", b"SapphireRapids")
+
+
 def hold_from_start() -> None:
     """Tell a BLAS that is not loaded yet, whatever the environment says, to use one thread."""
     os.environ.update(dict.fromkeys(VARIABLES, "1"))
@@ -61,6 +65,22 @@ def is_held() -> bool:
 
 
 @functools.cache
+def rows_at_once() -> int:
+    """How many rows a product of few rows takes at the price of one.
+
+    Four where OpenBLAS has products without packing (its AVX-512 kernels), else one.
+    """
+    for path in _loaded_libraries():
+        library = ctypes.CDLL(path)
+        for prefix, suffix in NAMES:
+            name = getattr(library, f"{prefix}openblas_get_corename{suffix}", None)
+            if name is not None:
+                name.restype = ctypes.c_char_p
+                return 4 if name() in SMALL_PRODUCT_CORES else 1
+    return 1
+
+
+@functools.cache
 def _control() -> tuple[Callable[[], int], Callable[[int], object]] | None:
     """Functions that read and set the thread count of the BLAS that NumPy loaded."""
     for path in _loaded_libraries():
@@ -68,7 +88,7 @@ def _control() -> tuple[Callable[[], int], Callable[[int], object]] | None:
             library = ctypes.CDLL(path)
         except OSError:
             continue
-        for prefix, suffix in (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", "")):
+        for prefix, suffix in NAMES:
             get = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
             set_ = getattr(library, f"{prefix}openblas_set_num_threads{suffix}", None)
             if get is not None and set_ is not None:

@@ -10,19 +10,22 @@ from functools import partial
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .cells import Cell
+from .cells import CELLS, Cell
 from .cells.steps import run_steps
+from .config import ModelConfig
 from .layers import (
     OutputGradients,
     dense_projection,
     dense_projection_backward,
     dropout,
     dropout_backward,
+    logits_rows,
     one_hot_projection,
     one_hot_projection_backward,
     softmax_cross_entropy,
 )
 from .params import Array, Parameters, Shape, count
+from .registry import options
 from .tiles import empty_tiles, fill_tiles
 from .workspace import Workspace
 
@@ -93,6 +96,21 @@ class Model:
         """The state before the first character: zeros (L, S, B, H)."""
         return np.zeros((self.num_layers, len(self.cell.states), B, self.hidden_size), dtype)
 
+    def activation_count(self, T: int, B: int) -> int:
+        """How many numbers a window of T steps and B streams keeps from forward to backward pass.
+
+        Per layer and step: B·H for each gate (overwritten by its gradient), for each array that the
+        cell saves and for each of its states: 6 B·H for the LSTM, 5 for the GRU, 2 for the RNN; twice
+        B·H more with dropout. Beside the layers: one gradient of the hidden states, the rows of one
+        gate sorted by symbol, an embedding and its gradient, a block of logits.
+        """
+        H, R = self.hidden_size, T * B
+        per_layer = len(self.cell.gates) + self.cell.saved + len(self.cell.states)
+        per_layer += 2 if self.dropout else 0
+        shared = 2 * H + 2 * (self.embedding_size or 0)
+        logits = logits_rows(R, self.vocabulary_size) * self.vocabulary_size if R else 0
+        return R * (self.num_layers * per_layer * H + shared) + logits
+
     def forward(
         self,
         w: StepWeights,
@@ -123,7 +141,7 @@ class Model:
             else:
                 dense_projection(X, p["Wx"], p["b"], gates)
             s[:, 0] = state[layer]
-            run_steps(self.cell.stepper(p, B, H, ws), z, s)
+            run_steps(self.cell.stepper(p, (B,), H, ws), z, s)
             state[layer] = s[:, T]
             output, mask = s[0, 1:].reshape(T * B, H), None
             if self.dropout and masks is not None:
@@ -253,3 +271,28 @@ def _refresh_gate(own: dict[str, Array], copies: dict[str, Array], k: int, scale
     else:
         np.multiply(own["Wx"][k], factor, copies["Wx"][k])
         np.multiply(own["b"][k], factor, copies["b"][k])
+
+
+def build_model(config: ModelConfig, vocabulary_size: int) -> Model:
+    """The model that a configuration describes."""
+    names = options(CELLS[config.cell])
+    cell = CELLS[config.cell](**{name: getattr(config, name) for name in names})
+    return Model(
+        cell,
+        vocabulary_size,
+        config.hidden_size,
+        config.num_layers,
+        config.embedding_size,
+        config.dropout,
+    )
+
+
+def model_line(model: Model) -> str:
+    """A model in one line."""
+    inputs = f"embedding of {model.embedding_size}" if model.embedding_size else "one-hot input"
+    options = "".join(f", {name} {value}" for name, value in vars(model.cell).items())
+    dropout = f", dropout {model.dropout:g}" if model.dropout else ""
+    return (
+        f"model: {type(model.cell).__name__}{options}, {model.num_layers} x {model.hidden_size}, "
+        f"{inputs}{dropout}: {model.num_parameters:,} parameters"
+    )

@@ -47,6 +47,20 @@ def shard_rows(batch_size: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(borders)]
 
 
+def training_bytes(model: Model, batch_size: int, seq_length: int, slots: int) -> int:
+    """About how many bytes an engine with `slots` optimizer vectors takes, in float32.
+
+    Parameters, the optimizer's vectors, a gradient per lane (two where a lane has several shards), the
+    step's copies of the weights, and each lane's activations.
+    """
+    shards = shard_rows(batch_size)
+    lanes = min(len(shards), MAX_LANES)
+    vectors = 1 + slots + 2 + lanes * (2 if len(shards) > lanes else 1)
+    rows = max(s.stop - s.start for s in shards)
+    activations = lanes * model.activation_count(seq_length, rows)
+    return 4 * (vectors * model.num_parameters + activations)
+
+
 class Team:
     """A few threads that share out a list of independent tasks; the caller is one of them."""
 

@@ -39,6 +39,6 @@ def fill_tiles(tiles: Array, W: Array, scale: float = 1.0) -> None:
 
 
 def tiled(out: Array, tiles: Array) -> Array:
-    """A view (..., N/w, M, w) of `out` (..., M, N) that takes the products with `tiles`."""
-    n, _, width = tiles.shape[-3:]
-    return out.reshape(*out.shape[:-1], n, width).swapaxes(-2, -3)
+    """A view (G, N/w, ..., M, w) of `out` (G, ..., M, N) that takes the products with `tiles`."""
+    n, width = tiles.shape[1], tiles.shape[-1]
+    return np.moveaxis(out.reshape(*out.shape[:-1], n, width), -2, 1)

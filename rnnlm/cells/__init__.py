@@ -12,7 +12,8 @@ A cell is a frozen dataclass whose fields are its options, with this contract (s
 - `saved` counts the blocks that `z` has beyond its gates, for what the backward pass needs.
 - `stepper` returns the function of one step, `step(z_t, s_prev, s_t)`: it turns z_t (G+saved, B, H),
   which holds the scaled input projection, into activations in place and fills the state s_t
-  (S, B, H) from s_prev, which must not be the same memory. Training runs it over a window (z is
+  (S, B, H) from s_prev, which must not be the same memory. `rows` stands for B; sampling gives two
+  numbers, blocks and rows of a block. Training runs it over a window (z is
   (G+saved, T, B, H), the state trajectory s (S, T+1, B, H)), sampling one step at a time.
 - `backward` turns those activations into `dz`, the gradient of the *unscaled* pre-activations, fills
   the gradients `d` of the cell's own parameters, and turns `ds` (S, B, H) from the gradient of the
@@ -48,7 +49,7 @@ class Cell(Protocol):
     def init_bias(self, b: Array) -> None:
         """Set the initial bias b (G, H), given as zeros."""
 
-    def stepper(self, p: Mapping[str, Array], B: int, H: int, ws: Workspace) -> Step: ...
+    def stepper(self, p: Mapping[str, Array], rows: Shape, H: int, ws: Workspace) -> Step: ...
 
     def backward(
         self,

@@ -53,9 +53,9 @@ class GRU:
     def init_bias(self, b: Array) -> None:
         del b  # stays zero
 
-    def stepper(self, p: Mapping[str, Array], B: int, H: int, ws: Workspace) -> Step:
+    def stepper(self, p: Mapping[str, Array], rows: Shape, H: int, ws: Workspace) -> Step:
         Wh = p["Wh.tiles"]
-        hW = ws("cell.hW", 4, B, H)[:3]
+        hW = ws("cell.hW", 4, *rows, H)[:3]
         hW_tiles = tiled(hW, Wh)
         hW_n = hW[2]
 
@@ -75,7 +75,7 @@ class GRU:
             np.add(h, n, h)
 
         if self.reset_after:
-            bh, m = p["bh"], ws("cell.a", B, H)
+            bh, m = p["bh"], ws("cell.a", *rows, H)
 
             def step(z_t: Array, s_prev: Array, s_t: Array) -> None:
                 r, z, n, P = z_t

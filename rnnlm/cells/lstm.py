@@ -45,11 +45,11 @@ class LSTM:
         # (Jozefowicz, Zaremba and Sutskever 2015, section 4.1).
         b[1] = 1.0
 
-    def stepper(self, p: Mapping[str, Array], B: int, H: int, ws: Workspace) -> Step:
+    def stepper(self, p: Mapping[str, Array], rows: Shape, H: int, ws: Workspace) -> Step:
         Wh = p["Wh.tiles"]
-        hW = ws("cell.hW", 4, B, H)
+        hW = ws("cell.hW", 4, *rows, H)
         hW_tiles = tiled(hW, Wh)
-        a = ws("cell.a", B, H)
+        a = ws("cell.a", *rows, H)
 
         def step(z_t: Array, s_prev: Array, s_t: Array) -> None:
             h_prev, c_prev = s_prev

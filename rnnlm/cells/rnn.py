@@ -67,17 +67,17 @@ class RNN:
     def init_bias(self, b: Array) -> None:
         del b  # stays zero
 
-    def stepper(self, p: Mapping[str, Array], B: int, H: int, ws: Workspace) -> Step:
-        (Wh,) = p["Wh.tiles"]
-        hW = ws("cell.hW", B, H)
+    def stepper(self, p: Mapping[str, Array], rows: Shape, H: int, ws: Workspace) -> Step:
+        Wh = p["Wh.tiles"]
+        hW = ws("cell.hW", 1, *rows, H)
         hW_tiles = tiled(hW, Wh)
         phi, _ = ACTIVATIONS[self.activation]
 
         def step(z_t: Array, s_prev: Array, s_t: Array) -> None:
             # H = φ(z + H' Wh)
             np.matmul(s_prev[0], Wh, hW_tiles)
-            np.add(z_t[0], hW, hW)
-            phi(hW, s_t[0])
+            np.add(z_t, hW, z_t)
+            phi(z_t, s_t)
 
         return step
 
@@ -94,7 +94,7 @@ class RNN:
         _, T, B, H = z.shape
         (h,), (dh_next,) = s, ds
         WhT = p["WhT.tiles"][0]
-        dh_next_tiles = tiled(dh_next, WhT)
+        dh_next_tiles = tiled(dh_next[None], WhT[None])[0]
         _, dphi = ACTIVATIONS[self.activation]
         for block in blocks_back(T, B * H):
             dz = z[0, block]

@@ -1,0 +1,35 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint types soak fuzz bench clean
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/dev: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# Prepare the text that ships, train a small model, report its perplexity, print a sample.
+demo: $(VENV)/installed
+	$(BIN)/rnnlm prepare data/ferry.txt --out runs/demo-data --force
+	rm -rf runs/demo
+	$(BIN)/rnnlm train configs/demo.yaml --run-dir runs/demo
+	$(BIN)/rnnlm eval runs/demo
+	$(BIN)/rnnlm sample runs/demo --prime "The ferry" --length 400 --temperature 0.7
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis

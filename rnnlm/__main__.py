@@ -1,0 +1,5 @@
+"""`python -m rnnlm` is the command `rnnlm`."""
+
+from .cli import main
+
+main()

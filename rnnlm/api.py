@@ -1,0 +1,214 @@
+"""Text in, text out: what the command line and scripts do with a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from .checkpoint import Checkpoint
+from .corpus import CORPUS_FILE, Corpus
+from .errors import ConfigError, DataError
+from .evaluate import Evaluation
+from .evaluate import evaluate as evaluate_ids
+from .model import model_line
+from .runs import find_checkpoint
+from .sampling import generate as generate_ids
+from .train import recorded_data
+from .vocabulary import Unknown, Vocabulary
+
+
+def load(path: str | Path | None = None) -> Checkpoint:
+    """Load a checkpoint: a file, a run folder's best (else last), or the newest run under ./runs.
+
+    Raises CheckpointError when there is none or it is damaged.
+    """
+    return Checkpoint.load(find_checkpoint(None if path is None else Path(path)))
+
+
+def find_vocabulary(path: str | Path) -> Vocabulary:
+    """The vocabulary of a checkpoint, a run folder or a prepared folder."""
+    if (Path(path) / CORPUS_FILE).is_file():
+        return Corpus.open(Path(path)).vocabulary
+    return load(path).vocabulary
+
+
+def evaluate(checkpoint: Checkpoint, text: str | bytes, *, unknown: Unknown = "error") -> Evaluation:
+    """How well the model predicts a text: every character but the first, from the zero state.
+
+    Raises DataError for characters outside the vocabulary (`unknown="skip"` leaves them out) and for
+    a text of fewer than two characters.
+    """
+    return evaluate_ids(checkpoint.model, checkpoint.params, checkpoint.ids(text, unknown))
+
+
+def evaluate_split(
+    checkpoint: Checkpoint, split: str = "test", data: Path | None = None, *, unknown: Unknown = "error"
+) -> Evaluation:
+    """The same for a split of the data that the run recorded, checked by its hash, or of `data`.
+
+    Raises DataError where the split is empty or has symbols outside the vocabulary (`unknown="skip"`
+    leaves them out).
+    """
+    corpus = recorded_data(checkpoint) if data is None else Corpus.open(data)
+    if corpus.level != checkpoint.config.data.level:
+        raise DataError(f"{corpus.folder}: prepared at {corpus.level} level, unlike the checkpoint")
+    ids = corpus[split]
+    if corpus.vocabulary != checkpoint.vocabulary:
+        ids = checkpoint.vocabulary.translate(corpus.vocabulary, ids, unknown)
+    if len(ids) < 2:
+        raise DataError(f"{corpus.folder}: its {split} split has {len(ids)} characters: too few")
+    return evaluate_ids(checkpoint.model, checkpoint.params, ids)
+
+
+def describe(checkpoint: Checkpoint) -> Iterator[str]:
+    """Lines that say what a checkpoint holds."""
+    p, model, vocabulary = checkpoint.progress, checkpoint.model, checkpoint.vocabulary
+    yield model_line(model)
+    yield f"vocabulary: {len(vocabulary):,} {vocabulary.noun}s: {excerpt(vocabulary)}"
+    yield f"position: step {p.step:,}, epoch {p.epoch:.4g}, {p.seconds:,.0f} s of training"
+    for name, loss in (("training", p.train_loss), ("validation", p.val_loss), ("best", p.best_loss)):
+        if loss is not None:
+            at = f" at step {p.best_step:,}" if name == "best" else ""
+            yield f"{name} loss: {loss:.4f} nats per character, perplexity {math.exp(loss):.4f}{at}"
+    if checkpoint.data:
+        yield f"data: {checkpoint.data['folder']} ({checkpoint.data['fingerprint'][:16]})"
+    yield "config:"
+    yield from ("  " + line for line in checkpoint.config.to_yaml().splitlines())
+
+
+def excerpt(vocabulary: Vocabulary, most: int = 100) -> str:
+    """The first symbols of a vocabulary, printable."""
+    shown = "".join(vocabulary.text([i]) for i in range(min(most, len(vocabulary))))
+    return repr(shown)[1:-1] + (" ..." if len(vocabulary) > most else "")
+
+
+def generate(
+    checkpoint: Checkpoint,
+    prime: str | bytes = "",
+    length: int = 500,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    stop: str = "",
+    unknown: Unknown = "error",
+) -> Iterator[str]:
+    """Yield what follows `prime`, piece by piece, as it is drawn: `length` characters at most.
+
+    Ends before `stop`, where that is given. The same seed gives the same text. Raises DataError for
+    characters of the prime outside the vocabulary, ConfigError for values out of range.
+    """
+    pieces = samples(
+        checkpoint,
+        prime,
+        length,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        stop=stop,
+        unknown=unknown,
+    )
+    return (piece for (piece,) in pieces if piece)
+
+
+def samples(
+    checkpoint: Checkpoint,
+    prime: str | bytes = "",
+    length: int = 500,
+    *,
+    num_samples: int = 1,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    stop: str = "",
+    unknown: Unknown = "error",
+) -> Iterator[list[str]]:
+    """As `generate`, for several samples side by side: each step yields a piece of each.
+
+    Sample i does not depend on how many there are.
+    """
+    _check(temperature >= 0, "temperature", "at least 0", temperature)
+    _check(top_k is None or top_k >= 1, "top_k", "at least 1", top_k)
+    _check(top_p is None or 0 < top_p <= 1, "top_p", "above 0 and at most 1", top_p)
+    _check(length >= 0, "length", "at least 0", length)
+    _check(num_samples >= 1, "num_samples", "at least 1", num_samples)
+    _check(seed >= 0, "seed", "at least 0", seed)
+    filters = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    given = {name: value for name, value in filters.items() if value is not None}
+    if temperature == 1:
+        del given["temperature"]
+    first = checkpoint.counts / max(1, checkpoint.counts.sum())
+    prime_ids = checkpoint.ids(prime, unknown)
+    if len(prime) and not len(prime_ids):
+        raise DataError("no character of the prime is in the vocabulary")
+    return _texts(
+        checkpoint,
+        generate_ids(
+            checkpoint.model,
+            checkpoint.params,
+            prime_ids,
+            length,
+            filters=given,
+            seed=seed,
+            num_samples=num_samples,
+            first=first,
+        ),
+        num_samples,
+        stop,
+    )
+
+
+def _texts(
+    checkpoint: Checkpoint, steps: Iterable[Iterable[int]], num_samples: int, stop: str
+) -> Iterator[list[str]]:
+    """Ids to text as it completes, each sample until its own stop."""
+    decoders = [checkpoint.vocabulary.decoder() for _ in range(num_samples)]
+    gates = [StopText(stop) for _ in range(num_samples)]
+    for ids in steps:
+        pairs = zip(gates, decoders, ids, strict=True)
+        yield [gate.feed(decoder(int(i))) for gate, decoder, i in pairs]
+        if all(gate.stopped for gate in gates):
+            return
+    yield [
+        gate.feed(decoder.flush()) + gate.rest()
+        for gate, decoder in zip(gates, decoders, strict=True)
+    ]
+
+
+class StopText:
+    """Passes text on until `stop` appears; holds back only what may be the beginning of it."""
+
+    def __init__(self, stop: str) -> None:
+        self._stop, self._held, self.stopped = stop, "", False
+
+    def feed(self, text: str) -> str:
+        """What can be passed on, now that `text` has come."""
+        if self.stopped or not self._stop:
+            return "" if self.stopped else text
+        held = self._held + text
+        before, found, _ = held.partition(self._stop)
+        if found:
+            self.stopped, self._held = True, ""
+            return before
+        for n in range(min(len(held), len(self._stop) - 1), 0, -1):
+            if self._stop.startswith(held[-n:]):
+                self._held = held[-n:]
+                return held[:-n]
+        self._held = ""
+        return held
+
+    def rest(self) -> str:
+        """What was held back, at the end."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _check(ok: bool, name: str, words: str, value: object) -> None:
+    if not ok:
+        raise ConfigError(f"{name} must be {words}, not {value}")
+
+

@@ -1,0 +1,195 @@
+"""Checkpoints: one .npz that needs nothing beside it to sample or to score a text.
+
+Members: the parameters under their names (`layers.0.Wh`, ...), `optimizer.<name>` (the optimizer's
+vectors, in the parameters' order), `state` (L, S, B, H; the carried hidden state), `vocabulary`,
+`counts` (of each symbol in the training text), `config` (YAML) and `meta` (JSON: format, version,
+position, losses, the data's fingerprint, and each array's dtype, shape and CRC-32). Random numbers
+are functions of the seed and the step (see seeds.py), so these two are all the RNG state there is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .choices import CHOICES
+from .config import Config, parse_config
+from .errors import CheckpointError, ConfigError, DataError
+from .files import atomic_write
+from .model import Model, build_model
+from .npz import read_npz, write_npz
+from .optim import OPTIMIZERS, state_names
+from .params import Array, Parameters
+from .vocabulary import LEVELS, Unknown, Vocabulary
+
+FORMAT = "rnnlm-checkpoint"
+VERSION = 1
+
+
+@dataclass
+class Progress:
+    """Where a run stands: all that is carried from step to step beside the arrays."""
+
+    step: int = 0
+    epoch: float = 0.0
+    seconds: float = 0.0  # of training, over all sessions
+    loss_sum: float = 0.0  # nats since the last `train` line
+    loss_chars: int = 0
+    best_loss: float | None = None  # nats per character on the validation text
+    best_step: int | None = None
+    bad_evals: int = 0  # evaluations since the best
+    train_loss: float | None = None  # of the last `train` line
+    val_loss: float | None = None  # of the last evaluation
+    sampled_step: int = 0
+    metrics_bytes: int = 0  # length of metrics.jsonl when this was saved
+    started: float = 0.0  # seconds since 1970
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model with its vocabulary and text rules, and the state of the run it comes from."""
+
+    config: Config
+    vocabulary: Vocabulary
+    params: Parameters
+    counts: Array  # (V,) of each symbol in the training text
+    progress: Progress = field(default_factory=Progress)
+    data: Mapping[str, str] = field(default_factory=dict)  # folder and fingerprint
+    optimizer_state: Mapping[str, Array] = field(default_factory=dict)
+    state: Array | None = None  # (L, S, B, H)
+
+    @cached_property
+    def model(self) -> Model:
+        return build_model(self.config.model, len(self.vocabulary))
+
+    def ids(self, text: str | bytes, unknown: Unknown = "error") -> Array:
+        """The ids of a text that goes through the checkpoint's own text rules (newlines, level)."""
+        if isinstance(text, str):
+            text = self.vocabulary.normalize(text, self.config.data.newlines)
+        return self.vocabulary.ids(text, unknown)
+
+    def save(self, path: Path) -> None:
+        """Write atomically. Raises CheckpointError when that fails; the old file is untouched then."""
+        arrays: dict[str, Array] = {
+            **self.params,
+            **{f"optimizer.{name}": vector for name, vector in self.optimizer_state.items()},
+            "vocabulary": self.vocabulary.symbols,
+            "counts": self.counts,
+        }
+        if self.state is not None:
+            arrays["state"] = self.state
+        arrays["config"] = np.array(self.config.to_yaml())
+        meta = {
+            "format": FORMAT,
+            "version": VERSION,
+            "progress": asdict(self.progress),
+            "data": dict(self.data),
+            "arrays": {name: _describe(array) for name, array in arrays.items()},
+        }
+        arrays["meta"] = np.array(json.dumps(meta))
+        try:
+            with atomic_write(path) as file:
+                write_npz(file, arrays)
+        except OSError as error:
+            need = sum(array.nbytes for array in arrays.values())
+            raise CheckpointError(
+                f"{path}: cannot write the checkpoint ({need / 1e6:.1f} MB needed): "
+                f"{error.strerror or error}; what was there before is untouched"
+            ) from None
+
+    @classmethod
+    def load(cls, path: Path) -> Checkpoint:
+        """Read and check a checkpoint. Raises CheckpointError naming what is wrong with it."""
+        arrays = read_npz(path)
+        meta = _read_meta(path, arrays)
+        try:
+            return cls._from_arrays(path, arrays, meta)
+        except (ConfigError, DataError) as error:
+            raise CheckpointError(f"{path}: damaged checkpoint: {error}") from None
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(f"{path}: damaged checkpoint: bad or missing {error}") from None
+
+    @classmethod
+    def _from_arrays(cls, path: Path, arrays: dict[str, Array], meta: dict[str, Any]) -> Checkpoint:
+        config = parse_config(str(arrays["config"]), f"{path}: config", (), CHOICES)
+        vocabulary = LEVELS[config.data.level](arrays["vocabulary"])
+        V = len(vocabulary)
+        model = build_model(config.model, V)
+        optimizer = OPTIMIZERS[config.train.optimizer["name"]]
+        vectors = [f"optimizer.{name}" for name in state_names(optimizer)]
+        expected: dict[str, tuple[int, ...]] = {
+            **model.shapes,
+            "counts": (V,),
+            "vocabulary": (V,),
+            **{name: (model.num_parameters,) for name in vectors if name in arrays},
+        }
+        if "state" in arrays:
+            B = arrays["state"].shape[2] if arrays["state"].ndim == 4 else -1
+            expected["state"] = (model.num_layers, len(model.cell.states), B, model.hidden_size)
+        if set(arrays) - {"config", "meta"} != set(expected):
+            odd = sorted(set(arrays) - {"config", "meta"} ^ set(expected))
+            raise ValueError(f"arrays ({', '.join(odd)[:80]})")
+        for name, shape in expected.items():
+            kind = (
+                np.int64 if name == "counts" else np.uint32 if name == "vocabulary" else np.float32
+            )
+            if arrays[name].shape != shape or arrays[name].dtype != kind:
+                raise ValueError(f"array {name}: {arrays[name].dtype} {arrays[name].shape}")
+            if kind is np.float32 and not np.isfinite(arrays[name]).all():
+                raise ValueError(f"array {name}: not finite")
+        params = Parameters(model.shapes)
+        for name, view in params.items():
+            view[...] = arrays[name]
+        return cls(
+            config=config,
+            vocabulary=vocabulary,
+            params=params,
+            counts=arrays["counts"],
+            progress=_progress(meta["progress"]),
+            data={str(k): str(v) for k, v in meta["data"].items()},
+            optimizer_state={n.split(".", 1)[1]: arrays[n].copy() for n in vectors if n in arrays},
+            state=arrays["state"].copy() if "state" in arrays else None,
+        )
+
+
+def _describe(array: Array) -> list[Any]:
+    return [array.dtype.str, list(array.shape), zlib.crc32(np.ascontiguousarray(array).data)]
+
+
+def _read_meta(path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
+    """The manifest, after comparing it with the arrays there are."""
+    try:
+        meta = json.loads(str(arrays["meta"]))
+        if not isinstance(meta, dict) or meta.get("format") != FORMAT:
+            raise KeyError
+    except (KeyError, ValueError, RecursionError):
+        raise CheckpointError(f"{path}: not an rnnlm checkpoint") from None
+    if meta.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path}: checkpoint format {meta.get('version')!r}, this rnnlm reads {VERSION}: "
+            "use the version of rnnlm that wrote it"
+        )
+    described = meta.get("arrays")
+    if described != {name: _describe(a) for name, a in arrays.items() if name != "meta"}:
+        raise CheckpointError(f"{path}: damaged checkpoint: arrays differ from its manifest")
+    return meta
+
+
+def _progress(values: dict[str, Any]) -> Progress:
+    """Progress from JSON, its types and ranges checked."""
+    progress = Progress(**values)
+    for name, value in values.items():
+        integer = isinstance(getattr(Progress(), name), int) or name == "best_step"
+        optional = getattr(Progress(), name) is None
+        fits = type(value) is int if integer else type(value) in (int, float)
+        if not (fits and math.isfinite(value) and value >= 0) and not (optional and value is None):
+            raise ValueError(f"progress.{name}: {value!r}")
+    return progress

@@ -1,0 +1,520 @@
+"""The training loop: a generator of events that never prints.
+
+The order within a step is fixed: update, `train` line, `eval` line, best.npz, `sample` line, last.npz.
+All that is carried from step to step is in `Progress`, the parameters, the optimizer's vectors and the
+recurrent state; everything else is a function of the config and the step. last.npz holds exactly
+that, and the length of metrics.jsonl at that moment, so a run that goes on from it ends with the same
+bits as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .batches import Windows
+from .checkpoint import Checkpoint, Progress
+from .choices import CHOICES
+from .config import Config, differences, load_config, parse_config
+from .corpus import Corpus, prepare
+from .errors import CheckpointError, ConfigError, DataError, TrainingError
+from .evaluate import bits_per_char, evaluate, perplexity
+from .memory import available_memory, readable
+from .model import Model, build_model, model_line
+from .optim import OPTIMIZERS, state_names
+from .parallel import Engine, training_bytes
+from .runs import Run, new_folder, numbered
+from .sampling import generate
+from .schedules import NEEDS_TOTAL, SCHEDULES
+from .seeds import Purpose, stream
+
+SAMPLE_LENGTH = 200
+
+# What --resume may change: none of these alters a parameter's value at any given step. `epochs` is
+# excluded where the schedule depends on the length of the run; the data is compared by its content.
+RESUMABLE = frozenset(
+    {
+        "data.path",
+        "run.dir",
+        "train.epochs",
+        "train.log_every",
+        "train.sample_every",
+        "train.checkpoint_every",
+        "train.keep",
+        "train.patience",
+        "train.threads",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run.
+
+    `kind` is `step` (after every update), `train`, `eval`, `sample`, `end`, or `interrupted`; `record`
+    holds its values under the names they have in metrics.jsonl, where `step` and `interrupted` are
+    not written.
+    """
+
+    kind: str
+    record: dict[str, Any]
+
+
+def train(
+    config: Config,
+    *,
+    name: str = "run",
+    init_from: Checkpoint | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Event]:
+    """Start a new run and yield its events; `stop` is asked after every step."""
+    with Training.start(config, name, init_from) as training:
+        yield from training.events(stop)
+
+
+class Training:
+    """A run folder with everything that is needed to go on from where it stands."""
+
+    def __init__(self, config: Config, run: Run, corpus: Corpus, at: Checkpoint) -> None:
+        self.config, self.run, self.corpus = config, run, corpus
+        self.model, self.params, self.progress = at.model, at.params, replace(at.progress)
+        t = config.train
+        self.windows = Windows(corpus["train"], t.batch_size, t.seq_length)
+        check_memory(self.model, config, self.windows)
+        self.total_steps = t.epochs * len(self.windows)
+        clip = next(iter(t.grad_clip.items())) if t.grad_clip else None
+        options = {name: value for name, value in t.optimizer.items() if name != "name"}
+        self._engine = Engine(
+            self.model,
+            self.params,
+            OPTIMIZERS[t.optimizer["name"]],
+            options,
+            batch_size=t.batch_size,
+            clip=clip,
+            threads=t.threads,
+            seed=t.seed,
+        )
+        for name, vector in at.optimizer_state.items():
+            self._engine.optimizer_state[name][:] = vector
+        self.state = self.model.zero_state(t.batch_size) if at.state is None else at.state.copy()
+        self._evaluates = len(corpus["val"]) > t.eval_streams
+        if t.patience is not None and not self._evaluates:
+            raise ConfigError("train.patience needs a validation text: set data.val_fraction")
+        self._session_start = time.perf_counter() - self.progress.seconds
+        self._line_seconds, self._line_chars = 0.0, 0
+        self._saved_at = time.monotonic()
+
+    @classmethod
+    def start(cls, config: Config, name: str, init_from: Checkpoint | None = None) -> Training:
+        """Make a run folder, prepare its data, initialise the parameters and save step 0."""
+        if init_from is not None:
+            config = _adopt(config, init_from)
+        run = Run.create(new_folder(config, name))
+        try:
+            config, corpus = open_data(config, run.folder / "data", init_from)
+            vocabulary = corpus.vocabulary
+            model = build_model(config.model, len(vocabulary))
+            if init_from is None:
+                params = model.init(stream(config.train.seed, Purpose.INIT))
+            else:
+                params = init_from.params
+            at = Checkpoint(
+                config=config,
+                vocabulary=vocabulary,
+                params=params,
+                counts=corpus.train_counts,
+                progress=Progress(started=time.time()),
+            )
+            training = cls(config, run, corpus, at)
+            run.write_config(config)
+            run.open_metrics(0)
+            training.save(run.last)
+        except BaseException:
+            run.abandon()
+            raise
+        return training
+
+    @classmethod
+    def resume(cls, folder: Path, overrides: Iterable[str] = ()) -> Training:
+        """Go on with a run folder. Raises ConfigError or DataError, naming what has changed."""
+        run = Run.open(folder)
+        try:
+            at = Checkpoint.load(run.last)
+            config = _resumed_config(at.config, folder, list(overrides))
+            others = [folder / "data", *([Path(config.data.path)] if config.data.path else [])]
+            corpus = recorded_data(at, *others)
+            training = cls(config, run, corpus, at)
+            run.write_config(config)
+            run.open_metrics(at.progress.metrics_bytes)
+        except BaseException:
+            run.close()
+            raise
+        return training
+
+    def __enter__(self) -> Training:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.close()
+        self.run.close()
+
+    def events(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+        """Train to the end and yield what happens.
+
+        Stops early with an `interrupted` event, after saving last.npz, once `stop()` is true. Raises
+        TrainingError when the loss or gradient is not finite; last.npz is then the last one saved.
+        """
+        p, t = self.progress, self.config.train
+        log_every, eval_every = self._steps(t.log_every), self._steps(t.eval_every)
+        self._saved_at = time.monotonic()
+        self._session_start = time.perf_counter() - p.seconds
+        while p.step < self.total_steps and not self._out_of_patience():
+            step = self._update()
+            yield step
+            if p.step % log_every == 0:
+                yield self._train_line(step)
+            if p.step % eval_every == 0 and self._evaluates:
+                yield self._evaluate()
+                if t.sample_every and p.step - p.sampled_step >= self._steps(t.sample_every):
+                    yield self._sample()
+            stopping = stop() and p.step < self.total_steps
+            if stopping or self._save_is_due():
+                self.save(self.run.last)
+            if stopping:
+                yield Event("interrupted", self._record("interrupted"))
+                return
+        self.save(self.run.last)
+        yield from self._finish()
+
+    def _update(self) -> Event:
+        """One window, one update."""
+        p = self.progress
+        began = time.perf_counter()
+        k = p.step % len(self.windows)
+        if k == 0:
+            self.state.fill(0)
+        x, y = self.windows[k]
+        learning_rate = self.learning_rate(p.step)
+        loss, norm = self._engine.step(x, y, self.state, p.step + 1, learning_rate)
+        p.step += 1
+        p.epoch = p.step / len(self.windows)
+        p.loss_sum += loss * x.size
+        p.loss_chars += x.size
+        seconds = time.perf_counter() - began
+        self._line_seconds += seconds
+        self._line_chars += x.size
+        return Event(
+            "step",
+            self._record("step", loss)
+            | {
+                "learning_rate": learning_rate,
+                "grad_norm": norm,
+                "chars_per_second": self._line_chars / self._line_seconds,
+            },
+        )
+
+    def summary(self) -> Iterator[str]:
+        """Lines that say what is about to be trained."""
+        yield from plan(self.model, self.config, self.corpus, self.windows)
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of the update after `step` updates, by the schedule."""
+        t = self.config.train
+        options = {name: value for name, value in t.schedule.items() if name != "name"}
+        rate: float = SCHEDULES[t.schedule["name"]](
+            step, len(self.windows), self.total_steps, t.optimizer["learning_rate"], **options
+        )
+        return rate
+
+    def _train_line(self, step: Event) -> Event:
+        p = self.progress
+        p.train_loss = p.loss_sum / p.loss_chars
+        p.loss_sum, p.loss_chars = 0.0, 0
+        self._line_seconds, self._line_chars = 0.0, 0
+        extra = {k: step.record[k] for k in ("learning_rate", "grad_norm", "chars_per_second")}
+        return self._log("train", p.train_loss, **extra)
+
+    def _evaluate(self) -> Event:
+        """Validation loss; saves best.npz when it is the lowest so far."""
+        p, streams = self.progress, self.config.train.eval_streams
+        result = evaluate(self.model, self.params, self.corpus["val"], streams)
+        p.val_loss = loss = result.nats_per_char
+        better = p.best_loss is None or loss < p.best_loss
+        extra = {"approximate": True} if streams > 1 else {}
+        event = self._log("eval", loss, split="val", best=better, **extra)
+        if better:
+            p.best_loss, p.best_step, p.bad_evals = loss, p.step, 0
+            self.save(self.run.best)
+        else:
+            p.bad_evals += 1
+        return event
+
+    def _out_of_patience(self) -> bool:
+        patience = self.config.train.patience
+        return patience is not None and self.progress.bad_evals >= patience
+
+    def _sample(self) -> Event:
+        p = self.progress
+        p.sampled_step = p.step
+        counts = self.corpus.train_counts
+        ids = generate(
+            self.model,
+            self.params,
+            (),
+            SAMPLE_LENGTH,
+            seed=self.config.train.seed,
+            position=(p.step,),
+            first=counts / counts.sum(),
+        )
+        return self._log("sample", text=self.corpus.vocabulary.text([int(i[0]) for i in ids]))
+
+    def _finish(self) -> Iterator[Event]:
+        """The last evaluation, the test of the best checkpoint, and the `end` line.
+
+        last.npz is saved before, so a run that is resumed here, or made longer, writes them again.
+        """
+        p = self.progress
+        if self._evaluates and p.step % self._steps(self.config.train.eval_every):
+            yield self._evaluate()
+        test = self.corpus["test"]
+        if len(test) > 1:
+            best = Checkpoint.load(self.run.best) if self.run.best.is_file() else None
+            params = self.params if best is None else best.params
+            result = evaluate(self.model, params, test)
+            step = p.step if best is None else best.progress.step
+            yield self._log("eval", result.nats_per_char, split="test", checkpoint_step=step)
+        reason = "patience" if p.step < self.total_steps else "finished"
+        yield self._log(
+            "end",
+            p.best_loss,
+            reason=reason,
+            best_step=p.best_step,
+            chars_left_out=self.windows.left_out,
+        )
+
+    def _save_is_due(self) -> bool:
+        every = self.config.train.checkpoint_every
+        steps = every.steps(len(self.windows))
+        if steps is None:
+            return time.monotonic() - self._saved_at >= every.amount * 60
+        return self.progress.step % steps == 0
+
+    def save(self, path: Path) -> None:
+        """Save the run as it stands."""
+        p = self.progress
+        p.seconds = time.perf_counter() - self._session_start
+        p.metrics_bytes = self.run.metrics_length()
+        checkpoint = Checkpoint(
+            config=self.config,
+            vocabulary=self.corpus.vocabulary,
+            params=self.params,
+            counts=self.corpus.train_counts,
+            progress=p,
+            data={
+                "folder": str(self.corpus.folder.absolute()),
+                "fingerprint": self.corpus.fingerprint,
+            },
+            optimizer_state=self._engine.optimizer_state,
+            state=self.state,
+        )
+        checkpoint.save(path)
+        if path == self.run.last:
+            self._saved_at = time.monotonic()
+            if self.config.train.keep:
+                checkpoint.save(numbered(self.run.folder, p.step))
+                self.run.prune(self.config.train.keep)
+
+    def _steps(self, interval: Any) -> int:
+        steps: int = interval.steps(len(self.windows))
+        return steps
+
+    def _record(self, kind: str, loss: float | None = None) -> dict[str, Any]:
+        p = self.progress
+        record: dict[str, Any] = {"event": kind, "step": p.step, "epoch": p.epoch}
+        if loss is not None:
+            record |= {
+                "loss": loss,
+                "perplexity": perplexity(loss),
+                "bits_per_char": bits_per_char(loss),
+            }
+        return record | {"seconds": round(time.perf_counter() - self._session_start, 3)}
+
+    def _log(self, kind: str, loss: float | None = None, **values: Any) -> Event:
+        record = self._record(kind, loss) | values
+        if loss is not None and not math.isfinite(loss):
+            raise TrainingError(
+                f"step {self.progress.step}: the {values.get('split', kind)} loss is {loss}: training "
+                "diverged; lower train.optimizer.learning_rate"
+            )
+        self.run.log(record)
+        return Event(kind, record)
+
+
+def plan(model: Model, config: Config, corpus: Corpus, windows: Windows) -> Iterator[str]:
+    """Lines that say what a run will do: data, model, memory, steps."""
+    t = config.train
+    sizes = ", ".join(f"{corpus.chars(split):,} {split}" for split in ("train", "val", "test"))
+    yield f"data: {corpus.folder}: {sizes} characters, {len(corpus.vocabulary):,} symbols"
+    yield model_line(model)
+    yield (
+        f"steps: {t.epochs} epochs of {len(windows):,} windows: {t.batch_size} streams, "
+        f"{windows.seq_length} characters each; {windows.left_out} characters left out"
+    )
+    yield f"memory: about {readable(check_memory(model, config, windows))}"
+
+
+def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str]:
+    """Lines for a dry run: the resolved config and the plan. Nothing is left behind."""
+    if init_from is not None:
+        config = _adopt(config, init_from)
+    with tempfile.TemporaryDirectory() as folder:
+        config, corpus = open_data(config, Path(folder) / "data", init_from)
+        model = build_model(config.model, len(corpus.vocabulary))
+        windows = Windows(corpus["train"], config.train.batch_size, config.train.seq_length)
+        yield from config.to_yaml().splitlines()
+        yield from plan(model, config, corpus, windows)
+
+
+def check_memory(model: Model, config: Config, windows: Windows) -> int:
+    """Bytes that training will take. Raises ConfigError when there is less, naming what fits."""
+    t = config.train
+    slots = len(state_names(OPTIMIZERS[t.optimizer["name"]]))
+    need = training_bytes(model, t.batch_size, windows.seq_length, slots)
+    have = available_memory()
+    if have is not None and need > have:
+        fixed = training_bytes(model, t.batch_size, 0, slots)
+        each = training_bytes(model, t.batch_size, 1, slots) - fixed
+        largest = max(0, (have - fixed) // each)
+        way = f"train.seq_length at most {largest} fits" if largest else "make the model smaller"
+        raise ConfigError(
+            f"training needs about {readable(need)} with seq_length {windows.seq_length}, and "
+            f"{readable(have)} are free: {way}"
+        )
+    return need
+
+
+def open_data(
+    config: Config, folder: Path, init_from: Checkpoint | None = None
+) -> tuple[Config, Corpus]:
+    """The corpus of `data.path`: a prepared folder, or raw text that is prepared into `folder`.
+
+    Returns the config with its `data` section as it really is. Raises ConfigError where keys that
+    were given contradict a prepared folder.
+    """
+    d = config.data
+    if d.path is None:
+        raise ConfigError("data.path is not set: name a text file, e.g. --set data.path=my.txt")
+    path = Path(d.path)
+    vocabulary = None if init_from is None else init_from.vocabulary
+    if (path / "corpus.json").is_file():
+        corpus = Corpus.open(path)
+        _check_agreement(config, corpus)
+        if vocabulary is not None and corpus.vocabulary != vocabulary:
+            raise DataError(
+                f"{path}: its vocabulary is not that of --init-from: prepare it with --vocab"
+            )
+    else:
+        corpus = prepare(
+            [d.path],
+            folder,
+            level=d.level,
+            encoding=None if d.level == "byte" else d.encoding,
+            newlines=d.newlines,
+            val_fraction=d.val_fraction,
+            test_fraction=d.test_fraction,
+            vocabulary=vocabulary,
+        )
+    values: dict[str, Any] = {"level": corpus.level, "newlines": corpus.newlines or d.newlines}
+    if corpus.encoding:
+        values["encoding"] = corpus.encoding
+    return config.with_values("data", **values), corpus
+
+
+def _check_agreement(config: Config, corpus: Corpus) -> None:
+    total = sum(corpus.chars(split) for split in ("train", "val", "test"))
+    actual: dict[str, Any] = {
+        "level": corpus.level,
+        "encoding": corpus.encoding or config.data.encoding,
+        "newlines": corpus.newlines or config.data.newlines,
+    }
+    for name, value in actual.items():
+        wanted = getattr(config.data, name)
+        if f"data.{name}" in config.given and wanted != value:
+            raise ConfigError(
+                f"data.{name}: {wanted} conflicts with {corpus.folder}, prepared with {value}: leave "
+                "the key out or prepare again"
+            )
+    for split in ("val", "test"):
+        fraction = getattr(config.data, f"{split}_fraction")
+        if f"data.{split}_fraction" in config.given and (
+            abs(total * fraction - corpus.chars(split)) > 1
+        ):
+            raise ConfigError(
+                f"data.{split}_fraction: {fraction} conflicts with {corpus.folder}, which has "
+                f"{corpus.chars(split)} of {total} characters there: leave the key out or prepare again"
+            )
+
+
+def _adopt(config: Config, init_from: Checkpoint) -> Config:
+    """The config with the model and text rules of the checkpoint that a run starts from."""
+    for section, names in (("model", None), ("data", ("level", "newlines"))):
+        theirs, ours = getattr(init_from.config, section), getattr(config, section)
+        for name in names or list(vars(theirs)):
+            key, value = f"{section}.{name}", getattr(theirs, name)
+            if key in config.given and getattr(ours, name) != value and name != "dropout":
+                raise ConfigError(
+                    f"{key}: {getattr(ours, name)} conflicts with --init-from, which has {value}: "
+                    "leave the key out"
+                )
+            if not (name == "dropout" and key in config.given):
+                config = config.with_values(section, **{name: value})
+    return config
+
+
+def _resumed_config(old: Config, folder: Path, overrides: list[str]) -> Config:
+    """The run's config.yaml with overrides, refused where it changes what the run computes."""
+    path = folder / "config.yaml"
+    if path.is_file():
+        new = load_config(path, overrides, CHOICES)
+    else:
+        new = parse_config(old.to_yaml(), str(folder), overrides, CHOICES)
+    for key, before, after in differences(old, new):
+        fixed_length = key == "train.epochs" and new.train.schedule["name"] in NEEDS_TOTAL
+        if key not in RESUMABLE or fixed_length:
+            why = (
+                f" (the {new.train.schedule['name']} schedule depends on it)"
+                if fixed_length
+                else ""
+            )
+            raise ConfigError(
+                f"{folder}: cannot resume with {key} changed from {before} to {after}{why}: set "
+                "it back, or start a new run with --init-from"
+            )
+    return new
+
+
+def recorded_data(at: Checkpoint, *others: Path) -> Corpus:
+    """The corpus that a run was trained on, found again and compared by its content.
+
+    Looks in the folder that the run recorded, then in `others`. Raises DataError where a text was
+    found that is not the same, CheckpointError where there is none.
+    """
+    if not at.data:
+        raise CheckpointError("this checkpoint recorded no data: name a folder with --data")
+    places = [Path(at.data["folder"]), *others]
+    for place in places:
+        if (place / "corpus.json").is_file():
+            corpus = Corpus.open(place)
+            if corpus.fingerprint == at.data["fingerprint"]:
+                return corpus
+            raise DataError(
+                f"{place}: not the text that this run was trained on (its content hash differs): put "
+                "it back, or start a new run with --init-from"
+            )
+    looked = ", ".join(dict.fromkeys(str(place) for place in places))
+    raise DataError(f"the run's data is gone: looked in {looked}")

@@ -1,0 +1,64 @@
+"""What many tests share: small texts, quick runs, the corpora where they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rnnlm.choices import make_config
+from rnnlm.config import Config
+
+ROOT = Path(__file__).parent.parent
+CORPORA = ROOT.parent / "shared" / "corpora"
+
+TEXT = "".join(
+    f"{who} {did} the {what} {when}.\n"
+    for when in ("at noon", "by night", "twice", "in rain")
+    for who in ("Mara", "The crow", "Old Ib", "A boy", "Nobody")
+    for did in ("mended", "sold", "sang to", "lost")
+    for what in ("kettle", "ferry", "bell", "map")
+)
+
+TINY = (
+    "model.hidden_size=12",
+    "model.num_layers=1",
+    "train.epochs=2",
+    "train.batch_size=4",
+    "train.seq_length=32",
+    "train.log_every=10",
+)
+
+
+def corpus_file(name: str) -> Path:
+    """A public corpus, or a skip that says why."""
+    path = CORPORA / name
+    if not path.is_file():
+        pytest.skip(f"{path} is not on this machine")
+    return path
+
+
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    """A text of 10,000 characters on disk."""
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+def tiny_config(text: Path, run: Path, *overrides: str) -> Config:
+    """A run of a second or less."""
+    return make_config(None, f"data.path={text}", f"run.dir={run}", *TINY, *overrides)
+
+
+@pytest.fixture
+def in_tmp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """The environment for a process of its own."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), **extra}

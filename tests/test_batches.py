@@ -1,0 +1,53 @@
+"""Windows: contiguous streams, each character used once, a clear word when the text is short."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rnnlm.batches import Windows
+from rnnlm.errors import DataError
+
+
+@given(n=st.integers(2, 300), batch=st.integers(1, 20), window=st.integers(1, 40) | st.none())
+def test_windows_cover_every_stream_once_in_order(n: int, batch: int, window: int | None) -> None:
+    """Stream b is a contiguous stretch; targets are the next characters; at most B-1 are left out."""
+    ids = np.arange(n, dtype=np.uint16)
+    try:
+        windows = Windows(ids, batch, window)
+    except DataError:
+        assert (n - 1) // batch < (window or 1)
+        return
+    pairs = [windows[k] for k in range(len(windows))]
+    x = np.concatenate([x for x, _ in pairs])
+    y = np.concatenate([y for _, y in pairs])
+    length = (n - 1) // batch
+    for b in range(batch):
+        assert x[:, b].tolist() == list(range(b * length, (b + 1) * length))
+    assert (y == x + 1).all()
+    assert windows.left_out == n - 1 - length * batch <= batch - 1
+    assert all(len(x) == windows.seq_length for x, _ in pairs[:-1])
+    assert 1 <= len(pairs[-1][0]) <= windows.seq_length
+
+
+@pytest.mark.parametrize(("n", "batch", "window"), [(100, 10, 10), (100, 100, 1), (5, 1, 9), (1, 1, 1)])
+def test_the_largest_batch_and_window_that_fit_are_named_and_do_fit(
+    n: int, batch: int, window: int
+) -> None:
+    """Following the error's advice works."""
+    ids = np.zeros(n, np.uint8)
+    with pytest.raises(DataError) as caught:
+        Windows(ids, batch, window)
+    said = str(caught.value)
+    if "batch_size at most " in said:
+        largest = int(said.split("batch_size at most ")[1].split()[0])
+        Windows(ids, largest, window)
+        with pytest.raises(DataError):
+            Windows(ids, largest + 1, window)
+    if "seq_length at most " in said:
+        largest = int(said.split("seq_length at most ")[1].split()[0])
+        Windows(ids, batch, largest)
+        with pytest.raises(DataError):
+            Windows(ids, batch, largest + 1)

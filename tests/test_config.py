@@ -1,0 +1,207 @@
+"""Configs: every key is known, typed, bounded and documented, and errors say where."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rnnlm.choices import CHOICES, make_config
+from rnnlm.config import SECTIONS, Config, Interval, differences, load_config, parse_config
+from rnnlm.errors import ConfigError
+
+
+def parse(text: str, *overrides: str) -> Config:
+    return parse_config(text, "c.yaml", overrides, CHOICES)
+
+
+def message(text: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, *overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults_resolve_and_round_trip() -> None:
+    """The resolved YAML reads back as an equal config, options of the optimizer filled in."""
+    config = make_config()
+    assert config.train.optimizer == {
+        "name": "adam",
+        "learning_rate": 0.002,
+        "beta1": 0.9,
+        "beta2": 0.999,
+        "epsilon": 1e-8,
+    }
+    assert parse(config.to_yaml()) == config
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model.cell=gru",
+        "model.reset_after=true model.cell=gru",
+        "model.activation=relu model.cell=rnn",
+        "model.embedding_size=16",
+        "train.seq_length=full",
+        "train.optimizer=sgd",
+        "train.optimizer={name: sgd, momentum: 0.9, nesterov: true}",
+        "train.schedule.name=cosine train.schedule.warmup_steps=10",
+        "train.grad_clip=null",
+        "train.grad_clip={value: 1e-1}",
+        "train.eval_every=500",
+        "train.checkpoint_every=10 minutes",
+        "train.sample_every=2 epochs",
+        "data.path=text with = and : in its name.txt",
+        "data.path=no",
+    ],
+)
+def test_overrides_are_typed_and_round_trip(override: str) -> None:
+    """Each --set takes effect, with the key's own type, and survives config.yaml."""
+    parts = override.replace(" model.", "\nmodel.").replace(" train.s", "\ntrain.s").split("\n")
+    config = make_config(None, *parts)
+    assert config != make_config()
+    assert parse(config.to_yaml()) == config
+
+
+def test_numbers_need_no_dot() -> None:
+    """2e-3, which YAML 1.1 takes for text, is a number here."""
+    assert parse("train: {optimizer: {learning_rate: 2e-3}}").train.optimizer["learning_rate"] == 0.002
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "words"),
+    [
+        ("train:\n  learning_rat: 3", "c.yaml:2:3", "did you mean train.optimizer.learning_rate?"),
+        ("model:\n  hidden: 3", "c.yaml:2:3", "model.hidden"),
+        ("tran: {}", "c.yaml:1:1", "did you mean train?"),
+        ("train:\n  epochs: many", "c.yaml:2:3", "an integer, not 'many'"),
+        ("train:\n  epochs: 1.5", "c.yaml:2:3", "an integer"),
+        ("train:\n  seed: '3'", "c.yaml:2:3", "not quoted text"),
+        ("train:\n  epochs:", "c.yaml:2:3", "an integer"),
+        ("model: {cell: lsmt}", "c.yaml:1:9", "did you mean lstm?"),
+        ("model:\n  hidden_size: -5", "c.yaml:2:3", "at least 1"),
+        ("model:\n  dropout: 1", "c.yaml:2:3", "below 1"),
+        ("model:\n  dropout: nan", "c.yaml:2:3", "a number"),
+        ("model: {cell: [a]}", "c.yaml:1:15", "a list"),
+        ("model: {cell: {a: b}}", "c.yaml:1:9", "not a mapping"),
+        ("train: {optimizer: {name: sgd, beta1: 0.3}}", "c.yaml:1:32", "not an option of sgd"),
+        ("train: {optimizer: {name: sgd, momentun: 0.3}}", "c.yaml:1:32", "train.optimizer.momentum?"),
+        ("train: {grad_clip: {norm: 1, value: 1}}", "c.yaml:1:9", "one of norm and value"),
+        ("train: {grad_clip: {nrm: 1}}", "c.yaml:1:21", "train.grad_clip.norm?"),
+        ("train: {eval_every: 10 minutes}", "c.yaml:1:9", "an interval"),
+        ("train: {eval_every: 0}", "c.yaml:1:9", "an interval"),
+        ("train: 3", "c.yaml:1:1", "must be a mapping"),
+        ("- a\n- b", "c.yaml:1:1", "a list"),
+        ("just words", "c.yaml:1:1", "a mapping with sections"),
+        ("train:\n  epochs: 1\n  epochs: 2", "c.yaml:3:3", "stands twice"),
+        ("train: [", "c.yaml:1:9", "bad YAML"),
+        ("a: &a [*a]", "c.yaml:1:4", "a list"),
+        ("train: &t {optimizer: *t}", "c.yaml:1", "nested too deeply"),
+        ("train: \x07", "c.yaml:1:8", "bad YAML"),
+        ("? [1]\n: 2", "c.yaml:1:3", "a key must be a word"),
+        ("x: 1\n---\ny: 2", "c.yaml:2:1", "bad YAML"),
+        ("[" * 5000, "c.yaml:1:1", "nested too deeply"),
+        ("data: {val_fraction: 0.6, test_fraction: 0.4}", "", "leave no text"),
+        ("train: {epochs: 99999999999999999999}", "c.yaml:1:9", "at most"),
+    ],
+)
+def test_mistakes_are_named_with_their_line_and_the_nearest_key(
+    text: str, where: str, words: str
+) -> None:
+    """One line: where it stands, what is wrong, what would be right."""
+    said = message(text)
+    assert said.startswith(where), said
+    assert words in said
+
+
+@pytest.mark.parametrize(
+    "override", ["train.epochs", "epochs=3", "train.epocs=3", "train.epochs=x", "=", "train=3"]
+)
+def test_a_bad_override_is_quoted_in_its_error(override: str) -> None:
+    """An error from --set says which one."""
+    assert f"--set {override}" in message("", override)
+
+
+@pytest.mark.parametrize(
+    ("key", "cell"), [("activation=relu", "gru"), ("reset_after=true", "lstm")]
+)
+def test_an_option_of_another_cell_is_refused(key: str, cell: str) -> None:
+    """No key is silently without effect."""
+    assert f"not of {cell}" in message("", f"model.cell={cell}", f"model.{key}")
+
+
+def test_anchors_that_blow_up_cost_nothing() -> None:
+    """A billion laughs is refused at the first unknown key."""
+    lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
+    assert "list" in message("\n".join(lines))
+
+
+def test_a_python_tag_runs_nothing(tmp_path: Path) -> None:
+    """Tags are not constructed."""
+    target = tmp_path / "made"
+    message(f"data: !!python/object/apply:os.mkdir ['{target}']")
+    assert not target.exists()
+
+
+def test_unreadable_files_are_one_line(tmp_path: Path) -> None:
+    """Missing, binary and huge files each say what they are."""
+    (tmp_path / "latin.yaml").write_bytes(b"train:\n  \xe9: 1\n")
+    (tmp_path / "huge.yaml").write_bytes(b"#" * 2_000_000)
+    for name, words in (
+        ("none.yaml", "cannot read"),
+        ("latin.yaml", ":2:3: not UTF-8"),
+        ("huge.yaml", "not a config"),
+        (".", "cannot read"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            load_config(tmp_path / name, (), CHOICES)
+
+
+@given(st.text(max_size=60))
+def test_no_text_makes_anything_but_a_config_or_a_config_error(text: str) -> None:
+    """Whatever stands in the file."""
+    try:
+        parse(text)
+    except ConfigError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"), [("500", 500), ("1 epoch", 40), ("0.5 epochs", 20), ("3 epochs", 120)]
+)
+def test_intervals_are_steps_or_epochs(text: str, steps: int) -> None:
+    """An epoch is as many steps as it has windows."""
+    assert parse(f"train: {{eval_every: {text}}}").train.eval_every.steps(40) == steps
+
+
+def test_minutes_are_no_number_of_steps() -> None:
+    """A time interval is left to the clock."""
+    assert Interval(10, "minutes").steps(40) is None
+
+
+def test_differences_name_dotted_keys() -> None:
+    """What resume compares."""
+    changed = make_config(None, "train.epochs=3", "model.hidden_size=7")
+    assert {key for key, _, _ in differences(make_config(), changed)} == {
+        "train.epochs",
+        "model.hidden_size",
+    }
+
+
+def test_every_key_is_in_the_readme_with_its_default() -> None:
+    """The config reference lists each key, its default and its meaning as the code has them."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    plain = Config().to_dict()
+    for section, cls in SECTIONS.items():
+        for f in fields(cls):
+            default = plain[section][f.name]
+            shown = {None: "null", True: "true", False: "false"}.get(
+                default if not isinstance(default, (dict, list)) else "", default
+            )
+            if isinstance(default, dict):
+                shown = "{" + ", ".join(f"{k}: {v}" for k, v in default.items()) + "}"
+            row = f"| `{section}.{f.name}` | `{shown}` | {f.metadata['doc']} |"
+            assert row in readme, row
