@@ -17,10 +17,10 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .api import evaluate, generate, load, samples
     from .checkpoint import Checkpoint
+    from .choices import make_config
     from .config import Config
     from .corpus import Corpus, prepare
     from .errors import CheckpointError, ConfigError, DataError, RnnlmError, TrainingError
-    from .choices import make_config
     from .train import Event, train
     from .vocabulary import Vocabulary
 

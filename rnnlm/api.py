@@ -33,7 +33,9 @@ def find_vocabulary(path: str | Path) -> Vocabulary:
     return load(path).vocabulary
 
 
-def evaluate(checkpoint: Checkpoint, text: str | bytes, *, unknown: Unknown = "error") -> Evaluation:
+def evaluate(
+    checkpoint: Checkpoint, text: str | bytes, *, unknown: Unknown = "error"
+) -> Evaluation:
     """How well the model predicts a text: every character but the first, from the zero state.
 
     Raises DataError for characters outside the vocabulary (`unknown="skip"` leaves them out) and for
@@ -43,7 +45,11 @@ def evaluate(checkpoint: Checkpoint, text: str | bytes, *, unknown: Unknown = "e
 
 
 def evaluate_split(
-    checkpoint: Checkpoint, split: str = "test", data: Path | None = None, *, unknown: Unknown = "error"
+    checkpoint: Checkpoint,
+    split: str = "test",
+    data: Path | None = None,
+    *,
+    unknown: Unknown = "error",
 ) -> Evaluation:
     """The same for a split of the data that the run recorded, checked by its hash, or of `data`.
 
@@ -67,7 +73,11 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
     yield model_line(model)
     yield f"vocabulary: {len(vocabulary):,} {vocabulary.noun}s: {excerpt(vocabulary)}"
     yield f"position: step {p.step:,}, epoch {p.epoch:.4g}, {p.seconds:,.0f} s of training"
-    for name, loss in (("training", p.train_loss), ("validation", p.val_loss), ("best", p.best_loss)):
+    for name, loss in (
+        ("training", p.train_loss),
+        ("validation", p.val_loss),
+        ("best", p.best_loss),
+    ):
         if loss is not None:
             at = f" at step {p.best_step:,}" if name == "best" else ""
             yield f"{name} loss: {loss:.4f} nats per character, perplexity {math.exp(loss):.4f}{at}"
@@ -210,5 +220,3 @@ class StopText:
 def _check(ok: bool, name: str, words: str, value: object) -> None:
     if not ok:
         raise ConfigError(f"{name} must be {words}, not {value}")
-
-

@@ -21,9 +21,8 @@ from .errors import RnnlmError
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
-    from .config import Config
-    from .corpus import Corpus
-    from .train import Event, Training
+    from .train import Training
+    from .vocabulary import Unknown
 
 FILE = click.Path(path_type=Path)
 CHECKPOINT = click.argument("checkpoint_or_run", required=False, type=FILE)
@@ -182,7 +181,7 @@ def eval_(
     split: str | None,
     data: Path | None,
     text: str | None,
-    unknown: str,
+    unknown: Unknown,
     as_json: bool,
 ) -> None:
     """Report nats and bits per character and perplexity of a split or of any text."""
@@ -213,8 +212,8 @@ def eval_(
 @CHECKPOINT
 def info(checkpoint_or_run: Path | None) -> None:
     """Say what is inside a checkpoint: config, sizes, parameters, step, losses, vocabulary."""
-    from .runs import find_checkpoint
     from .api import describe, load
+    from .runs import find_checkpoint
 
     path = find_checkpoint(checkpoint_or_run)
     click.echo(f"checkpoint: {path}")
@@ -236,7 +235,9 @@ def _figure(value: float | None) -> str:
 def _escape(text: str) -> str:
     """Control characters made visible: what a model draws must not drive a terminal."""
     return "".join(
-        c if c.isprintable() or c in "\n\t" or not _is_control(c) else c.encode("unicode_escape").decode()
+        c
+        if c.isprintable() or c in "\n\t" or not _is_control(c)
+        else c.encode("unicode_escape").decode()
         for c in text
     )
 
@@ -346,12 +347,16 @@ def _show_training(training: Training, stop: _Stop) -> None:
                 if bar.update():
                     bar.set_postfix_str(_postfix(record), refresh=False)
             elif event.kind == "train" and bar.disable:
-                click.echo(f"step {record['step']}/{training.total_steps}: {_postfix(record)}", err=True)
+                click.echo(
+                    f"step {record['step']}/{training.total_steps}: {_postfix(record)}", err=True
+                )
             elif event.kind in ("eval", "sample"):
                 with bar.external_write_mode(sys.stdout):
                     click.echo(_event_line(record))
     if stop.signal is not None and training.progress.step < training.total_steps:
-        click.echo(f"stopped at step {training.progress.step}; to go on: rnnlm train --resume {folder}")
+        click.echo(
+            f"stopped at step {training.progress.step}; to go on: rnnlm train --resume {folder}"
+        )
         sys.exit(128 + stop.signal)
     click.echo(f'next: rnnlm sample {folder} --prime "..."\n      rnnlm eval {folder}')
 
@@ -364,7 +369,9 @@ def _postfix(record: dict[str, Any]) -> str:
 def _event_line(record: dict[str, Any]) -> str:
     if record["event"] == "sample":
         return f"sample at step {record['step']}:\n" + _escape(record["text"])
-    figures = f"perplexity {_figure(record['perplexity'])} ({record['loss']:.4f} nats per character)"
+    figures = (
+        f"perplexity {_figure(record['perplexity'])} ({record['loss']:.4f} nats per character)"
+    )
     if record["split"] == "test":
         return f"test, checkpoint of step {record['checkpoint_step']}: {figures}"
     note = " (approximate: eval_streams > 1)" if record.get("approximate") else ""

@@ -32,7 +32,9 @@ def test_windows_cover_every_stream_once_in_order(n: int, batch: int, window: in
     assert 1 <= len(pairs[-1][0]) <= windows.seq_length
 
 
-@pytest.mark.parametrize(("n", "batch", "window"), [(100, 10, 10), (100, 100, 1), (5, 1, 9), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("n", "batch", "window"), [(100, 10, 10), (100, 100, 1), (5, 1, 9), (1, 1, 1)]
+)
 def test_the_largest_batch_and_window_that_fit_are_named_and_do_fit(
     n: int, batch: int, window: int
 ) -> None:

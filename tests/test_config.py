@@ -68,7 +68,9 @@ def test_overrides_are_typed_and_round_trip(override: str) -> None:
 
 def test_numbers_need_no_dot() -> None:
     """2e-3, which YAML 1.1 takes for text, is a number here."""
-    assert parse("train: {optimizer: {learning_rate: 2e-3}}").train.optimizer["learning_rate"] == 0.002
+    assert (
+        parse("train: {optimizer: {learning_rate: 2e-3}}").train.optimizer["learning_rate"] == 0.002
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,11 @@ def test_numbers_need_no_dot() -> None:
         ("model: {cell: [a]}", "c.yaml:1:15", "a list"),
         ("model: {cell: {a: b}}", "c.yaml:1:9", "not a mapping"),
         ("train: {optimizer: {name: sgd, beta1: 0.3}}", "c.yaml:1:32", "not an option of sgd"),
-        ("train: {optimizer: {name: sgd, momentun: 0.3}}", "c.yaml:1:32", "train.optimizer.momentum?"),
+        (
+            "train: {optimizer: {name: sgd, momentun: 0.3}}",
+            "c.yaml:1:32",
+            "train.optimizer.momentum?",
+        ),
         ("train: {grad_clip: {norm: 1, value: 1}}", "c.yaml:1:9", "one of norm and value"),
         ("train: {grad_clip: {nrm: 1}}", "c.yaml:1:21", "train.grad_clip.norm?"),
         ("train: {eval_every: 10 minutes}", "c.yaml:1:9", "an interval"),
@@ -135,7 +141,9 @@ def test_an_option_of_another_cell_is_refused(key: str, cell: str) -> None:
 
 def test_anchors_that_blow_up_cost_nothing() -> None:
     """A billion laughs is refused at the first unknown key."""
-    lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)]
+    lines = ["a0: &a0 [x, x]"] + [
+        f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)
+    ]
     assert "list" in message("\n".join(lines))
 
 

@@ -20,7 +20,7 @@ def _identity(x: Array, out: Array) -> None:
 
 
 def _relu(x: Array, out: Array) -> None:
-    np.maximum(x, 0, out)
+    np.maximum(x, 0, out=out)
 
 
 def _dtanh(h: Array, out: Array) -> None:

@@ -1,0 +1,742 @@
+"""Text prepared for training: streamed from files to ids on disk, and opened memory-mapped.
+
+A prepared folder holds the ids of each split in train.npy, val.npy and test.npy, in the smallest
+unsigned type that fits the vocabulary, and corpus.json, which says what they are. Preparing reads
+the text once, in blocks, so that memory does not grow with it: symbols go to a spool under
+provisional ids and, when all are known, from there to the splits under their final ids.
+"""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import hashlib
+import io
+import json
+import lzma
+import math
+import os
+import secrets
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+import numpy as np
+
+from .errors import DataError
+from .files import sync_folder
+from .params import Array
+from .vocabulary import NEWLINES, SHOWN, Vocabulary, level_class
+
+FORMAT, VERSION = "rnnlm-corpus", 1
+SPLITS = ("train", "val", "test")
+CORPUS_FILE = "corpus.json"
+FILES = (*(f"{split}.npy" for split in SPLITS), CORPUS_FILE)  # in the order in which they appear
+JSON_LIMIT = 1 << 28  # bytes of corpus.json: enough for all of Unicode and a million sources
+CHUNK = 1 << 20  # bytes of text, or ids, worked on at a time
+DTYPES = (np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4"))  # of ids on disk
+HEADER = 128  # bytes before the ids in a .npy file
+STDIN = "-"
+UNNUMBERED = 0xFFFFFFFF  # the provisional id of a symbol that has not appeared
+
+COMPRESSED: Mapping[str, Callable[[Any], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+}
+UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+NOT_FOR_FILES = ("idna", "punycode", "undefined")  # Python has them, but not to decode in pieces
+
+Name: TypeAlias = "str | os.PathLike[str]"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that was read: its name as given, its size and hash as it lies on the disk."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A share of the text: its length, the hash of its ids, and the count (V,) of each symbol."""
+
+    chars: int
+    sha256: str
+    counts: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A prepared text; `corpus["train"]` are the ids (n,) of a split, memory-mapped, read-only."""
+
+    folder: Path
+    vocabulary: Vocabulary
+    encoding: str | None  # None where nothing was decoded
+    newlines: str | None  # one of NEWLINES; None where nothing was decoded
+    newlines_replaced: int
+    sources: Sequence[Source]
+    splits: Mapping[str, Split]
+    fingerprint: str  # of text rules, vocabulary and ids, wherever the text came from
+    _ids: dict[str, Array] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def open(cls, folder: Name, verify: bool = True) -> Corpus:
+        """The corpus in a prepared folder. Raises DataError where anything is not as written.
+
+        Structure, sizes and the range of every id are always checked; `verify` adds the hashes.
+        """
+        folder = Path(folder)
+        index = _read_index(folder)
+        try:
+            corpus = cls(folder=folder, **_parse_index(index))
+        except (KeyError, TypeError, ValueError, DataError) as error:
+            raise DataError(
+                f"{folder / CORPUS_FILE}: not as this version writes it ({error}): prepare again"
+            ) from None
+        for name, split in corpus.splits.items():
+            path = folder / f"{name}.npy"
+            corpus._ids[name] = _map_ids(path, split, len(corpus.vocabulary), verify)
+        return corpus
+
+    def __getitem__(self, split: str) -> Array:
+        return self._ids[split]
+
+    def chars(self, split: str) -> int:
+        """The length of a split in symbols."""
+        return self.splits[split].chars
+
+    def sha256(self, split: str) -> str:
+        """The hash of the bytes of a split's ids, little-endian."""
+        return self.splits[split].sha256
+
+    @property
+    def level(self) -> str:
+        """What a symbol is: a name in LEVELS."""
+        return self.vocabulary.level
+
+    @property
+    def counts(self) -> Array:
+        """How often each symbol occurs in the whole text; (V,) int64."""
+        return np.add.reduce([split.counts for split in self.splits.values()])
+
+    @property
+    def train_counts(self) -> Array:
+        """How often each symbol occurs in the training text; (V,) int64."""
+        return self.splits["train"].counts
+
+    @property
+    def entropy(self) -> float:
+        """Bits per symbol of the frequencies in the whole text: what a model without memory pays."""
+        counts = self.counts[self.counts > 0]
+        p = counts / counts.sum()
+        return float(p @ -np.log2(p))
+
+    @property
+    def unseen(self) -> Array:
+        """The symbols of the vocabulary that do not occur in the training text; (n,) uint32."""
+        return self.vocabulary.symbols[self.train_counts == 0]
+
+    def summary(self) -> list[str]:
+        """What a person wants to know of a corpus, line by line."""
+        noun, counts, unseen = self.vocabulary.noun, self.counts, self.unseen.tolist()
+        lines = [
+            f"{counts.sum():,} {noun}s, {np.count_nonzero(counts):,} distinct, "
+            f"entropy {self.entropy:.3f} bits per {noun}",
+            ", ".join(f"{name} {self.chars(name):,}" for name in SPLITS),
+        ]
+        if self.newlines_replaced:
+            lines.append(f"{self.newlines_replaced:,} line ends (CRLF or CR) turned into LF")
+        if unseen:
+            shown = ", ".join(self.vocabulary.spell(symbol) for symbol in unseen[:SHOWN])
+            more = f" and {len(unseen) - SHOWN:,} others" if len(unseen) > SHOWN else ""
+            lines.append(f"{len(unseen):,} {noun}s never seen in training: {shown}{more}")
+        return lines
+
+
+# The files of a prepared folder: each format with its reader, which trusts nothing
+
+
+def _smallest(size: int) -> np.dtype[Any]:
+    """The smallest type for ids below `size`."""
+    return next(dtype for dtype in DTYPES if size <= 1 << 8 * dtype.itemsize)
+
+
+def _npy_header(dtype: np.dtype[Any], length: int) -> bytes:
+    """The first HEADER bytes of a .npy file (format 1.0) of ids (length,), as NumPy writes them."""
+    size = HEADER - 10
+    text = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': ({length},), }}"
+    return b"\x93NUMPY\x01\x00" + size.to_bytes(2, "little") + f"{text:{size - 1}}\n".encode()
+
+
+def _map_ids(path: Path, split: Split, V: int, verify: bool) -> Array:
+    """The ids of a .npy file, memory-mapped when each has been read and found to be below V."""
+    dtype = _smallest(V)
+    header = _npy_header(dtype, split.chars)
+    try:
+        if not path.is_file():
+            raise DataError(f"{path}: missing: prepare again")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            # the header is compared, not parsed: it can only be the one that was written
+            if file.read(HEADER) != header or size != HEADER + split.chars * dtype.itemsize:
+                raise DataError(
+                    f"{path}: not the {split.chars:,} ids of type {dtype} that {CORPUS_FILE} names: "
+                    "prepare again"
+                )
+            digest = hashlib.sha256()
+            # read, not looked at in the mapping, all of whose pages would then count as memory
+            for ids in _read_ids(file, dtype, split.chars):
+                if ids.max() >= V:
+                    raise DataError(f"{path}: has ids outside the vocabulary: prepare again")
+                if verify:
+                    digest.update(ids.data)
+            if verify and digest.hexdigest() != split.sha256:
+                raise DataError(f"{path}: changed since it was prepared: prepare again")
+            if split.chars == 0:
+                return np.empty(0, dtype)  # nothing to map
+            return np.asarray(np.memmap(file, dtype, "r", HEADER, (split.chars,)))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot read ({error}): prepare again") from None
+
+
+def _read_ids(file: Any, dtype: np.dtype[Any], length: int) -> Iterator[Array]:
+    """The next `length` ids of a file, a block at a time. Raises OSError where it is too short."""
+    for start in range(0, length, CHUNK):
+        ids = np.empty(min(CHUNK, length - start), dtype)
+        if file.readinto(ids.data) != ids.nbytes:
+            raise OSError("the file became shorter")
+        yield ids
+
+
+def _fingerprint(vocabulary: Vocabulary, newlines: str | None, splits: Mapping[str, Split]) -> str:
+    content = [vocabulary.to_json(), newlines, *(splits[name].sha256 for name in SPLITS)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _index(vocabulary: Vocabulary, reader: _Reader, splits: Mapping[str, Split]) -> bytes:
+    """The content of corpus.json."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "level": vocabulary.level,
+        "encoding": reader.encoding,
+        "newlines": reader.newlines,
+        "newlines_replaced": reader.newlines_replaced,
+        "fingerprint": _fingerprint(vocabulary, reader.newlines, splits),
+        "dtype": _smallest(len(vocabulary)).name,
+        "vocabulary": vocabulary.to_json(),
+        "splits": {
+            name: {**vars(split), "counts": split.counts.tolist()} for name, split in splits.items()
+        },
+        "sources": [asdict(source) for source in reader.sources],
+    }
+    data = json.dumps(content).encode()
+    if len(data) > JSON_LIMIT:
+        raise DataError(f"{len(reader.sources):,} files are too many to list: join them first")
+    return data
+
+
+def _read_index(folder: Path) -> Any:
+    path = folder / CORPUS_FILE
+    try:
+        if not path.is_file():
+            raise DataError(f"{folder}: not a prepared folder (no {CORPUS_FILE}): prepare one")
+        if path.stat().st_size > JSON_LIMIT:
+            raise DataError(f"{path}: larger than any that rnnlm writes: prepare again")
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot read ({error.strerror}): prepare again") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"{path}: damaged, not JSON: prepare again") from None
+
+
+def _parse_index(index: Any) -> dict[str, Any]:
+    """The fields of a Corpus. Raises KeyError, TypeError, ValueError or DataError."""
+    _check((index["format"], index["version"]) == (FORMAT, VERSION), "format or version")
+    vocabulary = Vocabulary.from_json(index["vocabulary"])
+    V = len(vocabulary)
+    _check(index["level"] == vocabulary.level, "level")
+    _check(index["dtype"] == _smallest(V).name, "dtype")
+    encoding, newlines = index["encoding"], index["newlines"]
+    decoded = vocabulary.encoding is not None
+    _check(type(encoding) is str if decoded else encoding is None, "encoding")
+    _check(newlines in (NEWLINES if decoded else (None,)), "newlines")
+    sources = [Source(**source) for source in index["sources"]]
+    for source in sources:
+        _check(type(source.name) is type(source.sha256) is str, "sources")
+        _natural(source.bytes)
+    splits = {}
+    for name in SPLITS:
+        split = Split(**index["splits"][name])
+        total = sum(map(_natural, split.counts))
+        _check(len(split.counts) == V and _natural(split.chars) == total, f"{name} split")
+        splits[name] = Split(split.chars, split.sha256, np.array(split.counts, np.int64))
+    _check(splits["train"].chars > 0, "train split")
+    fingerprint = _fingerprint(vocabulary, newlines, splits)
+    _check(index["fingerprint"] == fingerprint, "fingerprint")
+    return {
+        "vocabulary": vocabulary,
+        "encoding": encoding,
+        "newlines": newlines,
+        "newlines_replaced": _natural(index["newlines_replaced"]),
+        "sources": sources,
+        "splits": splits,
+        "fingerprint": fingerprint,
+    }
+
+
+def _check(ok: bool, what: str) -> None:
+    if not ok:
+        raise ValueError(what)
+
+
+def _natural(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 60:  # the sum of three fits in int64
+        raise ValueError("numbers")
+    return value
+
+
+# Preparing
+
+
+def prepare(
+    inputs: Name | Sequence[Name],
+    out: Name,
+    *,
+    level: str = "char",
+    encoding: str | None = None,
+    newlines: str = "normalize",
+    val_fraction: float = 0.05,
+    test_fraction: float = 0.05,
+    val: Name | Sequence[Name] | None = None,
+    test: Name | Sequence[Name] | None = None,
+    vocabulary: Vocabulary | None = None,
+    force: bool = False,
+    stdin: IO[bytes] | None = None,
+) -> Corpus:
+    """Turn text into the prepared folder `out`, and open it.
+
+    Inputs are files (.gz, .bz2 and .xz are decompressed), folders (every file inside, sorted; not
+    hidden ones, not `out`, not what `val` or `test` name) and "-", standard input, joined with
+    nothing between. Their last symbols are for validation and test, floor(n · fraction) each, test
+    last, unless `val` or `test` name a text of its own. The vocabulary covers all splits, unless
+    one is given. At level byte nothing is decoded and `newlines` has no effect.
+
+    Raises DataError for text or settings that cannot be used, for symbols outside a given
+    vocabulary, and for an `out` that holds something, unless `force`: then the files of an earlier
+    prepare are replaced, and only those. After an error `out` is as it was before.
+    """
+    kind = level_class(level)
+    if vocabulary is not None and vocabulary.level != level:
+        raise DataError(
+            f"the vocabulary is of level {vocabulary.level}, not {level}: use its level"
+        )
+    if newlines not in NEWLINES:
+        raise DataError(f"newlines {newlines!r}: use {' or '.join(NEWLINES)}")
+    reader = _Reader(kind, _encoding(kind, encoding), newlines, stdin)
+    texts = {"train": _listed(inputs), "val": _listed(val), "test": _listed(test)}
+    fractions = {"val": val_fraction, "test": test_fraction}
+    shares = _shares({name: f for name, f in fractions.items() if not texts[name]})
+    out = Path(out)
+    _check_free(out, force)
+    files = _find_files(texts, out)
+    try:
+        with _appearing_together(out) as outputs, tempfile.TemporaryFile(dir=out) as spooled:
+            spool = _Spool(kind, spooled)
+            ranges = {name: spool.extend(reader.blocks(files[name])) for name in files}
+            for name, (start, stop) in ranges.items():
+                if start == stop:
+                    raise DataError(f"{', '.join(texts[name])}: there is no text to read")
+            vocabulary = vocabulary or kind(spool.used)
+            ids = vocabulary.lookup(spool.symbols)
+            if (ids[spool.counts > 0] < 0).any():
+                raise _unknown(vocabulary, spool, ids, ranges)
+            ranges |= _tails(ranges["train"][1], shares)
+            splits = {
+                name: _write_ids(outputs[f"{name}.npy"], spool, *ranges[name], ids, len(vocabulary))
+                for name in SPLITS
+            }
+            outputs[CORPUS_FILE].write(_index(vocabulary, reader, splits))
+    except OSError as error:
+        raise DataError(f"{out}: cannot write ({error.strerror or error}): free it") from None
+    return Corpus.open(out, verify=False)
+
+
+def read_text(name: Name, level: str, encoding: str, stdin: IO[bytes] | None = None) -> str | bytes:
+    """One text as `prepare` reads it, line ends kept; bytes at level byte, `encoding` then unused."""
+    kind = level_class(level)
+    codec = _encoding(kind, encoding if kind.encoding else None)
+    files = _find_files({"train": _listed(name)}, None)["train"]
+    blocks: Any = _Reader(kind, codec, "keep", stdin).blocks(files)
+    return "".join(blocks) if codec else b"".join(blocks)
+
+
+def _encoding(kind: type[Vocabulary], encoding: str | None) -> str | None:
+    """Python's own name of the encoding to read with; None at level byte."""
+    if kind.encoding is None:
+        if encoding is not None:
+            raise DataError(f"level {kind.level} decodes nothing: leave the encoding out")
+        return None
+    wanted = kind.encoding if encoding is None else encoding
+    try:
+        io.TextIOWrapper(io.BytesIO(), wanted)  # refuses what is unknown or does not give text
+        codecs.getincrementaldecoder(wanted)
+        name = codecs.lookup(wanted).name
+        if name not in NOT_FOR_FILES:
+            return "utf-8" if name == "utf-8-sig" else name  # a mark is dropped in any case
+    except (LookupError, ValueError):
+        pass
+    raise DataError(f"{wanted!r} is not an encoding of text files: try utf-8 or latin-1")
+
+
+def _listed(paths: Name | Sequence[Name] | None) -> list[str]:
+    if paths is None:
+        return []
+    return [os.fspath(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+
+
+def _shares(fractions: Mapping[str, float]) -> dict[str, Fraction]:
+    """Fractions as the decimals that were written: 0.29 of 100 is 29, not floor(28.999999999999996)."""
+    try:
+        shares = {name: Fraction(str(fraction)) for name, fraction in fractions.items()}
+        if min(shares.values(), default=0) >= 0 and sum(shares.values()) < 1:
+            return shares
+    except ValueError:  # not a finite number
+        pass
+    named = " and ".join(f"{name}_fraction {fraction}" for name, fraction in fractions.items())
+    raise DataError(f"{named}: use 0 or more, and less than 1 together, to leave training text")
+
+
+def _tails(total: int, shares: Mapping[str, Fraction]) -> dict[str, tuple[int, int]]:
+    """Where the training text, and the shares after it, start and stop among `total` symbols."""
+    ranges, stop = {}, total
+    for name in reversed(list(shares)):
+        start = stop - math.floor(total * shares[name])
+        ranges[name], stop = (start, stop), start
+    return {**ranges, "train": (0, stop)}
+
+
+# Finding and reading files
+
+
+def _find_files(texts: Mapping[str, Sequence[str]], out: Path | None) -> dict[str, list[str]]:
+    """The files of each text, folders opened up; a text without paths is left out."""
+    if not texts["train"]:
+        raise DataError("no input: name a file or folder, or - for standard input")
+    own = _identities([out] if out else [])
+    held_out = _identities(path for name in texts if name != "train" for path in texts[name])
+    files: dict[str, list[str]] = {}
+    for name, paths in texts.items():
+        for path in paths:
+            found = [path]
+            try:
+                if path != STDIN and Path(path).is_dir():
+                    found = list(_files_under(path, own | held_out if name == "train" else own))
+                elif path != STDIN:
+                    Path(path).stat()  # better to miss it now than after an hour of reading
+            except (OSError, ValueError) as error:
+                raise _unreadable(path, error) from None
+            if not found:
+                raise DataError(f"{path}: there are no files to read in it: name another")
+            files.setdefault(name, []).extend(found)
+    if sum(paths.count(STDIN) for paths in texts.values()) > 1:
+        raise DataError(f"{STDIN} (standard input) can be read only once: name a file instead")
+    return files
+
+
+def _files_under(folder: str, skip: set[tuple[int, int]]) -> Iterator[str]:
+    """The files in a folder and those below, sorted; entered once, so that links may form loops."""
+    here = _identities([folder])
+    if here <= skip:
+        return
+    skip |= here
+    with os.scandir(folder) as entries:
+        visible = sorted((e for e in entries if e.name[0] != "."), key=lambda entry: entry.name)
+    for entry in visible:
+        path = Path(entry.path)
+        if path.is_dir():
+            yield from _files_under(entry.path, skip)
+        elif path.is_file() and not _identities([path]) <= skip:
+            yield entry.path
+
+
+def _identities(paths: Iterable[Name]) -> set[tuple[int, int]]:
+    """What tells files and folders apart, whatever path leads to them; those that exist."""
+    found = set()
+    for path in paths:
+        with suppress(OSError, ValueError):
+            status = Path(path).stat()
+            found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _unreadable(name: str, error: Exception) -> DataError:
+    why = isinstance(error, OSError) and error.strerror or error
+    return DataError(f"{name}: cannot read ({why}): check the file, or leave it out")
+
+
+class _Reader:
+    """Reads files into blocks of text, or of bytes where `encoding` is None, under fixed rules."""
+
+    def __init__(
+        self, kind: type[Vocabulary], encoding: str | None, newlines: str, stdin: IO[bytes] | None
+    ) -> None:
+        self.kind, self.encoding, self.stdin = kind, encoding, stdin
+        self.newlines = newlines if encoding else None
+        self.newlines_replaced = 0
+        self.sources: list[Source] = []
+
+    def blocks(self, names: Iterable[str]) -> Iterator[str] | Iterator[bytes]:
+        """The files joined, a block at a time."""
+        if self.encoding is None:
+            return chain.from_iterable(map(self._bytes, names))
+        texts = chain.from_iterable(self._decoded(name, self.encoding) for name in names)
+        return self._normalized(texts) if self.newlines == "normalize" else texts
+
+    def _bytes(self, name: str) -> Iterator[bytes]:
+        """A file's content, decompressed; at its end the file joins `sources`."""
+        try:
+            with ExitStack() as stack:
+                if name == STDIN:
+                    raw = _Tally(self.stdin or sys.stdin.buffer)
+                else:
+                    raw = _Tally(stack.enter_context(Path(name).open("rb")))
+                decompressed = COMPRESSED.get(Path(name).suffix.lower())
+                file = decompressed(raw) if decompressed else raw
+                while block := file.read(CHUNK):
+                    yield block
+                while raw.read(CHUNK):  # what a decompressor leaves unread is still of the file
+                    pass
+        except UNREADABLE as error:
+            raise _unreadable(name, error) from None
+        self.sources.append(Source(name, raw.bytes, raw.sha256.hexdigest()))
+
+    def _decoded(self, name: str, encoding: str) -> Iterator[str]:
+        """A file's text without its byte order mark."""
+        decoder = codecs.getincrementaldecoder(encoding)()
+        offset, at_start = 0, True
+        for block in chain(self._bytes(name), [b""]):
+            held = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(block, final=not block)
+            except UnicodeError as error:
+                at = offset - held + getattr(error, "start", 0)
+                raise DataError(
+                    f"{name}: not {encoding} at byte {at:,} ({getattr(error, 'reason', error)}): "
+                    "say what it is with --encoding, or use --level byte"
+                ) from None
+            offset += len(block)
+            if text:
+                yield text.removeprefix("\ufeff") if at_start else text
+                at_start = False
+
+    def _normalized(self, texts: Iterable[str]) -> Iterator[str]:
+        """CRLF and CR as LF; a CR at the end of a block waits to see whether an LF follows."""
+        carried = ""
+        for text in texts:
+            text = carried + text
+            carried = "\r" if text.endswith("\r") else ""
+            text = text[: len(text) - len(carried)]
+            if "\r" in text:
+                self.newlines_replaced += text.count("\r")
+            yield self.kind.normalize(text, "normalize")
+        if carried:
+            self.newlines_replaced += 1
+            yield "\n"
+
+
+class _Tally:
+    """A stream that counts and hashes what is read from it."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.bytes, self.sha256 = 0, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """As the stream's."""
+        data = self._stream.read(size)
+        self.bytes += len(data)
+        self.sha256.update(data)
+        return data
+
+
+# From symbols to ids
+
+
+class _Spool:
+    """The symbols of the text in a temporary file, under provisional ids.
+
+    Small symbols (every byte, or ASCII) are their own ids, so that most text needs no lookup;
+    others are numbered as they appear. Ids are stored in the smallest type that serves so far,
+    hence in at most three runs.
+    """
+
+    def __init__(self, kind: type[Vocabulary], file: Any) -> None:
+        self._kind, self._file = kind, file
+        self._runs: list[tuple[np.dtype[Any], int]] = []  # type and length, in order
+        self._known = kind.limit if kind.limit <= 256 else 128
+        self._symbols = np.arange(kind.limit, dtype=np.uint32)  # provisional id -> symbol
+        self._counts = np.zeros(kind.limit, np.int64)  # provisional id -> how often
+        self._ids = np.full(kind.limit, UNNUMBERED, np.uint32)  # symbol -> provisional id
+        self._ids[: self._known] = self.symbols
+
+    @property
+    def symbols(self) -> Array:
+        """Provisional id -> symbol."""
+        return self._symbols[: self._known]
+
+    @property
+    def counts(self) -> Array:
+        """Provisional id -> how often it occurs."""
+        return self._counts[: self._known]
+
+    @property
+    def used(self) -> Array:
+        """The symbols that occur, in order."""
+        return np.sort(self.symbols[self.counts > 0])
+
+    def extend(self, blocks: Iterable[str | bytes]) -> tuple[int, int]:
+        """Append text; where it starts and stops in the spool."""
+        start = int(self.counts.sum())
+        for block in blocks:
+            if block:
+                self._append(self._kind.units(block))
+        return start, int(self.counts.sum())
+
+    def _append(self, symbols: Array) -> None:
+        ids = symbols  # their own, where a byte holds them
+        if symbols.dtype != np.uint8:
+            new = np.unique(symbols[self._ids[symbols] == UNNUMBERED])
+            stop = self._known + new.size
+            self._symbols[self._known : stop] = new
+            self._ids[new] = np.arange(self._known, stop)
+            self._known = stop
+            ids = self._ids[symbols]
+        counts = _count(ids, 1)
+        self._counts[: counts.size] += counts
+        dtype, length = _smallest(self._known), ids.size
+        if self._runs and self._runs[-1][0] == dtype:
+            length += self._runs.pop()[1]
+        self._runs.append((dtype, length))
+        self._file.write(ids.astype(dtype, copy=False).data)
+
+    def blocks(self, start: int, stop: int) -> Iterator[Array]:
+        """The provisional ids from `start` to `stop`, a block at a time."""
+        first, offset = 0, 0  # of the run, in ids and in bytes
+        for dtype, length in self._runs:
+            low, high = max(start - first, 0), min(stop - first, length)
+            self._file.seek(offset + low * dtype.itemsize)
+            yield from _read_ids(self._file, dtype, high - low)
+            first, offset = first + length, offset + length * dtype.itemsize
+
+
+def _count(ids: Array, size: int) -> Array:
+    """How often each id occurs; int64, for `size` ids at least."""
+    if ids.dtype != np.uint8:
+        return np.bincount(ids, minlength=size)
+    # bytes are counted in pairs, which takes half as long
+    pairs = np.bincount(ids[: ids.size & -2].view("u2"), minlength=1 << 16).reshape(256, 256)
+    counts = pairs.sum(axis=0) + pairs.sum(axis=1)
+    counts[ids[ids.size & -2 :]] += 1
+    return counts
+
+
+def _unknown(
+    vocabulary: Vocabulary, spool: _Spool, ids: Array, ranges: Mapping[str, tuple[int, int]]
+) -> DataError:
+    """The error that names the symbols without an id, in the first text that has any."""
+    for name, (start, stop) in ranges.items():
+        counts, firsts = np.zeros(ids.size, np.int64), np.full(ids.size, stop)
+        at = 0
+        for block in spool.blocks(start, stop):
+            strange = np.flatnonzero(ids[block] < 0)
+            found, first, count = np.unique(block[strange], return_index=True, return_counts=True)
+            counts[found] += count
+            firsts[found] = np.minimum(firsts[found], at + strange[first])
+            at += block.size
+        if counts.any():
+            break
+    found = np.flatnonzero(counts)
+    where = f"the {name} text"
+    return vocabulary.unknown(spool.symbols[found], counts[found], firsts[found], where)
+
+
+def _write_ids(file: IO[bytes], spool: _Spool, start: int, stop: int, ids: Array, V: int) -> Split:
+    """Write a split as .npy; `ids` turns provisional ids into those of the vocabulary."""
+    ids = ids.astype(_smallest(V))
+    digest, counts = hashlib.sha256(), np.zeros(V, np.int64)
+    file.write(_npy_header(ids.dtype, stop - start))
+    for block in spool.blocks(start, stop):
+        final = np.take(ids, block)
+        file.write(final.data)
+        digest.update(final.data)
+        counts += _count(final, V)[:V]
+    return Split(stop - start, digest.hexdigest(), counts)
+
+
+# The output folder
+
+
+def _check_free(out: Path, force: bool) -> None:
+    """Raise DataError unless a corpus may be written to the folder `out`."""
+    try:
+        held = {path.name: path.is_dir() for path in out.iterdir()} if out.exists() else {}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{out}: cannot hold a prepared corpus ({error}): name a folder") from None
+    if held and not force:
+        raise DataError(f"{out}: exists and is not empty: name another folder, or use force")
+    for name in FILES:
+        if held.get(name):
+            raise DataError(f"{out / name}: a folder where a file is to be written: remove it")
+
+
+@contextmanager
+def _appearing_together(folder: Path) -> Iterator[dict[str, IO[bytes]]]:
+    """FILES of a folder, open for writing under temporary names; at the end all take their places.
+
+    After an error the folder is as it was before, and gone where it was not there.
+    """
+    tag = secrets.token_hex(4)
+    new = {name: folder / f".{name}.{tag}.tmp" for name in FILES}
+    old = {name: folder / f".{name}.{tag}.old" for name in FILES}
+    with ExitStack() as undo:  # runs from the last entry to the first
+        for path in reversed((folder, *folder.parents)):
+            if not path.exists():
+                path.mkdir()
+                undo.callback(_quietly, path.rmdir)
+        with ExitStack() as stack:
+            files: dict[str, IO[bytes]] = {}
+            for name, path in new.items():
+                files[name] = stack.enter_context(path.open("xb"))
+                undo.callback(_quietly, path.unlink)
+            yield files
+            for file in files.values():
+                file.flush()
+                os.fsync(file.fileno())
+        for name in reversed(FILES):  # the index goes first, and comes last
+            if (folder / name).exists():
+                (folder / name).replace(old[name])
+                undo.callback(_quietly, old[name].replace, folder / name)
+        for name in FILES:
+            new[name].replace(folder / name)
+            undo.callback(_quietly, (folder / name).unlink)
+        sync_folder(folder)
+        undo.pop_all()
+    for path in old.values():
+        _quietly(path.unlink)
+
+
+def _quietly(action: Callable[..., object], *arguments: object) -> None:
+    with suppress(OSError):
+        action(*arguments)

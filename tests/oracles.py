@@ -1,0 +1,252 @@
+"""Slow, obvious implementations that the fast ones are held against, and the problems they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from rnnlm.cells import CELLS, Cell
+from rnnlm.cells.rnn import ACTIVATIONS
+from rnnlm.model import MaskStream, Model, StepWeights
+from rnnlm.params import Array, Parameters
+from rnnlm.registry import options
+from rnnlm.workspace import Workspace
+
+# Every cell with every value of its options
+
+OPTION_VALUES = {"activation": list(ACTIVATIONS)}  # of options that are neither on nor off
+
+
+def _values(name: str, default: object) -> list[Any]:
+    if isinstance(default, bool):
+        return [False, True]
+    if name not in OPTION_VALUES:
+        raise LookupError(f"cell option {name!r}: list the values to test in tests/oracles.py")
+    return OPTION_VALUES[name]
+
+
+def all_cells() -> list[Cell]:
+    """An instance of every registered cell for every combination of its options' values."""
+    return [
+        make(**dict(zip(options(make), values, strict=True)))
+        for make in CELLS.values()
+        for values in product(*(_values(*option) for option in options(make).items()))
+    ]
+
+
+# One step of each cell: x (B, D), state (one (B, H) for each of the cell's states) -> new state
+
+
+def sigmoid(a: Array) -> Array:
+    """The logistic function as the textbook writes it."""
+    return 1 / (1 + np.exp(-a))
+
+
+PHI: dict[str, Callable[[Array], Array]] = {
+    "tanh": np.tanh,
+    "relu": lambda a: np.where(a > 0, a, 0.0),
+    "identity": lambda a: a,
+}
+
+
+def rnn_step(cell: Any, p: dict[str, Array], x: Array, state: list[Array]) -> list[Array]:
+    """One step of the simple recurrent network."""
+    (h,) = state
+    return [PHI[cell.activation](x @ p["Wx"][0] + h @ p["Wh"][0] + p["b"][0])]
+
+
+def gru_step(cell: Any, p: dict[str, Array], x: Array, state: list[Array]) -> list[Array]:
+    """One step of the GRU: Z keeps the old state, the reset comes before or after the product."""
+    (h,) = state
+    R = sigmoid(x @ p["Wx"][0] + h @ p["Wh"][0] + p["b"][0])
+    Z = sigmoid(x @ p["Wx"][1] + h @ p["Wh"][1] + p["b"][1])
+    M = R * (h @ p["Wh"][2] + p["bh"]) if cell.reset_after else (R * h) @ p["Wh"][2]
+    N = np.tanh(x @ p["Wx"][2] + p["b"][2] + M)
+    return [Z * h + (1 - Z) * N]
+
+
+def lstm_step(cell: Any, p: dict[str, Array], x: Array, state: list[Array]) -> list[Array]:
+    """One step of the LSTM."""
+    h, c = state
+    I = sigmoid(x @ p["Wx"][0] + h @ p["Wh"][0] + p["b"][0])  # noqa: E741
+    F = sigmoid(x @ p["Wx"][1] + h @ p["Wh"][1] + p["b"][1])
+    O = sigmoid(x @ p["Wx"][2] + h @ p["Wh"][2] + p["b"][2])  # noqa: E741
+    G = np.tanh(x @ p["Wx"][3] + h @ p["Wh"][3] + p["b"][3])
+    C = F * c + I * G
+    return [O * np.tanh(C), C]
+
+
+STEPS = {"rnn": rnn_step, "gru": gru_step, "lstm": lstm_step}
+
+
+def cell_forward(cell: Cell, p: dict[str, Array], X: Array, state: Array) -> Array:
+    """The states s (S, T+1, B, H) that a cell goes through over inputs X (T, B, D)."""
+    (name,) = (name for name, make in CELLS.items() if make is type(cell))
+    assert name in STEPS, f"cell {name!r} has no step in tests/oracles.py to be tested against"
+    states = [list(state)]
+    for x in X:
+        states.append(STEPS[name](cell, p, x, states[-1]))
+    return np.array(states).swapaxes(0, 1)
+
+
+# The whole model
+
+
+def cross_entropy(logits: Array, targets: Array) -> Array:
+    """-ln softmax(logits)[target] for every row, straight from the definition."""
+    losses = []
+    for row, target in zip(logits, targets, strict=True):
+        p = np.exp(row) / np.sum(np.exp(row))
+        losses.append(-np.log(p[target]))
+    return np.array(losses)
+
+
+def one_hot(ids: Array, V: int) -> Array:
+    """Rows of zeros with a single 1."""
+    return np.array([[float(i == v) for v in range(V)] for i in ids.reshape(-1)])
+
+
+def model_losses(
+    cell: Cell,
+    p: dict[str, Array],
+    ids: Array,
+    targets: Array,
+    state: Array,
+    masks: Sequence[Array] | None = None,
+) -> tuple[Array, Array]:
+    """The loss of every character (T·B,) and the final state, from parameters by name.
+
+    `masks` are the dropout masks (T·B, H) of each layer. `.sum()` and `.mean()` of the losses are
+    the two reductions in use.
+    """
+    (T, B), V = ids.shape, p["by"].size
+    X = one_hot(ids, V)
+    if "embedding" in p:
+        X = X @ p["embedding"]
+    final = []
+    for layer in range(len(state)):
+        prefix = f"layers.{layer}."
+        own = {name.removeprefix(prefix): p[name] for name in p if name.startswith(prefix)}
+        s = cell_forward(cell, own, X.reshape(T, B, -1), state[layer])
+        final.append(s[:, T])
+        X = s[0, 1:].reshape(T * B, -1)
+        if masks is not None:
+            X = X * masks[layer]
+    return cross_entropy(X @ p["Wy"] + p["by"], targets.reshape(-1)), np.array(final)
+
+
+# What the tests compute with
+
+
+@dataclass
+class Problem:
+    """A model with random parameters, one window of random text and a random state before it."""
+
+    model: Model
+    params: Parameters
+    ids: Array  # (T, B)
+    targets: Array  # (T, B)
+    state: Array  # (L, S, B, H)
+
+    @classmethod
+    def of(
+        cls,
+        cell: Cell,
+        *,
+        layers: int = 1,
+        embedding: int | None = None,
+        dropout: float = 0.0,
+        T: int = 5,
+        B: int = 3,
+        H: int = 6,
+        V: int = 7,
+        dtype: Any = np.float64,
+        seed: int = 0,
+    ) -> Problem:
+        rng = np.random.default_rng(seed)
+        model = Model(cell, V, H, layers, embedding, dropout)
+        params = model.init(rng, np.float64)
+        params.flat += rng.normal(0, 0.7 / np.sqrt(H), params.flat.size)  # so that no bias is zero
+        ids, targets = rng.integers(V, size=(2, T, B))
+        state = 0.5 * rng.standard_normal((layers, len(cell.states), B, H))
+        params = Parameters(params.shapes, dtype, params.flat.astype(dtype))
+        return cls(model, params, ids, targets, state.astype(dtype))
+
+    def weights(self) -> StepWeights:
+        return StepWeights(self.model, self.params, rows=self.ids.shape[1])
+
+    def workspace(self) -> Workspace:
+        return Workspace(self.params.flat.dtype)
+
+    def loss(self, masks: MaskStream | None = None, dstate: Array | None = None) -> float:
+        """The summed loss, going forward only; `dstate` adds ⟨dstate, final state⟩ to it."""
+        w, ws, state = self.weights(), self.workspace(), self.state.copy()
+        top = self.model.forward(w, self.ids, state, ws, masks)[-1].output
+        losses = cross_entropy(top @ self.params["Wy"] + self.params["by"], self.targets.ravel())
+        return float(losses.sum() + (0 if dstate is None else np.vdot(dstate, state)))
+
+    def gradients(
+        self,
+        ws: Workspace | None = None,
+        masks: MaskStream | None = None,
+        dstate: Array | None = None,
+    ) -> Result:
+        """Forward and backward with gradients of the summed loss, none of them where it was asked."""
+        d, state = self.params.like(), self.state.copy()
+        d.flat.fill(np.nan)
+        dstate = np.zeros_like(state) if dstate is None else dstate.copy()
+        loss = self.model.loss_and_grad(
+            self.weights(),
+            self.ids,
+            self.targets,
+            state,
+            d,
+            ws or self.workspace(),
+            1.0,
+            masks,
+            dstate,
+        )
+        return Result(loss, d, state, dstate)
+
+
+@dataclass
+class Result:
+    """What one forward and backward pass gives."""
+
+    loss: float
+    d: Parameters
+    state: Array  # final
+    dstate: Array  # gradient of the initial state
+
+    def assert_same_bits(self, other: Result) -> None:
+        """Everything is equal to the last bit."""
+        assert self.loss == other.loss
+        np.testing.assert_array_equal(self.d.flat, other.d.flat)
+        np.testing.assert_array_equal(self.state, other.state)
+        np.testing.assert_array_equal(self.dstate, other.dstate)
+
+
+def assert_is_gradient(
+    dx: Array, loss: Callable[[], float], x: Array, name: str, epsilon: float = 1e-5
+) -> None:
+    """dx is the gradient of loss() with respect to x, along one random direction and nowhere zero.
+
+    Central differences: two forward calls, whatever the size of x, which is changed and put back.
+    """
+    v = np.random.default_rng(99).standard_normal(x.shape)
+    before = x.copy()
+    x[...] = before + epsilon * v
+    above = loss()
+    x[...] = before - epsilon * v
+    below = loss()
+    x[...] = before
+    numeric, analytic = (above - below) / (2 * epsilon), float(np.vdot(dx, v))
+    size = float(np.linalg.norm(dx))
+    assert size > 1e-3, f"{name}: the gradient is zero (norm {size}; differences give {numeric})"
+    assert abs(numeric - analytic) < 1e-7 * max(1.0, size), (
+        f"{name}: differences give {numeric!r}, the backward pass {analytic!r}"
+    )

@@ -1,0 +1,240 @@
+"""Every cell alone: over a window of dense input, forward and back, against its oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from oracles import all_cells, assert_is_gradient, cell_forward
+
+from rnnlm import blas
+from rnnlm.cells import Cell, steps
+from rnnlm.layers import dense_projection, dense_projection_backward
+from rnnlm.params import Array, Parameters
+from rnnlm.tiles import empty_tiles, fill_tiles
+from rnnlm.workspace import Workspace
+
+every_cell = pytest.mark.parametrize("cell", all_cells(), ids=repr)
+
+
+@pytest.fixture(autouse=True)
+def one_blas_thread() -> Iterator[None]:
+    """As in training; threads of several test processes would wait for each other."""
+    with blas.one_thread():
+        yield
+
+
+@dataclass
+class Window:
+    """A cell with its layer's projection, inputs, and a random gradient for all that comes out."""
+
+    cell: Cell
+    params: Parameters  # Wx, b and the cell's own
+    X: Array  # (T·B, D)
+    state: Array  # (S, B, H)
+    dh: Array  # (T, B, H)
+    dstate: Array  # (S, B, H)
+
+    @classmethod
+    def of(
+        cls, cell: Cell, T: int = 5, B: int = 3, H: int = 6, D: int = 4, dtype: Any = np.float64
+    ) -> Window:
+        rng = np.random.default_rng(1)
+        G, S = len(cell.gates), len(cell.states)
+        params = Parameters({"Wx": (G, D, H), "b": (G, H), **cell.shapes(H)}, dtype)
+        params.flat[:] = rng.standard_normal(params.flat.size) / np.sqrt(H)
+        shapes = [(T * B, D), (S, B, H), (T, B, H), (S, B, H)]
+        return cls(cell, params, *(rng.standard_normal(s).astype(dtype) for s in shapes))
+
+    def forward(self, ws: Workspace | None = None) -> tuple[Array, Array, dict[str, Array]]:
+        """z, the states s, and the weights as the steps want them."""
+        (T, B, H), G = self.dh.shape, len(self.cell.gates)
+        ws = ws or Workspace(self.X.dtype)
+        w = dict(self.params) | {
+            "Wh.tiles": empty_tiles(B, self.params["Wh"]),
+            "WhT.tiles": empty_tiles(B, self.params["Wh"]),
+        }
+        scale = np.array(self.cell.scale, self.X.dtype)
+        for k in range(G):
+            fill_tiles(w["Wh.tiles"][k], self.params["Wh"][k], self.cell.scale[k])
+            fill_tiles(w["WhT.tiles"][k], self.params["Wh"][k].T)
+        z, s = ws("z", G + self.cell.saved, T, B, H), ws("s", len(self.state), T + 1, B, H)
+        Wx, b = scale[:, None, None] * w["Wx"], scale[:, None] * w["b"]
+        dense_projection(self.X, Wx, b, z[:G].reshape(G, T * B, H))
+        s[:, 0] = self.state
+        steps.run_steps(self.cell.stepper(w, (B,), H, ws), z, s)
+        return z, s, w
+
+    def loss(self) -> float:
+        """⟨dh, outputs⟩ + ⟨dstate, final state⟩."""
+        _, s, _ = self.forward()
+        return float(np.vdot(self.dh, s[0, 1:]) + np.vdot(self.dstate, s[:, -1]))
+
+    def gradients(self, ws: Workspace | None = None) -> dict[str, Array]:
+        """The gradients of the loss for each parameter, X and state."""
+        ws = ws or Workspace(self.X.dtype)
+        z, s, w = self.forward(ws)
+        d, dX, ds = self.params.like(), np.full_like(self.X, np.nan), ws("ds", *self.state.shape)
+        d.flat.fill(np.nan)
+        ds[:] = self.dstate
+        self.cell.backward(w, d, z, s, self.dh.copy(), ds, ws)
+        G, (R, _), H = len(self.cell.gates), dX.shape, ds.shape[-1]
+        dz = z[:G].reshape(G, R, H)
+        dense_projection_backward(self.X, w["Wx"], dz, d["Wx"], d["b"], dX, ws)
+        return dict(d) | {"X": dX, "state": ds}
+
+
+@every_cell
+@pytest.mark.parametrize(("T", "B", "H"), [(5, 3, 6), (1, 3, 6), (5, 1, 6), (1, 1, 1), (3, 25, 32)])
+def test_states_are_those_of_the_naive_loop(cell: Cell, T: int, B: int, H: int) -> None:
+    """Every state after every step equals the per-gate loop's."""
+    window = Window.of(cell, T, B, H)
+    expected = cell_forward(cell, dict(window.params), window.X.reshape(T, B, -1), window.state)
+    np.testing.assert_allclose(window.forward()[1], expected, rtol=0, atol=1e-12)
+
+
+@every_cell
+def test_rows_in_blocks_step_as_rows_in_one_piece(cell: Cell) -> None:
+    """One step over K blocks of R rows, as sampling does it, equals the step over K·R rows."""
+    K, R, H = 3, 4, 6
+    window = Window.of(cell, 1, K * R, H)
+    _, s, w = window.forward()
+    blocks = {name: a[:, :, None] if name.endswith(".tiles") else a for name, a in w.items()}
+    ws = Workspace(np.float64)
+    z = ws("z", len(cell.gates) + cell.saved, K, R, H)
+    scale = np.array(cell.scale)[:, None, None]
+    b = window.params["b"][:, None]
+    z[: len(cell.gates)] = (scale * (window.X @ window.params["Wx"] + b)).reshape(-1, K, R, H)
+    after = np.full((len(cell.states), K, R, H), np.nan)
+    step = cell.stepper(blocks, (K, R), H, ws)
+    step(z, window.state.reshape(-1, K, R, H), after)
+    np.testing.assert_allclose(after.reshape(-1, K * R, H), s[:, 1], rtol=0, atol=1e-14)
+
+
+@every_cell
+@pytest.mark.parametrize(("T", "B", "H"), [(5, 3, 6), (1, 3, 6), (5, 1, 6), (3, 25, 32)])
+def test_gradients_are_those_of_differences(cell: Cell, T: int, B: int, H: int) -> None:
+    """Gradients for every parameter, the input and the initial state, from outputs and final state."""
+    window = Window.of(cell, T, B, H)
+    variables = dict(window.params) | {"X": window.X, "state": window.state}
+    for name, dx in window.gradients().items():
+        assert_is_gradient(dx, window.loss, variables[name], name)
+
+
+@every_cell
+def test_every_gate_receives_a_gradient(cell: Cell) -> None:
+    """No gate's block of any parameter is left with a gradient of zeros."""
+    gradients = Window.of(cell).gradients()
+    for name in ("Wx", "Wh", "b"):
+        for gate, dgate in zip(cell.gates, gradients[name], strict=True):
+            assert np.linalg.norm(dgate) > 1e-3, f"{name} of gate {gate}"
+
+
+@every_cell
+def test_the_final_states_gradient_alone_flows_back(cell: Cell) -> None:
+    """With no gradient at the outputs, all comes from the final state, and from each part of it."""
+    for part in range(len(cell.states)):
+        window = Window.of(cell)
+        window.dh[:] = 0
+        window.dstate[np.arange(len(cell.states)) != part] = 0
+        gradients = window.gradients()
+        assert_is_gradient(gradients["Wh"], window.loss, window.params["Wh"], "Wh")
+        assert_is_gradient(gradients["state"], window.loss, window.state, "state")
+
+
+@every_cell
+@pytest.mark.parametrize("steps_per_block", [1, 2, 3])
+def test_backward_blocks_change_no_bit(
+    cell: Cell, steps_per_block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients do not depend on how many steps are prepared at a time."""
+    T, B, H = 7, 3, 6
+    window = Window.of(cell, T, B, H)
+    whole = window.gradients()
+    monkeypatch.setattr(steps, "BLOCK_SIZE", steps_per_block * B * H)
+    assert len(list(steps.blocks_back(T, B * H))) > 1
+    for name, dx in window.gradients().items():
+        np.testing.assert_array_equal(dx, whole[name], err_msg=name)
+
+
+def test_backward_blocks_cover_every_step_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks are slices of steps from the last to the first, whatever their size."""
+    for block_size in (1, 10, 25, 69, 1000):
+        monkeypatch.setattr(steps, "BLOCK_SIZE", block_size)
+        blocks = [list(range(7))[block] for block in steps.blocks_back(7, 10)]
+        assert [t for block in reversed(blocks) for t in block] == list(range(7))
+        assert all(len(block) <= max(1, block_size // 10) for block in blocks)
+
+
+@every_cell
+@pytest.mark.parametrize("B", [25, 32])
+def test_float32_over_tiles_is_near_float64(cell: Cell, B: int) -> None:
+    """At H=128 the products run over several tiles; single precision differs by rounding only."""
+    single = Window.of(cell, 4, B, 128, 16, np.float32)
+    double = Window.of(cell, 4, B, 128, 16, np.float64)
+    tiles = single.forward()[2]["Wh.tiles"]
+    assert tiles.shape[1] > 1
+    expected = double.gradients()
+    for name, dx in single.gradients().items():
+        error = np.linalg.norm(dx - expected[name]) / np.linalg.norm(expected[name])
+        assert error < 2e-6, f"{name}: relative error {error:.1e}"
+
+
+class Watched(np.ndarray[Any, Any]):
+    """An array that notes each function of arrays in another precision than its own."""
+
+    mixed: list[str]
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.mixed = getattr(source, "mixed", [])
+
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: Any, out: Any = None, **kwargs: Any
+    ) -> Any:
+        arrays = [x for x in (*inputs, *(out or ())) if isinstance(x, np.ndarray | np.generic)]
+        kinds = {x.dtype for x in arrays if x.dtype.kind == "f"}
+        if kinds != {self.dtype}:
+            self.mixed.append(f"{ufunc.__name__} of {kinds}")
+
+        def bare(xs: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(x.view(np.ndarray) if isinstance(x, Watched) else x for x in xs)
+
+        if out is not None:
+            kwargs["out"] = bare(out)
+        return getattr(ufunc, method)(*bare(inputs), **kwargs)
+
+
+class WatchedWorkspace(Workspace):
+    """A workspace whose arrays are watched."""
+
+    def __init__(self, dtype: Any) -> None:
+        super().__init__(dtype)
+        self.mixed: list[str] = []
+
+    def __call__(self, name: str, *shape: int, dtype: Any = None) -> Array:
+        array = super().__call__(name, *shape, dtype=dtype).view(Watched)
+        array.mixed = self.mixed
+        return array
+
+
+@every_cell
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_nothing_is_computed_in_another_precision(cell: Cell, dtype: Any) -> None:
+    """Not even in between: every operation of forward and backward is in the parameters' dtype."""
+    ws = WatchedWorkspace(dtype)
+    gradients = Window.of(cell, dtype=dtype).gradients(ws)
+    assert ws.mixed == []
+    assert {dx.dtype for dx in gradients.values()} == {np.dtype(dtype)}
+
+
+def test_the_watch_sees_a_mixed_precision() -> None:
+    """The test above can fail: a double-precision scalar is noticed."""
+    ws = WatchedWorkspace(np.float32)
+    a = ws("a", 3)
+    a.fill(1)
+    np.multiply(a[1:], np.float64(0.5), a[1:])
+    assert len(ws.mixed) == 1
+    assert a[1] == 0.5

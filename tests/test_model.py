@@ -1,0 +1,443 @@
+"""The stacked model and what stands around the recurrence, against oracles and differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import Problem, all_cells, assert_is_gradient, cross_entropy, model_losses, one_hot
+
+from rnnlm import blas, layers, tiles
+from rnnlm.cells import Cell
+from rnnlm.cells.lstm import LSTM
+from rnnlm.layers import OutputGradients, one_hot_projection, one_hot_projection_backward
+from rnnlm.model import Model
+from rnnlm.params import Array, Parameters
+from rnnlm.workspace import Workspace
+
+every_cell = pytest.mark.parametrize("cell", all_cells(), ids=repr)
+both_depths = pytest.mark.parametrize("depth", [1, 2])
+both_inputs = pytest.mark.parametrize("embedding", [None, 4], ids=["one-hot", "embedding"])
+both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+@pytest.fixture(autouse=True)
+def one_blas_thread() -> Iterator[None]:
+    """As in training; threads of several test processes would wait for each other."""
+    with blas.one_thread():
+        yield
+
+
+def masks(layer: int) -> np.random.Generator:
+    """The generator of a layer's dropout mask: the same at every call."""
+    return np.random.default_rng([3, layer])
+
+
+# Forward
+
+
+@every_cell
+@both_depths
+@both_inputs
+def test_loss_and_state_are_those_of_the_oracle(
+    cell: Cell, depth: int, embedding: int | None
+) -> None:
+    """The summed loss and the final state, from `loss` and from `loss_and_grad`."""
+    p = Problem.of(cell, layers=depth, embedding=embedding)
+    losses, final = model_losses(cell, dict(p.params), p.ids, p.targets, p.state)
+    state = p.state.copy()
+    loss = p.model.loss(p.weights(), p.ids, p.targets, state, p.workspace())
+    np.testing.assert_allclose(loss, losses.sum(), rtol=1e-12)
+    np.testing.assert_allclose(state, final, rtol=0, atol=1e-12)
+    result = p.gradients()
+    np.testing.assert_allclose(result.loss, losses.sum(), rtol=1e-12)
+    np.testing.assert_allclose(result.state, final, rtol=0, atol=1e-12)
+
+
+@every_cell
+def test_dropout_scales_the_outputs_of_each_layer_and_not_the_recurrence(cell: Cell) -> None:
+    """Loss and state are the oracle's with the masks given explicitly."""
+    p = Problem.of(cell, layers=2, dropout=0.4)
+    shape = (p.ids.size, p.model.hidden_size)
+    explicit = [(masks(layer).random(shape) >= 0.4) / 0.6 for layer in range(2)]
+    assert all(0 < np.count_nonzero(mask) < mask.size for mask in explicit)
+    losses, final = model_losses(cell, dict(p.params), p.ids, p.targets, p.state, explicit)
+    result = p.gradients(masks=masks)
+    np.testing.assert_allclose(result.loss, losses.sum(), rtol=1e-12)
+    np.testing.assert_allclose(result.state, final, rtol=0, atol=1e-12)
+
+
+def test_without_masks_nothing_is_dropped() -> None:
+    """A model with a dropout rate evaluates like the same model without."""
+    dropping, plain = (Problem.of(LSTM(), layers=2, dropout=rate) for rate in (0.5, 0.0))
+    losses = [
+        p.model.loss(p.weights(), p.ids, p.targets, p.state, p.workspace())
+        for p in (dropping, plain)
+    ]
+    assert losses[0] == losses[1]
+
+
+@every_cell
+@both_inputs
+def test_two_carried_windows_equal_one_long_window(cell: Cell, embedding: int | None) -> None:
+    """Losses add up, the state is carried on, and so is the gradient that goes the other way."""
+    whole = Problem.of(cell, layers=2, embedding=embedding, T=7)
+    first = Problem(whole.model, whole.params, whole.ids[:3], whole.targets[:3], whole.state)
+    carried = first.gradients().state
+    second = Problem(whole.model, whole.params, whole.ids[3:], whole.targets[3:], carried)
+    b = second.gradients()
+    a = first.gradients(dstate=b.dstate)
+    expected = whole.gradients()
+    np.testing.assert_allclose(a.loss + b.loss, expected.loss, rtol=1e-12)
+    np.testing.assert_allclose(b.state, expected.state, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(a.d.flat + b.d.flat, expected.d.flat, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(a.dstate, expected.dstate, rtol=0, atol=1e-12)
+
+
+# Backward
+
+
+@every_cell
+@both_depths
+@both_inputs
+@pytest.mark.parametrize(
+    ("T", "B", "dropout"), [(5, 3, 0.0), (5, 3, 0.4), (1, 3, 0.0), (5, 1, 0.0)]
+)
+def test_gradients_are_those_of_differences(
+    cell: Cell, depth: int, embedding: int | None, T: int, B: int, dropout: float
+) -> None:
+    """Every parameter, input tables included, and the initial state of every layer."""
+    p = Problem.of(cell, layers=depth, embedding=embedding, T=T, B=B, dropout=dropout)
+    result = p.gradients(masks=masks)
+    for name, array in p.params.items():
+        assert_is_gradient(result.d[name], lambda: p.loss(masks), array, name)
+    for layer in range(depth):
+        name = f"state.{layer}"
+        assert_is_gradient(result.dstate[layer], lambda: p.loss(masks), p.state[layer], name)
+
+
+@every_cell
+@both_inputs
+def test_the_final_states_gradient_is_added(cell: Cell, embedding: int | None) -> None:
+    """A gradient given for the final state reaches every parameter and the initial state."""
+    p = Problem.of(cell, layers=2, embedding=embedding)
+    dstate = np.random.default_rng(5).standard_normal(p.state.shape)
+    result = p.gradients(dstate=dstate)
+    for name, array in p.params.items():
+        assert_is_gradient(result.d[name], lambda: p.loss(dstate=dstate), array, name)
+    assert_is_gradient(result.dstate, lambda: p.loss(dstate=dstate), p.state, "state")
+
+
+@every_cell
+def test_gradients_are_those_of_scale_times_loss(cell: Cell) -> None:
+    """The loss itself is not scaled, the gradient is, and without `dstate` it is the same."""
+    p = Problem.of(cell, layers=2)
+    d, state = p.params.like(), p.state.copy()
+    loss = p.model.loss_and_grad(p.weights(), p.ids, p.targets, state, d, p.workspace(), scale=0.25)
+    whole = p.gradients()
+    assert loss == whole.loss
+    np.testing.assert_allclose(d.flat, whole.d.flat / 4, rtol=1e-12, atol=1e-14)
+
+
+@every_cell
+@pytest.mark.parametrize(("B", "H"), [(25, 40), (32, 40), (25, 128), (32, 128)])
+def test_float32_is_near_float64(cell: Cell, B: int, H: int) -> None:
+    """Sizes on and off the tiles' multiples: single precision differs by rounding only."""
+    size: dict[str, int] = {"layers": 2, "T": 4, "B": B, "H": H, "V": 30}
+    single, double = (Problem.of(cell, dtype=dtype, **size) for dtype in (np.float32, np.float64))
+    double.params.flat[:] = single.params.flat
+    a, b = single.gradients(), double.gradients()
+    np.testing.assert_allclose(a.loss, b.loss, rtol=1e-5)
+    for name in a.d:
+        error = np.linalg.norm(a.d[name] - b.d[name]) / np.linalg.norm(b.d[name])
+        assert error < 1e-5, f"{name}: relative error {error:.1e}"
+
+
+# Buffers and dtypes
+
+
+@every_cell
+@both_inputs
+def test_poisoned_buffers_change_no_bit(cell: Cell, embedding: int | None) -> None:
+    """Reused buffers full of NaN, and larger than needed, give what fresh ones give."""
+    large = Problem.of(cell, layers=2, embedding=embedding, dropout=0.4, T=6, B=4)
+    p = Problem.of(cell, layers=2, embedding=embedding, dropout=0.4)
+    ws = p.workspace()
+    for previous in (large, p):
+        previous.gradients(ws, masks)
+        ws.poison()
+        p.gradients(ws, masks).assert_same_bits(p.gradients(masks=masks))
+
+
+def test_poison_reaches_every_buffer() -> None:
+    """Floating-point buffers are NaN throughout, integers the largest; the memory is the same."""
+    ws = Workspace(np.float32)
+    floats, integers = ws("a", 2, 3), ws("b", 4, dtype=np.int32)
+    ws.poison()
+    assert np.isnan(floats).all()
+    assert (integers == np.iinfo(np.int32).max).all()
+    assert np.shares_memory(floats, ws("a", 3))
+    assert not np.shares_memory(floats, integers)
+
+
+@every_cell
+@both_inputs
+@both_dtypes
+def test_everything_has_the_dtype_of_the_parameters(
+    cell: Cell, embedding: int | None, dtype: Any
+) -> None:
+    """Traces, state, gradients and every floating-point buffer; no array is of another precision."""
+    p = Problem.of(cell, layers=2, embedding=embedding, dropout=0.4, dtype=dtype)
+    requested: set[Any] = set()
+
+    class Noting(Workspace):
+        def __call__(self, name: str, *shape: int, dtype: Any = None) -> Array:
+            array = super().__call__(name, *shape, dtype=dtype)
+            requested.add(array.dtype)
+            return array
+
+    ws = Noting(dtype)
+    result = p.gradients(ws, masks)
+    for trace in p.model.forward(p.weights(), p.ids, p.state, ws, masks):
+        for array in (trace.X, trace.z, trace.s, trace.mask, trace.output):
+            assert array is None or array.dtype == dtype
+    copies = {a.dtype for layer in p.weights().layers for a in layer.values()}
+    assert requested == copies == {np.dtype(dtype)}
+    assert result.d.flat.dtype == result.state.dtype == result.dstate.dtype == dtype
+    assert p.model.init(np.random.default_rng(0), dtype).flat.dtype == dtype
+    assert p.model.zero_state(2, dtype).dtype == dtype
+
+
+# One-hot input
+
+
+@pytest.mark.parametrize("id_type", [np.uint8, np.uint16, np.int64])
+def test_gather_equals_the_one_hot_product(id_type: Any) -> None:
+    """onehot @ Wx + b, forward; onehotᵀ @ dz, backward, with zeros for symbols that do not occur."""
+    G, V, H, R = 3, 9, 4, 40
+    rng = np.random.default_rng(0)
+    ids = rng.integers(V - 2, size=R).astype(id_type)
+    Wx, b, dz = (rng.standard_normal(shape) for shape in [(G, V, H), (G, 1, H), (G, R, H)])
+    z, dWx = np.full((G, R, H), np.nan), np.full((G, V, H), np.nan)
+    one_hot_projection(ids, Wx + b, z)
+    np.testing.assert_allclose(z, one_hot(ids, V) @ Wx + b, rtol=1e-12)
+    one_hot_projection_backward(ids, dz, dWx, Workspace(np.float64))
+    np.testing.assert_allclose(dWx, one_hot(ids, V).T @ dz, rtol=0, atol=1e-12)
+
+
+# Softmax cross-entropy
+
+
+def output_problem(R: int, D: int, V: int, size: float = 1.0) -> tuple[Array, Array, Array, Array]:
+    """H, Wy, by and targets with logits of about the given size."""
+    rng = np.random.default_rng(2)
+    H, Wy, by = (rng.standard_normal(shape) for shape in [(R, D), (D, V), (V,)])
+    return H, size * Wy, size * by, rng.integers(V, size=R)
+
+
+def output_gradients(H: Array, Wy: Array, by: Array) -> OutputGradients:
+    """Places for the gradients, full of NaN."""
+    dH, dWy, dby = (np.full_like(a, np.nan) for a in (H, Wy, by))
+    return OutputGradients(dH, dWy, dby, 1.0)
+
+
+def test_cross_entropy_is_the_naive_one() -> None:
+    """The loss, with and without gradients, is the definition's; the gradients are its differences."""
+    H, Wy, by, targets = output_problem(9, 4, 6)
+    ws, d = Workspace(np.float64), output_gradients(H, Wy, by)
+
+    def naive() -> float:
+        return float(cross_entropy(H @ Wy + by, targets).sum())
+
+    for gradients in (None, d):
+        loss = layers.softmax_cross_entropy(H, Wy, by, targets, ws, gradients)
+        np.testing.assert_allclose(loss, naive(), rtol=1e-13)
+    for name, dx, x in (("H", d.dH, H), ("Wy", d.dWy, Wy), ("by", d.dby, by)):
+        assert_is_gradient(dx, naive, x, name)
+
+
+@both_dtypes
+def test_cross_entropy_is_right_at_logits_of_ten_thousand(dtype: Any) -> None:
+    """Where exp would overflow or vanish, loss and gradient are those of the largest logit."""
+    H = np.ones((3, 1), dtype)
+    Wy = np.array([[1e4, -1e4, 0.0, 1e4]], dtype)
+    by = np.array([0.0, 0.0, 0.0, -1.0], dtype)
+    targets = np.array([0, 1, 2])
+    d = output_gradients(H, Wy, by)
+    loss = layers.softmax_cross_entropy(H, Wy, by, targets, Workspace(dtype), d)
+    # softmax = (e, 0, 0, 1) / (e + 1), and -ln p = ln(1 + 1/e) + the distance to the largest logit
+    np.testing.assert_allclose(loss, 3 * np.log1p(np.exp(-1)) + 2e4 + 1e4, rtol=1e-7)
+    p = np.array([np.e, 0, 0, 1]) / (np.e + 1)
+    np.testing.assert_allclose(d.dby, 3 * p - [1, 1, 1, 0], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(d.dWy, d.dby[None], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("R", [1, 63, 64, 65, 150])
+def test_row_blocks_do_not_change_the_result(R: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loss and gradients are the same however many rows of logits are worked on at a time."""
+    H, Wy, by, targets = output_problem(R, 4, 11)
+    results = []
+    for block, rows in ((1, min(R, 64)), (11 * 100, min(R, 100)), (1 << 20, R)):
+        monkeypatch.setattr(layers, "LOGITS_BLOCK", block)
+        assert layers.logits_rows(R, 11) == rows
+        d = output_gradients(H, Wy, by)
+        loss = layers.softmax_cross_entropy(H, Wy, by, targets, Workspace(np.float64), d)
+        results.append((np.array(loss), d.dH, d.dWy, d.dby))
+    for other in results[:-1]:
+        for a, b in zip(other, results[-1], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e4])
+def test_gradient_rows_of_the_logits_sum_to_zero(size: float) -> None:
+    """softmax - onehot: seen through H = I, where dWy holds the gradient of each row of logits."""
+    _, Wy, by, targets = output_problem(8, 8, 5, size)
+    d = output_gradients(np.eye(8), Wy, by)
+    layers.softmax_cross_entropy(np.eye(8), Wy, by, targets, Workspace(np.float64), d)
+    assert np.abs(d.dWy).max() > 0.1
+    np.testing.assert_allclose(d.dWy.sum(axis=1), 0, atol=1e-14)
+
+
+# Dropout
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+@both_dtypes
+def test_dropout_keeps_the_expectation(rate: float, dtype: Any) -> None:
+    """A share `rate` is dropped, the rest scaled by 1 / (1 - rate), so that the mean mask is 1."""
+    X = np.random.default_rng(1).standard_normal((1000, 100)).astype(dtype)
+    mask, out = np.full((2, *X.shape), np.nan, dtype)
+    layers.dropout(X, rate, masks(0), mask, out)
+    kept = mask != 0
+    np.testing.assert_allclose(1 - kept.mean(), rate, atol=0.006)
+    np.testing.assert_allclose(mask[kept], 1 / (1 - rate), rtol=1e-6)
+    np.testing.assert_allclose(mask.mean(dtype=np.float64), 1, atol=0.03)
+    np.testing.assert_array_equal(out, X * mask)
+
+
+def test_dropout_follows_its_generator() -> None:
+    """The same seed drops the same, another drops differently, and the gradient takes the mask."""
+    X = np.ones((50, 20))
+    drawn = []
+    for layer in (0, 0, 1):
+        mask, out = np.empty((2, *X.shape))
+        layers.dropout(X, 0.5, masks(layer), mask, out)
+        drawn.append(mask)
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert (drawn[0] != drawn[2]).any()
+    dX = 3 * X
+    layers.dropout_backward(drawn[0], dX)
+    np.testing.assert_array_equal(dX, 3 * drawn[0])
+
+
+# Tiles
+
+
+@settings(derandomize=True, deadline=None, max_examples=60)
+@given(
+    gates=st.integers(1, 4),
+    rows=st.integers(1, 70),
+    inner=st.sampled_from([1, 7, 64, 300, 700]),
+    columns=st.one_of(st.integers(1, 80), st.sampled_from([96, 128, 144, 160])),
+    scale=st.sampled_from([1.0, 0.5]),
+    transpose=st.booleans(),
+)
+def test_products_over_tiles_equal_plain_products(
+    gates: int, rows: int, inner: int, columns: int, scale: float, transpose: bool
+) -> None:
+    """matmul over the tiles of W, one call for all gates, is X @ W · scale."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((rows, inner))
+    W = rng.standard_normal((gates, inner, columns))
+    if transpose:
+        W = np.ascontiguousarray(W.swapaxes(1, 2)).swapaxes(1, 2)
+    cut = tiles.empty_tiles(rows, W)
+    width = cut.shape[-1]
+    assert width == columns or rows * inner * width <= tiles.SMALL_PRODUCT
+    for k in range(gates):
+        tiles.fill_tiles(cut[k], W[k], scale)
+    out = np.full((gates, rows, columns), np.nan)
+    np.matmul(X, cut, tiles.tiled(out, cut))
+    np.testing.assert_allclose(out, X @ W * scale, rtol=1e-10, atol=1e-11)
+
+
+def test_tiles_are_as_wide_as_small_products_allow() -> None:
+    """The widest tile whose product stays small; the whole matrix where there is none."""
+    assert tiles.tile_width(32, 128, 128) == 64
+    assert tiles.tile_width(32, 600, 144) == 48
+    assert tiles.tile_width(32, 1000, 128) == 16
+    assert tiles.tile_width(32, 2000, 128) == 128
+    assert tiles.tile_width(32, 128, 100) == 100
+    assert tiles.tile_width(1, 128, 128) == 128
+
+
+# Initialisation
+
+
+@every_cell
+def test_every_gates_recurrence_starts_orthogonal(cell: Cell) -> None:
+    """Wh_k Wh_kᵀ = I for every gate of every layer, and the gates differ."""
+    p = Model(cell, 9, 12, 2).init(np.random.default_rng(0), np.float64)
+    gates = [gate for layer in range(2) for gate in p[f"layers.{layer}.Wh"]]
+    for gate in gates:
+        np.testing.assert_allclose(gate @ gate.T, np.eye(12), atol=1e-12)
+    for k, gate in enumerate(gates[1:]):
+        assert not np.allclose(gates[k], gate)
+
+
+@every_cell
+@both_inputs
+def test_biases_start_at_zero_and_the_forget_gates_at_one(
+    cell: Cell, embedding: int | None
+) -> None:
+    """Only the LSTM's forget gate starts open; no weight matrix starts at zero."""
+    p = Model(cell, 9, 12, 2, embedding).init(np.random.default_rng(0))
+    for name, array in p.items():
+        kind = name.rsplit(".", 1)[-1]
+        if kind == "b":
+            for gate, bias in zip(cell.gates, array, strict=True):
+                np.testing.assert_array_equal(bias, float(gate == "f"))
+        elif kind in ("bh", "by"):
+            np.testing.assert_array_equal(array, 0)
+        else:
+            assert np.abs(array).min() < np.abs(array).max(), name
+
+
+def test_weights_start_within_their_limits() -> None:
+    """Uniform, the limits as stated: √(6 / (in + out)) for a matrix, √(3 / out) for a table."""
+    H, V, E = 60, 70, 50
+    shapes = {"Wy": 6 / (H + V), "layers.1.Wx": 6 / (H + H)}
+    one_hot_input = {**shapes, "layers.0.Wx": 3 / H}
+    embedded = {**shapes, "embedding": 3 / E, "layers.0.Wx": 6 / (E + H)}
+    for embedding, squares in ((None, one_hot_input), (E, embedded)):
+        p = Model(LSTM(), V, H, 2, embedding).init(np.random.default_rng(0), np.float64)
+        for name, square in squares.items():
+            limit, largest = np.sqrt(square), np.abs(p[name]).max()
+            assert 0.99 * limit < largest <= limit, name
+
+
+@every_cell
+def test_the_same_seed_gives_the_same_bits(cell: Cell) -> None:
+    """And another seed gives other parameters."""
+    model = Model(cell, 9, 12, 2)
+    first, again, other = (model.init(np.random.default_rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.flat, again.flat)
+    assert (first.flat != other.flat).any()
+
+
+# Parameters
+
+
+def test_named_arrays_are_views_of_one_vector() -> None:
+    """Writing to a name changes the vector, in the order of the shapes, and groups are views too."""
+    p = Parameters({"a.x": (2, 2), "a.y": (3,), "b": (1,)}, np.float64)
+    p["a.x"][:] = 1
+    p.group("a.")["y"][:] = 2
+    p["b"][:] = 3
+    np.testing.assert_array_equal(p.flat, [1, 1, 1, 1, 2, 2, 2, 3])
+    assert list(p.group("a.")) == ["x", "y"]
+    np.testing.assert_array_equal(p.like().flat, np.zeros(8))

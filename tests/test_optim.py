@@ -1,0 +1,167 @@
+"""Optimizers and schedules as such; test_golden.py holds the optimizers against PyTorch."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rnnlm.optim import OPTIMIZERS, Optimizer, adam, adamw, sgd, state_names
+from rnnlm.params import Array
+from rnnlm.registry import options
+from rnnlm.schedules import NEEDS_TOTAL, SCHEDULES, constant, cosine, exponential
+
+every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))
+every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=list(SCHEDULES))
+
+
+def run(
+    optimizer: Optimizer, pieces: list[slice], dtype: Any = np.float32, **chosen: Any
+) -> list[Array]:
+    """The parameters and the state vectors after six steps, worked on piece by piece."""
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal(1000).astype(dtype)
+    state = [np.zeros_like(w) for _ in state_names(optimizer)]
+    for t in range(1, 7):
+        g = rng.standard_normal(1000).astype(dtype)
+        tmp = np.full_like(w, np.nan)
+        for piece in pieces:
+            optimizer(w[piece], g[piece], tmp[piece], *(s[piece] for s in state), t=t, **chosen)
+    return [w, *state]
+
+
+@every_optimizer
+def test_chunks_change_no_bit(optimizer: Optimizer) -> None:
+    """Whole vectors and odd pieces in any order give the same parameters and the same state."""
+    whole = run(optimizer, [slice(None)])
+    pieces = [slice(513, 1000), slice(1, 16), slice(0, 1), slice(16, 513)]
+    for a, b in zip(whole, run(optimizer, pieces), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.all()
+
+
+@every_optimizer
+def test_single_precision_differs_from_double_by_rounding(optimizer: Optimizer) -> None:
+    """float32 vectors, in use, follow float64 vectors, which PyTorch's values are compared with."""
+    single, double = (run(optimizer, [slice(None)], dtype) for dtype in (np.float32, np.float64))
+    for a, b in zip(single, double, strict=True):
+        assert a.dtype == np.float32
+        np.testing.assert_allclose(a, b, rtol=0, atol=5e-6)
+
+
+@every_optimizer
+def test_steps_lead_downhill(optimizer: Optimizer) -> None:
+    """With default options and a small rate, steps along the gradient of w² / 2 bring w nearer 0."""
+    w = np.array([1.0, -2.0, 3.0])
+    state = [np.zeros(3) for _ in state_names(optimizer)]
+    for t in range(1, 21):
+        before = np.abs(w)
+        optimizer(w, w.copy(), np.empty(3), *state, t=t, learning_rate=0.01)
+        assert (np.abs(w) < before).all()
+
+
+@every_optimizer
+def test_every_option_changes_the_steps(optimizer: Optimizer) -> None:
+    """No option is accepted and ignored."""
+    defaults = options(optimizer)
+    for name, default in defaults.items():
+        base = {"momentum": 0.5} if name == "nesterov" else {}
+        other = not default if isinstance(default, bool) else default * 0.5 + 0.1
+        a, b = (run(optimizer, [slice(None)], **base, **{name: v}) for v in (default, other))
+        assert (a[0] != b[0]).any(), name
+
+
+def test_state_names_are_read_from_the_signature() -> None:
+    """The parameters between `tmp` and the star, in order."""
+    assert {name: state_names(optimizer) for name, optimizer in OPTIMIZERS.items()} == {
+        "sgd": ["velocity"],
+        "rmsprop": ["square"],
+        "adagrad": ["square"],
+        "adam": ["m", "v"],
+        "adamw": ["m", "v"],
+    }
+
+
+def test_plain_sgd_subtracts_rate_times_gradient() -> None:
+    """w - lr · g, and the velocity is the gradient."""
+    w, velocity = np.array([1.0, 2.0]), np.zeros(2)
+    sgd(w, np.array([3.0, -4.0]), np.empty(2), velocity, t=1, learning_rate=0.5)
+    np.testing.assert_array_equal(w, [-0.5, 4.0])
+    np.testing.assert_array_equal(velocity, [3.0, -4.0])
+
+
+def test_adams_first_step_is_the_rate_whatever_the_gradients_size() -> None:
+    """The corrected moments are g and g², so that the first step is lr · sign(g)."""
+    w = np.zeros(4)
+    g = np.array([1e-3, -1.0, 50.0, 1e3])
+    adam(w, g.copy(), np.empty(4), np.zeros(4), np.zeros(4), t=1, learning_rate=0.1)
+    np.testing.assert_allclose(w, -0.1 * np.sign(g), rtol=2e-5)
+
+
+def test_adamw_without_decay_is_adam() -> None:
+    """Bit for bit; with it, weights shrink even where there is no gradient."""
+    for a, b in zip(
+        run(adam, [slice(None)]), run(adamw, [slice(None)], weight_decay=0.0), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    w = np.ones(2)
+    rest = [np.zeros(2) for _ in range(4)]
+    adamw(w, *rest, t=1, learning_rate=0.1, weight_decay=0.5)
+    np.testing.assert_allclose(w, 0.95, rtol=1e-15)
+
+
+# Schedules
+
+
+@every_schedule
+def test_rates_never_rise_and_stay_between_zero_and_the_configured(schedule: Any) -> None:
+    """With default options, from the first update to the last."""
+    rates = [schedule(step, 10, 300, 0.5) for step in range(300)]
+    assert rates[0] == 0.5
+    assert all(later <= earlier for earlier, later in pairwise(rates))
+    assert rates[-1] > 0
+
+
+@every_schedule
+def test_rates_are_proportional_to_the_configured(schedule: Any) -> None:
+    """Twice the rate is twice the rate at every step."""
+    for step in (0, 7, 150, 299):
+        once, twice = (schedule(step, 10, 300, rate) for rate in (0.1, 0.2))
+        assert math.isclose(2 * once, twice, rel_tol=1e-15)
+
+
+def test_constant_is_constant() -> None:
+    """The same rate at the first update and at any other."""
+    assert [constant(step, 10, 100, 0.3) for step in (0, 50, 99, 1000)] == [0.3] * 4
+
+
+def test_exponential_decays_once_an_epoch() -> None:
+    """Unchanged for `from_epoch` epochs, then a factor at the start of each epoch, not in between."""
+    rates = [exponential(step, 4, 1000, 1.0, decay=0.5, from_epoch=3) for step in range(24)]
+    assert rates == [1.0] * 12 + [0.5] * 4 + [0.25] * 4 + [0.125] * 4
+
+
+def test_cosine_takes_known_values() -> None:
+    """The whole rate at first, half of it half-way, the final rate at the end and after."""
+    at = {step: cosine(step, 10, 100, 2.0) for step in (0, 25, 50, 75, 100, 200)}
+    expected = {0: 2.0, 25: 1 + math.sqrt(0.5), 50: 1.0, 75: 1 - math.sqrt(0.5), 100: 0, 200: 0}
+    assert at == pytest.approx(expected, abs=1e-15)
+    assert cosine(100, 10, 100, 2.0, final_learning_rate=0.25) == 0.25
+    assert cosine(50, 10, 100, 2.0, final_learning_rate=0.5) == pytest.approx(1.25)
+
+
+def test_cosine_warms_up_in_a_straight_line() -> None:
+    """From a share of the rate at the first update to all of it at the end of the warm-up."""
+    rates = [cosine(step, 10, 100, 1.0, warmup_steps=5) for step in range(100)]
+    np.testing.assert_allclose(rates[:6], [0.2, 0.4, 0.6, 0.8, 1.0, 1.0], rtol=1e-15)
+    assert all(later < earlier for earlier, later in pairwise(rates[5:]))
+
+
+def test_schedules_that_need_the_total_are_listed() -> None:
+    """Those, and only those, whose rates change when a run is made longer."""
+    for name, schedule in SCHEDULES.items():
+        short, long = ([schedule(s, 10, n, 1.0) for s in range(50)] for n in (50, 500))
+        assert (short != long) == (name in NEEDS_TOTAL)

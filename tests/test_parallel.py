@@ -1,0 +1,422 @@
+"""The engine: one update, the same to the bit on any number of threads."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import Problem, all_cells
+
+from rnnlm import blas, parallel
+from rnnlm.cells import Cell
+from rnnlm.cells.lstm import LSTM
+from rnnlm.cells.rnn import RNN
+from rnnlm.errors import TrainingError
+from rnnlm.optim import OPTIMIZERS, adam, sgd, state_names
+from rnnlm.parallel import Engine, Team, shard_rows
+from rnnlm.params import Array
+
+every_cell = pytest.mark.parametrize("cell", all_cells(), ids=repr)
+every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))
+both_vocabularies = pytest.mark.parametrize(
+    ("V", "T", "B", "H"), [(65, 36, 15, 32), (4447, 4, 16, 16)], ids=["V=65", "V=4447"]
+)
+
+
+def problem(cell: Cell, B: int, **size: Any) -> Problem:
+    """A small model as training begins: fresh parameters, random text, the zero state."""
+    sizes: dict[str, Any] = {"layers": 2, "T": 3, "H": 8, "V": 11, "dtype": np.float32} | size
+    with blas.one_thread():  # test processes that run side by side would wait for each other
+        p = Problem.of(cell, B=B, **sizes)
+        p.params.flat[:] = p.model.init(np.random.default_rng(1), np.float64).flat
+    p.state[:] = 0
+    return p
+
+
+def engine(p: Problem, optimizer: Any = adam, **options: Any) -> Engine:
+    """An engine for the problem, which it trains in place."""
+    options = {"threads": 1, "batch_size": p.ids.shape[1]} | options
+    return Engine(p.model, p.params, optimizer, {}, **options)
+
+
+def train(e: Engine, p: Problem, steps: int = 3, learning_rate: float = 0.05) -> list[Any]:
+    """Some updates, numbered from 1; what each returns."""
+    return [e.step(p.ids, p.targets, p.state, t, learning_rate) for t in range(1, steps + 1)]
+
+
+# The same bits
+
+
+def assert_threads_change_no_bit(make: Callable[[], Problem]) -> None:
+    """Losses, norms, parameters, optimizer vectors and state after training on 1, 2 and 4 threads."""
+    runs = []
+    for threads in (1, 2, 4):
+        p = make()
+        before = p.params.flat.copy()
+        with closing(engine(p, threads=threads, clip=("norm", 1.0), seed=5)) as e:
+            losses = train(e, p)
+            assert e.shards == shard_rows(p.ids.shape[1])
+        assert (p.params.flat != before).any()
+        runs.append((np.array(losses), p.params.flat, p.state, *e.optimizer_state.values()))
+    for other in runs[1:]:
+        for a, b in zip(runs[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@every_cell
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("B", [1, 7, 16, 33, 50, 64, 100, 300])
+def test_the_number_of_threads_changes_no_bit(
+    cell: Cell, dropout: float, B: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For every cell, from one shard to more shards than lanes."""
+    monkeypatch.setattr(parallel, "CHUNK", 100)  # so that there are chunks for every thread
+    assert_threads_change_no_bit(lambda: problem(cell, B, dropout=dropout))
+
+
+@pytest.mark.parametrize("B", [25, 64])
+def test_the_number_of_threads_changes_no_bit_of_a_larger_model(B: int) -> None:
+    """Where products run over tiles and the parameters are several chunks."""
+    assert_threads_change_no_bit(lambda: problem(LSTM(), B, T=6, H=128, V=65, dropout=0.1))
+
+
+@every_cell
+@pytest.mark.parametrize("B", [33, 300])
+def test_poisoned_buffers_change_no_bit(cell: Cell, B: int) -> None:
+    """Lanes and scratch full of NaN before a step give what they give untouched."""
+    results = []
+    for poison in (False, True):
+        p = problem(cell, B, dropout=0.3)
+        with closing(engine(p, threads=2)) as e:
+            train(e, p, 1)
+            if poison:
+                for lane in e.lanes:
+                    lane.ws.poison()
+                    lane.total.flat.fill(np.nan)
+                    lane.part.flat.fill(np.nan)
+                for _, ws in e._deals:
+                    ws.poison()
+                e._squares.fill(np.nan)
+            results.append((*e.step(p.ids, p.targets, p.state, 2, 0.05), p.params.flat))
+    assert results[0][:2] == results[1][:2]
+    np.testing.assert_array_equal(results[0][2], results[1][2])
+
+
+def test_dropout_is_a_function_of_seed_and_step() -> None:
+    """The same seed and step drop the same; another seed or another step does not."""
+
+    def first_loss(seed: int, step: int) -> float:
+        p = problem(LSTM(), 20, dropout=0.5)
+        with closing(engine(p, seed=seed)) as e:
+            return e.step(p.ids, p.targets, p.state, step, 0.1)[0]
+
+    assert first_loss(1, 1) == first_loss(1, 1)
+    assert len({first_loss(1, 1), first_loss(2, 1), first_loss(1, 2)}) == 3
+
+
+def test_every_shard_drops_differently() -> None:
+    """Two shards with the same text do not get the same masks."""
+    p = problem(LSTM(), 32, dropout=0.5)
+    p.ids[:, 16:], p.targets[:, 16:] = p.ids[:, :16], p.targets[:, :16]
+    with closing(engine(p)) as e:
+        e.step(p.ids, p.targets, p.state, 1, 0.1)
+        assert len(e.lanes) == 2
+        assert e.lanes[0].loss != e.lanes[1].loss
+
+
+# One update
+
+
+def plain_training(p: Problem, clip: tuple[str, float] | None, rate: float) -> list[Any]:
+    """Three steps of SGD with momentum 0.9, each from one pass over the whole batch."""
+    velocity, returned = np.zeros_like(p.params.flat), []
+    for _ in range(3):
+        d, scale = p.params.like(), 1 / p.ids.size
+        loss = p.model.loss_and_grad(
+            p.weights(), p.ids, p.targets, p.state, d, p.workspace(), scale
+        )
+        g, norm = d.flat, float(np.linalg.norm(d.flat))
+        if clip is not None and clip[0] == "norm":
+            g = g * min(1, clip[1] / norm)
+        if clip is not None and clip[0] == "value":
+            g = np.clip(g, -clip[1], clip[1])
+        velocity = 0.9 * velocity + g
+        p.params.flat -= rate * velocity
+        returned.append((loss * scale, norm))
+    return returned
+
+
+@every_cell
+@pytest.mark.parametrize("B", [7, 33, 300])
+@pytest.mark.parametrize("clip", [None, ("norm", 0.1), ("norm", 1e6), ("value", 0.003)], ids=str)
+def test_a_step_is_that_of_one_pass_over_the_whole_batch(
+    cell: Cell, B: int, clip: tuple[str, float] | None
+) -> None:
+    """Loss, norm, parameters and carried state, to float64's tolerance."""
+    p, plain = (problem(cell, B, dtype=np.float64) for _ in range(2))
+    with closing(Engine(p.model, p.params, sgd, {"momentum": 0.9}, batch_size=B, clip=clip)) as e:
+        returned = train(e, p, learning_rate=0.5)
+    np.testing.assert_allclose(returned, plain_training(plain, clip, 0.5), rtol=1e-10)
+    np.testing.assert_allclose(p.params.flat, plain.params.flat, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(p.state, plain.state, rtol=0, atol=1e-12)
+
+
+def gradient_taken(clip: tuple[str, float] | None) -> tuple[Array, float]:
+    """The gradient that one step of SGD at rate 1 subtracts, and the norm that the step returns."""
+    p = problem(LSTM(), 20, dtype=np.float64)
+    before = p.params.flat.copy()
+    with closing(engine(p, sgd, clip=clip)) as e:
+        _, norm = e.step(p.ids, p.targets, p.state, 1, 1.0)
+    return before - p.params.flat, norm
+
+
+def test_clipping_by_norm_shortens_and_keeps_the_direction() -> None:
+    """To the limit where the gradient is longer; not at all where it is shorter."""
+    g, norm = gradient_taken(None)
+    np.testing.assert_allclose(np.linalg.norm(g), norm, rtol=1e-12)
+    clipped, returned = gradient_taken(("norm", norm / 3))
+    assert returned == norm
+    np.testing.assert_allclose(clipped, g / 3, rtol=0, atol=1e-14)
+    untouched, _ = gradient_taken(("norm", norm * 1.01))
+    np.testing.assert_array_equal(untouched, g)
+
+
+def test_clipping_by_value_bounds_each_element() -> None:
+    """Elements beyond the limit become the limit, with their sign; the others stay."""
+    g, norm = gradient_taken(None)
+    limit = float(np.median(np.abs(g)))
+    clipped, returned = gradient_taken(("value", limit))
+    assert returned == norm
+    np.testing.assert_allclose(clipped, np.clip(g, -limit, limit), rtol=0, atol=1e-14)
+
+
+# What diverges
+
+
+def diverging_state(p: Problem) -> None:
+    """A state that is not a number makes the loss NaN."""
+    p.state[:] = np.nan
+
+
+def diverging_loss(p: Problem) -> None:
+    """A bias beyond reach makes the loss infinite."""
+    p.params["by"][p.targets[0, 0]] = -np.inf
+
+
+def diverging_gradient(p: Problem) -> None:
+    """Very large output weights make the gradient too long, while the loss is still finite."""
+    p.params["Wy"][:] *= 1e30
+
+
+@every_optimizer
+@pytest.mark.parametrize("diverge", [diverging_state, diverging_loss, diverging_gradient])
+def test_divergence_raises_and_changes_nothing(
+    optimizer: Any, diverge: Callable[[Problem], None]
+) -> None:
+    """Parameters and optimizer vectors keep their bits, and the message names the step."""
+    p = problem(LSTM(), 20)
+    with closing(engine(p, optimizer)) as e:
+        train(e, p, 2)
+        diverge(p)
+        e.weights.refresh()
+        vectors = [p.params.flat, *e.optimizer_state.values()]
+        before = [vector.tobytes() for vector in vectors]
+        with np.errstate(all="ignore"), pytest.raises(TrainingError, match=r"step 3.*diverged"):
+            e.step(p.ids, p.targets, p.state, 3, 0.05)
+        assert [vector.tobytes() for vector in vectors] == before
+
+
+def test_training_goes_on_after_a_step_that_was_refused() -> None:
+    """The next step has the bits that it has without the refused one."""
+    results = []
+    for refused in (False, True):
+        p = problem(LSTM(), 20)
+        with closing(engine(p)) as e:
+            train(e, p, 1)
+            if refused:
+                bad = np.full_like(p.state, np.nan)
+                with pytest.raises(TrainingError):
+                    e.step(p.ids, p.targets, bad, 2, 0.05)
+            results.append((*e.step(p.ids, p.targets, p.state, 2, 0.05), p.params.flat))
+    assert results[0][:2] == results[1][:2]
+    np.testing.assert_array_equal(results[0][2], results[1][2])
+
+
+def test_clipping_by_norm_saves_a_step_with_a_very_long_gradient() -> None:
+    """What would be refused is taken when shortened; a rate beyond reach is refused again."""
+    p = problem(LSTM(), 20)
+    diverging_gradient(p)
+    with closing(engine(p, sgd, clip=("norm", 1.0))) as e:
+        _, norm = e.step(p.ids, p.targets, p.state, 1, 0.1)
+        assert norm > parallel.LARGEST
+        assert np.isfinite(p.params.flat).all()
+        with pytest.raises(TrainingError):
+            e.step(p.ids, p.targets, p.state, 2, 1e20)
+
+
+# A steady step allocates nothing of size
+
+
+def bytes_held_by_twenty_steps(p: Problem, optimizer: Any) -> int:
+    """How far memory rises above its level after three steps at any time during twenty more.
+
+    On one thread, so that the figure does not depend on which lanes happen to run side by side;
+    collections empty the lists of tuples that Python keeps for later.
+    """
+    gc.collect()
+    gc.freeze()  # so that collections are quick
+    tracemalloc.start()
+    try:
+        with closing(engine(p, optimizer, clip=("norm", 5.0))) as e:
+            train(e, p, 3, 0.001)
+            gc.collect()
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            for t in range(4, 24):
+                e.step(p.ids, p.targets, p.state, t, 0.001)
+                gc.collect()
+            return tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+        gc.unfreeze()
+
+
+@every_cell
+@both_vocabularies
+def test_steady_steps_allocate_nothing_of_size(cell: Cell, V: int, T: int, B: int, H: int) -> None:
+    """Less than 64 KiB for every cell, where one array of activations or of logits would be more."""
+    p = problem(cell, B, T=T, H=H, V=V, dropout=0.1)
+    held = bytes_held_by_twenty_steps(p, adam)
+    assert held < 65536, f"{held} bytes"
+
+
+@every_optimizer
+@both_vocabularies
+def test_steady_updates_allocate_nothing_of_size(
+    optimizer: Any, V: int, T: int, B: int, H: int
+) -> None:
+    """Less than 64 KiB for every optimizer, with an embedding."""
+    p = problem(RNN(), B, T=T, H=H, V=V, embedding=H)
+    held = bytes_held_by_twenty_steps(p, optimizer)
+    assert held < 65536, f"{held} bytes"
+
+
+# Shards, lanes and threads
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(st.integers(1, 5000))
+def test_shards_cover_all_rows_evenly(batch_size: int) -> None:
+    """In order, without gaps, as even as can be, at most 32 rows, two shards from 16 rows."""
+    shards = shard_rows(batch_size)
+    assert [row for s in shards for row in range(s.start, s.stop)] == list(range(batch_size))
+    sizes = [s.stop - s.start for s in shards]
+    assert max(sizes) - min(sizes) <= 1
+    assert 1 <= min(sizes) <= max(sizes) <= 32
+    assert len(shards) >= (2 if batch_size >= 16 else 1)
+
+
+@pytest.mark.parametrize("B", [1, 64, 256, 300, 1000])
+def test_every_shard_is_in_one_lane(B: int) -> None:
+    """Lanes take turns, there are eight at most, and what they hold does not depend on threads."""
+    dealt = []
+    for threads in (1, 4):
+        with closing(engine(problem(RNN(), B, T=1, layers=1), threads=threads)) as e:
+            dealt.append([lane.shards for lane in e.lanes])
+            everywhere = [shard for lane in e.lanes for shard in lane.shards]
+            assert sorted(everywhere) == list(range(len(e.shards)))
+            assert len(e.lanes) == min(8, len(e.shards))
+    assert dealt[0] == dealt[1]
+
+
+@every_optimizer
+def test_the_optimizers_vectors_begin_at_zero(optimizer: Any) -> None:
+    """One for each name in its signature, as long as the parameters."""
+    p = problem(RNN(), 4)
+    with closing(engine(p, optimizer)) as e:
+        assert list(e.optimizer_state) == state_names(optimizer)
+        for vector in e.optimizer_state.values():
+            np.testing.assert_array_equal(vector, np.zeros_like(p.params.flat))
+
+
+@pytest.fixture(params=[1, 2, 4])
+def team(request: pytest.FixtureRequest) -> Iterator[Team]:
+    """A team of one, two or four threads."""
+    with closing(Team(request.param)) as team:
+        yield team
+
+
+def test_a_team_runs_every_task_once(team: Team) -> None:
+    """More tasks than threads, fewer, and none."""
+    for n in (50, 2, 0):
+        done: list[int] = []
+        team.run([partial(done.append, k) for k in range(n)])
+        assert sorted(done) == list(range(n))
+
+
+def test_a_tasks_error_reaches_the_caller_and_the_team_lives_on(team: Team) -> None:
+    """Whichever thread it happens on."""
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    for _ in range(20):
+        with pytest.raises(ZeroDivisionError):
+            team.run([fail] * 4)
+    done: list[int] = []
+    team.run([lambda: done.append(1)])
+    assert done == [1]
+
+
+# BLAS
+
+
+@pytest.fixture
+def blas_threads() -> Iterator[Any]:
+    """Functions that read and set BLAS's threads: the loaded BLAS's, left as they were."""
+    control = blas._control()
+    assert control is not None, "this NumPy's BLAS is neither OpenBLAS nor MKL"
+    get, set_ = control
+    before = get()
+    yield get, set_
+    set_(before)
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_blas_is_held_to_one_thread_and_given_back(blas_threads: Any, before: int) -> None:
+    """Inside the block one thread, after it what was set before, also after an error."""
+    get, set_ = blas_threads
+    set_(before)
+    with blas.one_thread():
+        assert get() == 1
+        with blas.one_thread():
+            assert get() == 1
+        assert get() == 1
+    assert get() == before
+    with pytest.raises(ZeroDivisionError), blas.one_thread():
+        raise ZeroDivisionError
+    assert get() == before
+
+
+def test_a_step_holds_blas_and_gives_it_back(blas_threads: Any) -> None:
+    """Optimizers run inside the hold; the caller's setting is back after the step."""
+    get, set_ = blas_threads
+    set_(2)
+    seen = []
+
+    def watching(w: Array, g: Array, tmp: Array, *, t: int, learning_rate: float = 1.0) -> None:
+        seen.append(get())
+
+    p = problem(RNN(), 20)
+    with closing(engine(p, watching)) as e:
+        train(e, p, 1)
+    assert set(seen) == {1}
+    assert get() == 2
