@@ -128,7 +128,8 @@ class Corpus:
     @property
     def counts(self) -> Array:
         """How often each symbol occurs in the whole text; (V,) int64."""
-        return np.add.reduce([split.counts for split in self.splits.values()])
+        counts: Array = np.add.reduce([split.counts for split in self.splits.values()])
+        return counts
 
     @property
     def train_counts(self) -> Array:
@@ -145,7 +146,8 @@ class Corpus:
     @property
     def unseen(self) -> Array:
         """The symbols of the vocabulary that do not occur in the training text; (n,) uint32."""
-        return self.vocabulary.symbols[self.train_counts == 0]
+        unseen: Array = self.vocabulary.symbols[self.train_counts == 0]
+        return unseen
 
     def summary(self) -> list[str]:
         """What a person wants to know of a corpus, line by line."""
@@ -369,7 +371,8 @@ def prepare(
             }
             outputs[CORPUS_FILE].write(_index(vocabulary, reader, splits))
     except OSError as error:
-        raise DataError(f"{out}: cannot write ({error.strerror or error}): free it") from None
+        why = error.strerror or error
+        raise DataError(f"{out}: cannot write there ({why}): make room, or name another") from None
     return Corpus.open(out, verify=False)
 
 
@@ -482,7 +485,7 @@ def _identities(paths: Iterable[Name]) -> set[tuple[int, int]]:
 
 
 def _unreadable(name: str, error: Exception) -> DataError:
-    why = isinstance(error, OSError) and error.strerror or error
+    why = getattr(error, "strerror", None) or error
     return DataError(f"{name}: cannot read ({why}): check the file, or leave it out")
 
 
@@ -492,7 +495,9 @@ class _Reader:
     def __init__(
         self, kind: type[Vocabulary], encoding: str | None, newlines: str, stdin: IO[bytes] | None
     ) -> None:
-        self.kind, self.encoding, self.stdin = kind, encoding, stdin
+        self.kind, self.encoding = kind, encoding
+        # where standard input is closed there is no text to read
+        self.stdin: Any = stdin or getattr(sys.stdin, "buffer", io.BytesIO())
         self.newlines = newlines if encoding else None
         self.newlines_replaced = 0
         self.sources: list[Source] = []
@@ -509,7 +514,7 @@ class _Reader:
         try:
             with ExitStack() as stack:
                 if name == STDIN:
-                    raw = _Tally(self.stdin or sys.stdin.buffer)
+                    raw = _Tally(self.stdin)
                 else:
                     raw = _Tally(stack.enter_context(Path(name).open("rb")))
                 decompressed = COMPRESSED.get(Path(name).suffix.lower())
@@ -617,12 +622,14 @@ class _Spool:
     def _append(self, symbols: Array) -> None:
         ids = symbols  # their own, where a byte holds them
         if symbols.dtype != np.uint8:
-            new = np.unique(symbols[self._ids[symbols] == UNNUMBERED])
-            stop = self._known + new.size
-            self._symbols[self._known : stop] = new
-            self._ids[new] = np.arange(self._known, stop)
-            self._known = stop
             ids = self._ids[symbols]
+            new = np.unique(symbols[ids == UNNUMBERED])
+            if new.size:
+                stop = self._known + new.size
+                self._symbols[self._known : stop] = new
+                self._ids[new] = np.arange(self._known, stop)
+                self._known = stop
+                ids = self._ids[symbols]
         counts = _count(ids, 1)
         self._counts[: counts.size] += counts
         dtype, length = _smallest(self._known), ids.size
@@ -647,7 +654,7 @@ def _count(ids: Array, size: int) -> Array:
         return np.bincount(ids, minlength=size)
     # bytes are counted in pairs, which takes half as long
     pairs = np.bincount(ids[: ids.size & -2].view("u2"), minlength=1 << 16).reshape(256, 256)
-    counts = pairs.sum(axis=0) + pairs.sum(axis=1)
+    counts: Array = pairs.sum(axis=0) + pairs.sum(axis=1)
     counts[ids[ids.size & -2 :]] += 1
     return counts
 
@@ -665,10 +672,10 @@ def _unknown(
             counts[found] += count
             firsts[found] = np.minimum(firsts[found], at + strange[first])
             at += block.size
-        if counts.any():
+        found = np.flatnonzero(counts)
+        if found.size:
+            where = f"the {name} text"
             break
-    found = np.flatnonzero(counts)
-    where = f"the {name} text"
     return vocabulary.unknown(spool.symbols[found], counts[found], firsts[found], where)
 
 
@@ -691,7 +698,9 @@ def _write_ids(file: IO[bytes], spool: _Spool, start: int, stop: int, ids: Array
 def _check_free(out: Path, force: bool) -> None:
     """Raise DataError unless a corpus may be written to the folder `out`."""
     try:
-        held = {path.name: path.is_dir() for path in out.iterdir()} if out.exists() else {}
+        held = {path.name: path.is_dir() for path in out.iterdir()}
+    except FileNotFoundError:
+        held = {}
     except (OSError, ValueError) as error:
         raise DataError(f"{out}: cannot hold a prepared corpus ({error}): name a folder") from None
     if held and not force:

@@ -69,7 +69,7 @@ def evaluate(model: Model, params: Parameters, ids: Array, streams: int = 1) -> 
     state = model.zero_state(streams, params.flat.dtype)
     chunk = max(1, CHUNK // streams)
     chunks = []
-    with blas.one_thread():
+    with blas.one_thread(), np.errstate(all="ignore"):  # whoever asked looks at the figure
         weights = StepWeights(model, params, rows=streams, backward=False)
         for start in range(0, length, chunk):
             x, y = (

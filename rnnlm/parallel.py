@@ -73,8 +73,10 @@ class Team:
         queue = iter(tasks)  # next() on a list's iterator is atomic
 
         def work() -> None:
-            for task in queue:
-                task()
+            # No warnings of overflow: the loss and the norm are checked before they have an effect
+            with np.errstate(all="ignore"):
+                for task in queue:
+                    task()
 
         futures = [self._pool.submit(work) for _ in range(self._helpers)]
         try:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles import all_cells, assert_is_gradient, cell_forward
+from oracles import STEPS, all_cells, assert_is_gradient, cell_forward
 
 from rnnlm import blas
-from rnnlm.cells import Cell, steps
+from rnnlm.cells import CELLS, Cell, steps
 from rnnlm.layers import dense_projection, dense_projection_backward
 from rnnlm.params import Array, Parameters
 from rnnlm.tiles import empty_tiles, fill_tiles
@@ -85,6 +85,11 @@ class Window:
         dz = z[:G].reshape(G, R, H)
         dense_projection_backward(self.X, w["Wx"], dz, d["Wx"], d["b"], dX, ws)
         return dict(d) | {"X": dX, "state": ds}
+
+
+def test_every_cell_has_an_oracle() -> None:
+    """A new cell wants its naive step in oracles.py."""
+    assert STEPS.keys() == CELLS.keys()
 
 
 @every_cell

@@ -276,6 +276,14 @@ def test_cross_entropy_is_right_at_logits_of_ten_thousand(dtype: Any) -> None:
     np.testing.assert_allclose(d.dWy, d.dby[None], rtol=0, atol=1e-6)
 
 
+def test_losses_add_up_in_double_precision() -> None:
+    """Also for float32 logits: ln 2 for each of many even choices, to the last digits."""
+    H, Wy, by = (np.zeros(shape, np.float32) for shape in [(1000, 3), (3, 2), 2])
+    targets = np.zeros(1000, np.int64)
+    loss = layers.softmax_cross_entropy(H, Wy, by, targets, Workspace(np.float32))
+    np.testing.assert_allclose(loss, 1000 * np.log(2), rtol=1e-13)
+
+
 @pytest.mark.parametrize("R", [1, 63, 64, 65, 150])
 def test_row_blocks_do_not_change_the_result(R: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Loss and gradients are the same however many rows of logits are worked on at a time."""

@@ -1,0 +1,248 @@
+"""Checkpoints: whole or refused, readable by NumPy alone, written so that the old one survives."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rnnlm.checkpoint import Checkpoint, Progress
+from rnnlm.choices import make_config
+from rnnlm.errors import CheckpointError
+from rnnlm.model import build_model
+from rnnlm.npz import read_npz, write_npz
+from rnnlm.vocabulary import LEVELS
+
+
+def make(*overrides: str) -> Checkpoint:
+    """A checkpoint with an optimizer's state and a carried state."""
+    config = make_config(None, "model.hidden_size=4", "model.num_layers=2", *overrides)
+    vocabulary = LEVELS["char"](np.array([10, 13, 97, 0x1F600]))
+    model = build_model(config.model, 4)
+    params = model.init(np.random.default_rng(0))
+    return Checkpoint(
+        config=config,
+        vocabulary=vocabulary,
+        params=params,
+        counts=np.arange(4, dtype=np.int64),
+        progress=Progress(step=7, epoch=0.5, best_loss=1.25, best_step=5, started=3.5),
+        data={"folder": "somewhere", "fingerprint": "0" * 64},
+        optimizer_state={"m": params.flat * 2, "v": params.flat**2},
+        state=model.zero_state(3) + 1,
+    )
+
+
+def members(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {info.filename: archive.read(info) for info in archive.infolist()}
+
+
+def write_members(path: Path, content: dict[str, bytes], compression: int = 0) -> None:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+
+
+def npy(array: np.ndarray, **kwargs: bool) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, **kwargs)
+    return buffer.getvalue()
+
+
+def assert_equal(a: Checkpoint, b: Checkpoint) -> None:
+    assert a.config == b.config
+    assert a.vocabulary == b.vocabulary
+    assert a.progress == b.progress
+    assert a.data == b.data
+    assert (a.params.flat == b.params.flat).all()
+    assert (a.counts == b.counts).all()
+    assert {k: v.tobytes() for k, v in a.optimizer_state.items()} == {
+        k: v.tobytes() for k, v in b.optimizer_state.items()
+    }
+    assert a.state is not None
+    assert b.state is not None
+    assert a.state.tobytes() == b.state.tobytes()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("model.cell=gru", "model.reset_after=true"),
+        ("model.embedding_size=3", "model.cell=rnn"),
+    ],
+)
+def test_what_is_saved_is_loaded(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    """Every array, the config, the vocabulary and the position."""
+    saved = make(*overrides)
+    saved.save(tmp_path / "c.npz")
+    assert_equal(saved, Checkpoint.load(tmp_path / "c.npz"))
+
+
+def test_numpy_reads_it_without_pickle(tmp_path: Path) -> None:
+    """Readable names, a format, a version, the vocabulary, the config."""
+    make().save(tmp_path / "c.npz")
+    with np.load(tmp_path / "c.npz", allow_pickle=False) as file:
+        assert file["layers.0.Wh"].shape == (4, 4, 4)
+        assert file["layers.1.Wx"].dtype == np.float32
+        assert file["vocabulary"].tolist() == [10, 13, 97, 0x1F600]
+        assert json.loads(str(file["meta"]))["version"] == 1
+        assert "hidden_size: 4" in str(file["config"])
+        assert {"optimizer.m", "optimizer.v", "state", "counts", "Wy", "by"} <= set(file.files)
+
+
+def test_equal_checkpoints_are_equal_files(tmp_path: Path) -> None:
+    """No time or order creeps in."""
+    for name in "ab":
+        make().save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_text_goes_through_the_checkpoints_own_rules() -> None:
+    """Line ends are normalised, or kept, as the training text's were."""
+    assert make().ids("a\r\n").tolist() == [2, 0]
+    assert make("data.newlines=keep").ids("a\r\n").tolist() == [2, 1, 0]
+
+
+def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    """An error while writing changes nothing on the disk."""
+    path = tmp_path / "c.npz"
+    make().save(path)
+    before = path.read_bytes()
+    broken = replace(make(), counts=np.array([object()]))
+    with pytest.raises((ValueError, TypeError)):
+        broken.save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["c.npz"]
+
+
+def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
+    """The message names the path and the need."""
+    with pytest.raises(CheckpointError, match=r"gone/c\.npz: cannot write .* MB needed"):
+        make().save(tmp_path / "gone" / "c.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"text\n" * 100, b"\x00" * 4096])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    """Whatever it is."""
+    (tmp_path / "c.npz").write_bytes(content)
+    with pytest.raises(CheckpointError, match="not an rnnlm checkpoint"):
+        Checkpoint.load(tmp_path / "c.npz")
+
+
+def test_another_archive_is_refused(tmp_path: Path) -> None:
+    """An .npz of something else."""
+    np.savez(tmp_path / "c.npz", a=np.arange(3))
+    with pytest.raises(CheckpointError, match="not an rnnlm checkpoint"):
+        Checkpoint.load(tmp_path / "c.npz")
+
+
+def test_another_version_is_named(tmp_path: Path) -> None:
+    """The message says which is read."""
+    path = tmp_path / "c.npz"
+    make().save(path)
+    arrays = read_npz(path)
+    meta = json.loads(str(arrays["meta"])) | {"version": 9}
+    arrays["meta"] = np.array(json.dumps(meta))
+    with path.open("wb") as file:
+        write_npz(file, arrays)
+    with pytest.raises(CheckpointError, match="format 9, this rnnlm reads 1"):
+        Checkpoint.load(path)
+
+
+def test_a_pickle_inside_is_not_opened(tmp_path: Path) -> None:
+    """An object array is refused before anything in it runs."""
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (tmp_path / "ran",))  # type: ignore[return-value]
+
+    path = tmp_path / "c.npz"
+    make().save(path)
+    content = members(path)
+    content["Wy.npy"] = npy(np.array([Bomb()], object), allow_pickle=True)
+    write_members(path, content)
+    with pytest.raises(CheckpointError):
+        Checkpoint.load(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_zip_bomb_is_refused_before_it_unfolds(tmp_path: Path) -> None:
+    """Compressed members are never written, so never read."""
+    path = tmp_path / "c.npz"
+    make().save(path)
+    content = members(path)
+    content["Wy.npy"] = npy(np.zeros(30_000_000, np.float32))
+    write_members(path, content, zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(CheckpointError, match="compressed"):
+        Checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Wy": np.zeros((4, 5), np.float32)},
+        {"Wy": np.zeros((4, 4), np.float64)},
+        {"Wy": np.full((4, 4), np.nan, np.float32)},
+        {"extra": np.zeros(3)},
+        {"vocabulary": np.array([10, 13, 97, 97], np.uint32)},
+        {"vocabulary": np.array([10, 13, 97, 2**31], np.uint32)},
+        {"state": np.zeros((2, 2, 3, 5), np.float32)},
+        {"optimizer.m": np.zeros(3, np.float32)},
+        {"config": np.array("model: {hidden_size: 65536, num_layers: 1000}")},
+        {"config": np.array("model: [")},
+        {"config": np.array("data: {level: byte}")},
+    ],
+)
+def test_a_consistent_lie_is_refused_too(tmp_path: Path, change: dict[str, np.ndarray]) -> None:
+    """Arrays that agree with the manifest but not with each other, or with the config."""
+    path = tmp_path / "c.npz"
+    saved = make()
+    saved.save(path)
+    arrays = {k: v for k, v in read_npz(path).items() if k != "meta"} | change
+    from rnnlm.checkpoint import _describe
+
+    meta = json.loads(str(read_npz(path)["meta"]))
+    meta["arrays"] = {name: _describe(array) for name, array in arrays.items()}
+    with path.open("wb") as file:
+        write_npz(file, arrays | {"meta": np.array(json.dumps(meta))})
+    with pytest.raises(CheckpointError):
+        Checkpoint.load(path)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_a_mutated_file_is_refused_or_loads_the_original(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Flipped bytes, cuts and insertions: never anything else, and no other error."""
+    folder = tmp_path_factory.mktemp("mutated")
+    saved = make()
+    saved.save(folder / "c.npz")
+    content = bytearray((folder / "c.npz").read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        match data.draw(st.sampled_from(["flip", "cut", "insert"])):
+            case "flip":
+                content[at] ^= 1 << data.draw(st.integers(0, 7))
+            case "cut":
+                del content[at : at + data.draw(st.integers(1, 500))]
+            case "insert":
+                content[at:at] = data.draw(st.binary(min_size=1, max_size=50))
+        if not content:
+            break
+    (folder / "c.npz").write_bytes(content)
+    try:
+        loaded = Checkpoint.load(folder / "c.npz")
+    except CheckpointError as error:
+        assert "\n" not in str(error)
+    else:
+        assert_equal(saved, loaded)

@@ -1,0 +1,562 @@
+"""Preparing text and opening what was prepared: against whole-string oracles, and against damage."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import io
+import itertools
+import json
+import lzma
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TEXT
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from rnnlm import corpus as module
+from rnnlm.corpus import CORPUS_FILE, FILES, SPLITS, Corpus, prepare, read_text
+from rnnlm.errors import DataError
+from rnnlm.vocabulary import ByteVocabulary, CharVocabulary
+
+AWKWARD = "\0a\r\r\n\ne\u0301é\ufeff👩‍👧\U0010ffff紅\r"
+ENCODINGS = ("utf-8", "utf-16", "utf-16-be", "utf-32", "utf-7", "gb18030")
+CHUNKS = (1, 2, 3, 5, 8, 1 << 20)
+
+
+@pytest.fixture(autouse=True)
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test need not wait for the disk."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def stream(text: str | bytes) -> io.BytesIO:
+    """A standard input."""
+    return io.BytesIO(text.encode() if isinstance(text, str) else text)
+
+
+def prepared(*files: bytes, names: str = "{}.txt", **options: Any) -> tuple[Corpus, str]:
+    """A corpus of these files in a folder that is gone afterwards, and the text it spells."""
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = [Path(folder, names.format(k)) for k in range(len(files))]
+        for path, content in zip(inputs, files, strict=True):
+            path.write_bytes(content)
+        corpus = prepare(inputs, Path(folder, "out"), **options)
+        return corpus, spelled(corpus)
+
+
+def spelled(corpus: Corpus) -> str:
+    """The text of all splits."""
+    return corpus.vocabulary.text(np.concatenate([corpus[name] for name in SPLITS]))
+
+
+def normalized(text: str) -> str:
+    """The newline rule, on a whole string."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Everything in a folder and below."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"<folder>"
+        for path in folder.rglob("*")
+    }
+
+
+# Text to ids
+
+
+@pytest.mark.parametrize("newlines", ["normalize", "keep"])
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_files_join_as_whole_strings_would_at_every_chunk_border(
+    chunk: int, newlines: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mark is dropped in each file; a CR and an LF meet across files and blocks."""
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    texts = ["\ufeff" + AWKWARD, "\n" + AWKWARD, "", AWKWARD]
+    for encoding in ENCODINGS:
+        corpus, text = prepared(
+            *(text.encode(encoding) for text in texts), encoding=encoding, newlines=newlines
+        )
+        # utf-16 and utf-32 write a mark of their own, before that of the first text
+        joined = "".join(text.removeprefix("\ufeff") for text in texts)
+        assert text == (normalized(joined) if newlines == "normalize" else joined)
+        assert corpus.newlines_replaced == (8 if newlines == "normalize" else 0)
+        assert corpus.encoding == encoding
+
+
+@given(
+    texts=st.lists(st.text("ab\r\n\ufeff é紅😀"), min_size=1, max_size=3),
+    chunk=st.integers(1, 9),
+)
+@settings(max_examples=40)
+def test_any_text_is_read_as_whole_strings_are(texts: list[str], chunk: int) -> None:
+    """And the number of line ends replaced is that of CRs."""
+    expected = "".join(text.removeprefix("\ufeff") for text in texts)
+    assume(expected)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK", chunk)
+        corpus, text = prepared(*(text.encode() for text in texts))
+    assert text == normalized(expected)
+    assert corpus.newlines_replaced == expected.replace("\r\n", "\r").count("\r")
+    assert corpus.vocabulary.symbols.tolist() == sorted(map(ord, set(text)))
+    assert corpus.counts.tolist() == [text.count(chr(s)) for s in corpus.vocabulary.symbols]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "data"),
+    [
+        ("utf-8", "naïve 紅\n".encode() + b"\xff..."),
+        ("utf-8", "紅".encode() + b"a\xe7\xb4"),
+        ("utf-8-sig", b"\xef\xbb\xbfabc\xff"),
+        ("ascii", b"abc\xc3\xa9"),
+        ("cp1252", b"abc\x81"),
+        ("utf-16", "a😀".encode("utf-16") + b"\x00\xdc.."),
+        ("utf-16-le", "ab".encode("utf-16-le") + b"\0"),
+        ("utf-32", "ab".encode("utf-32") + b"\0\0\0\x7f"),
+        ("shift_jis", "日本".encode("shift_jis") + b"\x81"),
+        ("gb18030", "紅樓".encode("gb18030") + b"\xff"),
+    ],
+)
+def test_undecodable_bytes_are_located_in_the_decompressed_file(
+    encoding: str, data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the offset where decoding the whole would fail, whatever the blocks."""
+    path = tmp_path / "bad.txt.gz"
+    path.write_bytes(gzip.compress(data))
+    with pytest.raises(UnicodeDecodeError) as whole:
+        data.decode("utf-8" if encoding == "utf-8-sig" else encoding)
+    for chunk in CHUNKS:
+        monkeypatch.setattr(module, "CHUNK", chunk)
+        with pytest.raises(DataError) as caught:
+            read_text(path, "char", encoding)
+        said = str(caught.value)
+        assert (
+            f"bad.txt.gz: not {encoding.removesuffix('-sig')} at byte {whole.value.start} " in said
+        )
+        assert "--encoding" in said
+        assert "--level byte" in said
+
+
+@given(data=st.binary(min_size=1), chunk=st.sampled_from(CHUNKS))
+@settings(max_examples=30)
+def test_bytes_are_taken_as_they_are(data: bytes, chunk: int) -> None:
+    """No mark is dropped, no line end changed; the id is the rank of the byte."""
+    data = b"\xef\xbb\xbf\r\n" + data
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK", chunk)
+        corpus, _ = prepared(data[:4], data[4:], level="byte")
+    ids = np.concatenate([corpus[name] for name in SPLITS])
+    assert bytes(corpus.vocabulary.symbols[ids].tolist()) == data
+    assert (corpus.encoding, corpus.newlines, corpus.newlines_replaced) == (None, None, 0)
+
+
+def test_lone_surrogates_pass_where_an_encoding_yields_them(tmp_path: Path) -> None:
+    """Through the vocabulary in corpus.json too."""
+    path = tmp_path / "text"
+    path.write_bytes(rb"a\ud800b\udc00")
+    corpus = prepare(path, tmp_path / "out", encoding="unicode_escape")
+    assert spelled(Corpus.open(corpus.folder)) == "a\ud800b\udc00"
+
+
+@pytest.mark.parametrize("size", [1, 2, 128, 129, 256, 257, 1 << 16, (1 << 16) + 1])
+def test_ids_take_the_smallest_type_that_holds_the_vocabulary(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And come out right where the type changes within the text."""
+    monkeypatch.setattr(module, "CHUNK", 5_000 if size > 1000 else 50)
+    code_points = itertools.chain(range(0xD800), range(0xE000, 0x110000))
+    text = "".join(map(chr, itertools.islice(code_points, size)))
+    text = text[::-1] + text  # so that the symbols do not arrive in their order
+    corpus = prepare("-", tmp_path / "out", stdin=stream(text), newlines="keep", test_fraction=0.3)
+    dtype = np.uint8 if size <= 256 else np.uint16 if size <= 65536 else np.uint32
+    assert {corpus[name].dtype for name in SPLITS} == {np.dtype(dtype)}
+    assert len(corpus.vocabulary) == size
+    assert spelled(corpus) == text
+
+
+def test_the_files_are_what_numpy_saves(tmp_path: Path) -> None:
+    """Byte for byte, so that anything can read them; hashes are those of the ids alone."""
+    corpus = prepare("-", tmp_path / "out", stdin=stream(TEXT), val_fraction=0)
+    index = json.loads((tmp_path / "out" / CORPUS_FILE).read_text())
+    for name in SPLITS:
+        buffer = io.BytesIO()
+        np.save(buffer, corpus[name])
+        assert (tmp_path / "out" / f"{name}.npy").read_bytes() == buffer.getvalue()
+        entry = index["splits"][name]
+        assert entry["sha256"] == hashlib.sha256(corpus[name].tobytes()).hexdigest()
+        assert entry["sha256"] == corpus.sha256(name)
+        assert entry["chars"] == corpus.chars(name) == len(corpus[name])
+        V = len(corpus.vocabulary)
+        assert entry["counts"] == np.bincount(corpus[name], minlength=V).tolist()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
+    assert corpus["val"].shape == (0,)
+    assert not corpus["train"].flags.writeable
+
+
+# Splits, vocabulary and what is said of them
+
+
+@given(
+    n=st.integers(1, 400),
+    val=st.decimals(0, "0.49", places=3).map(float),
+    test=st.decimals(0, "0.5", places=3).map(float),
+)
+@example(n=100, val=0.29, test=0.07)  # in floats 28.999999999999996 and 7.000000000000001
+@settings(max_examples=25)
+def test_validation_and_test_are_the_floor_of_their_decimal_share_at_the_end(
+    n: int, val: float, test: float
+) -> None:
+    """Training text comes first, and there is some."""
+    text = "".join(map(chr, range(1000, 1000 + n)))
+    corpus, whole = prepared(text.encode(), val_fraction=val, test_fraction=test)
+    sizes = [int(n * Decimal(str(share))) for share in (val, test)]
+    assert [corpus.chars(name) for name in ("val", "test")] == sizes
+    assert corpus.chars("train") == n - sum(sizes) > 0
+    assert whole == text
+
+
+def test_texts_of_their_own_leave_the_main_text_whole(tmp_path: Path) -> None:
+    """A CR at the end of one text and an LF at the start of the next are two line ends."""
+    for name, text in [("main", "abc\r"), ("val", "\nxy"), ("test", "z" * 10)]:
+        (tmp_path / name).write_bytes(text.encode())
+    corpus = prepare(
+        tmp_path / "main", tmp_path / "out", val=tmp_path / "val", test=tmp_path / "test"
+    )
+    assert [corpus.vocabulary.text(corpus[name]) for name in SPLITS] == ["abc\n", "\nxy", "z" * 10]
+    corpus = prepare(tmp_path / "test", tmp_path / "2", val=tmp_path / "val", test_fraction=0.2)
+    assert [corpus.chars(name) for name in SPLITS] == [8, 3, 2]
+
+
+def test_a_given_vocabulary_is_used_as_it_is(tmp_path: Path) -> None:
+    """Symbols that the text lacks keep their ids."""
+    vocabulary = CharVocabulary(list(map(ord, "abcxyz")))
+    corpus = prepare("-", tmp_path / "out", stdin=stream("cabz"), vocabulary=vocabulary)
+    assert corpus.vocabulary == vocabulary
+    assert corpus["train"].tolist() == [2, 0, 1, 5]
+    assert corpus.unseen.tolist() == [ord("x"), ord("y")]
+
+
+def test_characters_outside_a_given_vocabulary_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With their counts and first offsets, in the text that has them, and nothing is left behind."""
+    monkeypatch.setattr(module, "CHUNK", 3)
+    vocabulary = CharVocabulary(list(map(ord, "\nabc")))
+    with pytest.raises(DataError) as caught:
+        prepare("-", tmp_path / "out", stdin=stream("ab\r\n☃ca☃é"), vocabulary=vocabulary)
+    said = str(caught.value)
+    assert said.startswith("3 characters of the train text are not in the vocabulary (")
+    assert "'☃' U+2603 ×2, first at 3; 'é' U+00E9 ×1, first at 7)" in said
+    (tmp_path / "main").write_text("abcabc")
+    with pytest.raises(DataError, match=r"of the val text .*'d' U\+0064 ×1, first at 1\)"):
+        prepare(
+            tmp_path / "main",
+            tmp_path / "out",
+            val="-",
+            stdin=stream("adc"),
+            vocabulary=vocabulary,
+        )
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(DataError, match="level byte, not char"):
+        prepare("-", tmp_path / "out", vocabulary=ByteVocabulary([1]))
+
+
+def test_the_summary_says_what_matters(tmp_path: Path) -> None:
+    """Entropy in bits; line ends and unseen symbols only where there are any."""
+    corpus = prepare("-", tmp_path / "1", stdin=stream("abcd" * 10), val_fraction=0.1)
+    assert corpus.entropy == 2
+    assert corpus.summary() == [
+        "40 characters, 4 distinct, entropy 2.000 bits per character",
+        "train 34, val 4, test 2",
+    ]
+    corpus = prepare("-", tmp_path / "2", stdin=stream("a\r\n" * 9 + "é"), val_fraction=0)
+    assert corpus.train_counts.tolist() == [9, 9, 0]
+    assert corpus.summary()[2:] == [
+        "9 line ends (CRLF or CR) turned into LF",
+        "1 characters never seen in training: 'é' U+00E9",
+    ]
+    assert corpus.unseen.tolist() == [ord("é")]
+
+
+def test_the_fingerprint_is_of_the_content_alone(tmp_path: Path) -> None:
+    """Not of names, folders or containers; text rules, symbols and splits each change it."""
+    (tmp_path / "a").write_text(TEXT)
+    (tmp_path / "b.bz2").write_bytes(bz2.compress(TEXT.encode()))
+    numbers = itertools.count()
+
+    def fingerprint(name: str, **options: Any) -> str:
+        return prepare(tmp_path / name, tmp_path / f"out{next(numbers)}", **options).fingerprint
+
+    same = fingerprint("a")
+    assert fingerprint("b.bz2") == same
+    others = [
+        fingerprint("a", newlines="keep"),
+        fingerprint("a", level="byte"),
+        fingerprint("a", val_fraction=0.06),
+        fingerprint("a", vocabulary=CharVocabulary(range(128))),
+    ]
+    assert len({same, *others}) == 5
+
+
+# Inputs
+
+
+@pytest.mark.parametrize(
+    ("names", "compress"),
+    [("{}.GZ", gzip.compress), ("{}.txt.bz2", bz2.compress), ("{}.xz", lzma.compress)],
+)
+def test_compressed_files_are_read_as_their_content(
+    names: str, compress: Callable[[bytes], bytes]
+) -> None:
+    """Several members too; sizes and hashes are those of the file itself."""
+    parts = [TEXT[:999].encode(), TEXT[999:].encode()]
+    raw = [compress(parts[0]), compress(parts[1][:5]) + compress(parts[1][5:])]
+    corpus, text = prepared(*raw, names=names)
+    assert text == TEXT
+    assert [(s.bytes, s.sha256) for s in corpus.sources] == [
+        (len(data), hashlib.sha256(data).hexdigest()) for data in raw
+    ]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)],
+)
+@given(data=st.data())
+@settings(max_examples=15)
+def test_damaged_compressed_files_are_named_whatever_the_damage(
+    suffix: str, compress: Callable[[bytes], bytes], data: st.DataObject
+) -> None:
+    """Cut short anywhere it is an error; changed anywhere it is one or another text, no traceback."""
+    raw = bytearray(compress(TEXT.encode()))
+    cut = data.draw(st.integers(1, len(raw) - 1))
+    at, value = data.draw(st.integers(0, len(raw) - 1)), data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"t.{suffix}")
+        path.write_bytes(raw[:cut])
+        with pytest.raises(DataError, match=f"t.{suffix}: cannot read"):
+            read_text(path, "byte", "utf-8")
+        raw[at] = value
+        path.write_bytes(raw)
+        try:
+            read_text(path, "byte", "utf-8")
+        except DataError as error:
+            assert f"t.{suffix}: cannot read" in str(error)
+
+
+def test_folders_give_their_visible_files_in_order_and_loops_end(tmp_path: Path) -> None:
+    """Hidden and special files, dead links and the folder being written are passed over."""
+    books = tmp_path / "books"
+    for name in ("b.txt", "a/2", "a/1", "c", ".hidden", ".git/config", "held/val"):
+        (books / name).parent.mkdir(parents=True, exist_ok=True)
+        (books / name).write_text(f"<{name}>")
+    (books / "a" / "loop").symlink_to(books)
+    (books / "self").symlink_to(books / "self")
+    (books / "dead").symlink_to(books / "nothing")
+    (books / "link").symlink_to(books / "c")
+    os.mkfifo(books / "pipe")
+    out, held = books / "out", books / "held" / "val"
+    for force in (False, True):
+        corpus = prepare(books, out, val=held, test_fraction=0, force=force)
+        assert corpus.vocabulary.text(corpus["train"]) == "<a/1><a/2><b.txt><c><c>"
+        assert corpus.vocabulary.text(corpus["val"]) == "<held/val>"
+    assert [s.name for s in corpus.sources[:2]] == [f"{books}/a/1", f"{books}/a/2"]
+    with pytest.raises(DataError, match="no files to read"):
+        prepare(out, out, force=True)
+    with pytest.raises(DataError, match="no files to read"):
+        prepare(books / ".git", books / ".git", force=True)
+
+
+def test_standard_input_is_read_among_files_but_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the sizes of the pieces it comes in."""
+    (tmp_path / "-").write_text("no")
+    (tmp_path / "a").write_text("A")
+    monkeypatch.chdir(tmp_path)
+    read, write = os.pipe()
+    os.write(write, b"\xef\xbb\xbfpipe")
+    os.close(write)
+    with os.fdopen(read, "rb", buffering=0) as pipe:
+        corpus = prepare(["a", "-", "a"], "out", stdin=pipe)
+    assert spelled(corpus) == "ApipeA"
+    assert [s.name for s in corpus.sources] == ["a", "-", "a"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(stream("typed")))
+    assert spelled(prepare("-", "2")) == "typed"
+    assert spelled(prepare("./-", "3")) == "no"
+    for again in ({"inputs": ["-", "-"]}, {"inputs": "-", "val": "-"}):
+        with pytest.raises(DataError, match="only once"):
+            prepare(**again, out="4", stdin=stream("x"))
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(DataError, match="no text"):
+        prepare("-", "4")
+
+
+def test_a_text_alone_is_read_by_the_same_rules(tmp_path: Path) -> None:
+    """Decompressed and decoded without its mark, its line ends left to the model's rule."""
+    path = tmp_path / "text.xz"
+    path.write_bytes(lzma.compress("\ufeffé\r\n".encode("utf-16-le")))
+    assert read_text(path, "char", "utf-16-le") == "é\r\n"
+    assert read_text(path, "byte", "utf-8") == "\ufeffé\r\n".encode("utf-16-le")
+    assert read_text("-", "char", "latin-1", stdin=stream(b"\xe9")) == "é"
+
+
+# Refusals
+
+
+BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
+    ({"level": "word"}, "'word' is not a level: use char or byte"),
+    ({"newlines": "dos"}, "newlines 'dos'"),
+    ({"level": "byte", "encoding": "utf-8"}, "leave the encoding out"),
+    *(
+        ({"encoding": encoding}, "is not an encoding of text files")
+        for encoding in (
+            "hex",
+            "rot13",
+            "zlib",
+            "bogus",
+            "",
+            "a\0b",
+            "idna",
+            "punycode",
+            "undefined",
+        )
+    ),
+    *(
+        ({"val_fraction": val, "test_fraction": test}, "less than 1 together")
+        for val, test in [(-0.1, 0), (1, 0), (0, 1.5), (0.5, 0.5), (float("nan"), 0), (0, "x")]
+    ),
+    ({"test_fraction": float("inf")}, "test_fraction inf"),
+    ({"inputs": []}, "no input"),
+    ({"inputs": ["text", "missing"]}, "missing: cannot read"),
+    ({"inputs": ["text", "a\0b"]}, "cannot read"),
+    ({"inputs": ""}, "cannot read"),
+    ({"inputs": "empty"}, "empty: there is no text to read"),
+    ({"inputs": "mark"}, "mark: there is no text to read"),
+    ({"val": "empty"}, "empty: there is no text to read"),
+    ({"out": "text"}, "text: cannot hold a prepared corpus"),
+    ({"out": "text/below"}, "cannot hold a prepared corpus|cannot write"),
+    ({"out": "a\0b"}, "cannot hold a prepared corpus"),
+    ({"out": "dead"}, "dead: cannot write there"),
+    ({"out": "full"}, "full: exists and is not empty"),
+    ({"out": "full", "force": True}, "train.npy: a folder where a file"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), BAD_SETTINGS, ids=str)
+def test_what_cannot_be_used_is_refused_in_one_line_and_changes_nothing(
+    options: dict[str, Any], said: str, in_tmp: Path
+) -> None:
+    """Each setting, input and output that cannot be."""
+    Path("text").write_text(TEXT)
+    Path("empty").touch()
+    Path("mark").write_text("\ufeff")
+    Path("dead").symlink_to("nowhere")
+    Path("full/train.npy").mkdir(parents=True)
+    before = contents(in_tmp)
+    with pytest.raises(DataError, match=said) as caught:
+        prepare(**{"inputs": "text", "out": "new/er", **options})
+    assert "\n" not in str(caught.value)
+    assert contents(in_tmp) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
+def test_missing_permissions_are_named(in_tmp: Path) -> None:
+    """Of inputs and of the output."""
+    Path("text").write_text(TEXT)
+    Path("shut").mkdir(mode=0)
+    for inputs, out in [("text", "shut"), ("text", "shut/in"), ("shut", "out")]:
+        with pytest.raises(DataError, match="shut"):
+            prepare(inputs, out)
+
+
+def test_a_folder_that_holds_anything_is_refused_unless_forced(in_tmp: Path) -> None:
+    """Then the files of the earlier prepare are replaced and the others stay."""
+    prepare("-", "out", stdin=stream("first"))
+    Path("out/notes").write_text("mine")
+    before = contents(in_tmp)
+    with pytest.raises(DataError, match="not empty"):
+        prepare("-", "out", stdin=stream("second"))
+    assert contents(in_tmp) == before
+    old = Corpus.open("out")
+    new = prepare("-", "out", stdin=stream("second"), force=True)
+    assert spelled(new) == spelled(Corpus.open("out")) == "second"
+    assert spelled(old) == "first"  # what is mapped already does not change
+    assert sorted(p.name for p in Path("out").iterdir()) == sorted([*FILES, "notes"])
+    Path("empty").mkdir()
+    assert spelled(prepare("-", "empty", stdin=stream("x"))) == "x"
+
+
+class Failing:
+    """Calls through `count` times, and then raises."""
+
+    def __init__(self, function: Callable[..., Any], count: int, error: BaseException) -> None:
+        self.function, self.count, self.error = function, count, error
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.count -= 1
+        if self.count < 0:
+            raise self.error
+        return self.function(*arguments)
+
+
+def failures() -> Iterator[tuple[object, str, int, BaseException]]:
+    """Every sync and rename in turn, failing and interrupted; and a read that is."""
+    for error in (OSError(28, "No space left on device"), KeyboardInterrupt()):
+        yield from ((os, "fsync", k, error) for k in range(5))
+        yield from ((os, "replace", k, error) for k in range(8))
+    yield io.BytesIO, "read", 1, KeyboardInterrupt()
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_after_a_failure_the_folder_is_as_before(
+    earlier: bool, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any step: no temporary file, no new folder, no old file changed or missing."""
+    if earlier:
+        prepare("-", "new/out", stdin=stream("first"), force=True)
+    before = contents(in_tmp)
+
+    class Interrupted(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise KeyboardInterrupt
+
+    cases = [
+        (owner, name, k, error)
+        for error in (OSError(28, "No space left on device"), KeyboardInterrupt())
+        for owner, name, calls in [
+            (os, "fsync", 5),
+            (Path, "replace", 8 if earlier else 4),
+        ]
+        for k in range(calls)
+    ]
+    for owner, name, k, error in cases:
+        with monkeypatch.context() as patch:
+            original = getattr(owner, name)
+            left = [k]
+
+            def failing(
+                *arguments: Any, original: Any = original, left: Any = left, error: Any = error
+            ) -> Any:
+                left[0] -= 1
+                if left[0] == -1:
+                    raise error
+                return original(*arguments)
+
+            patch.setattr(owner, name, failing)
+            with pytest.raises(DataError if isinstance(error, OSError) else KeyboardInterrupt):
+                prepare("-", "new/out", stdin=stream("second"), force=True)
+        assert contents(in_tmp) == before, (name, k)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("-", "new/out", stdin=Interrupted(), force=True)
+    assert contents(in_tmp) == before

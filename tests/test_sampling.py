@@ -1,0 +1,155 @@
+"""Sampling: filters keep what they promise, seeds repeat, sample i does not depend on its company."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from oracles import all_cells
+
+from rnnlm.cells import Cell
+from rnnlm.cli import sample as sample_command
+from rnnlm.model import Model, StepWeights
+from rnnlm.sampling import FILTERS, Stepper, draw, generate, temperature, top_k, top_p
+from rnnlm.workspace import Workspace
+
+LOGITS = arrays(np.float32, (3, 9), elements=st.floats(-30, 30, width=32))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    wide = logits.astype(np.float64)
+    p = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return p / p.sum(axis=1, keepdims=True)
+
+
+@given(LOGITS, st.integers(1, 12))
+def test_top_k_keeps_the_k_largest(logits: np.ndarray, k: int) -> None:
+    """What is kept is at least as large as what is not, and k or, with ties, more are kept."""
+    out = logits.copy()
+    top_k(out, k)
+    for before, after in zip(logits, out, strict=True):
+        kept = np.isfinite(after)
+        assert kept.sum() >= min(k, 9)
+        assert (after[kept] == before[kept]).all()
+        if not kept.all():
+            assert before[kept].min() > before[~kept].max()
+            assert (before > before[kept].min()).sum() < k
+
+
+@given(LOGITS, st.floats(0.01, 1))
+def test_top_p_keeps_the_smallest_set_that_reaches_p(logits: np.ndarray, p: float) -> None:
+    """The nucleus reaches p, and without its least member it does not."""
+    out = logits.copy()
+    top_p(out, p)
+    for probabilities, after in zip(softmax(logits), out, strict=True):
+        kept = np.isfinite(after)
+        mass = probabilities[kept].sum()
+        assert mass >= p - 1e-5
+        assert mass - probabilities[kept].min() <= p + 1e-5
+        if not kept.all():
+            assert probabilities[kept].min() >= probabilities[~kept].max() - 1e-9
+
+
+@given(LOGITS, st.floats(1e-30, 100))
+def test_temperature_divides_differences(logits: np.ndarray, value: float) -> None:
+    """The distribution is softmax(logits / T), without overflow at tiny T."""
+    out = logits.copy()
+    temperature(out, value)
+    wide = logits.astype(np.float64)
+    expected = softmax((wide - wide.max(axis=1, keepdims=True)) / value)
+    assert np.allclose(softmax(out), expected, atol=1e-4)
+
+
+@given(LOGITS)
+def test_temperature_zero_is_greedy(logits: np.ndarray) -> None:
+    """Only the largest logit is left, the first of equals."""
+    out = logits.copy()
+    temperature(out, 0)
+    u = np.array([0.0, 0.5, 0.999999])
+    assert draw(out, u).tolist() == logits.argmax(axis=1).tolist()
+
+
+def test_draws_follow_the_probabilities() -> None:
+    """Over an even grid of uniforms each id is drawn in proportion to its probability."""
+    logits = np.log(np.array([[0.5, 0.0, 0.125, 0.375]]) + 1e-30)
+    grid = (np.arange(8000) + 0.5) / 8000
+    drawn = draw(np.tile(logits, (8000, 1)), grid)
+    assert np.bincount(drawn, minlength=4).tolist() == [4000, 0, 1000, 3000]
+
+
+@pytest.mark.parametrize("u", [0.0, np.nextafter(1.0, 0.0)])
+def test_an_excluded_id_is_never_drawn(u: float) -> None:
+    """Not even at the ends of the interval."""
+    logits = np.array([[-np.inf, 0.0, -np.inf, 0.0, -np.inf]], np.float32)
+    assert draw(logits, np.array([u]))[0] in (1, 3)
+
+
+@pytest.mark.parametrize("embedding", [None, 5])
+@pytest.mark.parametrize("cell", all_cells(), ids=str)
+def test_steps_give_the_logits_of_a_window(cell: Cell, embedding: int | None) -> None:
+    """One character at a time is the same function as the training forward pass."""
+    model = Model(cell, 7, 20, 2, embedding)
+    params = model.init(np.random.default_rng(0))
+    ids = np.random.default_rng(1).integers(7, size=(9, 3))
+    weights = StepWeights(model, params, 3)
+    top = model.forward(weights, ids, model.zero_state(3), Workspace())[-1].output
+    expected = (top @ params["Wy"] + params["by"]).reshape(9, 3, 7)
+    stepper = Stepper(model, params, 3)
+    for row, logits in zip(ids, expected, strict=True):
+        assert np.allclose(stepper.step(row), logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("cell", all_cells(), ids=str)
+def test_a_sample_does_not_depend_on_how_many_there_are(
+    cell: Cell, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sample i alone, and among 9, to the bit of every logit, hence to the character."""
+    monkeypatch.setattr("rnnlm.blas.rows_at_once", lambda: rows)
+    model = Model(cell, 13, 24, 2)
+    params = model.init(np.random.default_rng(0))
+    ids = np.random.default_rng(1).integers(13, size=(6, 9))
+    together, alone = Stepper(model, params, 9), Stepper(model, params, 1)
+    for row in ids:
+        many, one = together.step(row).copy(), alone.step(row[:1]).copy()
+        assert (many[0] == one[0]).all()
+    few = np.stack(list(generate(model, params, [1, 2], 40, seed=5, num_samples=2)))
+    more = np.stack(list(generate(model, params, [1, 2], 40, seed=5, num_samples=9)))
+    assert (few == more[:, :2]).all()
+    assert not (more[:, 0] == more[:, 1]).all()
+
+
+def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
+    """Seeds and positions name streams of random numbers."""
+    model = Model(all_cells()[0], 13, 8, 1)
+    params = model.init(np.random.default_rng(0))
+
+    def run(**kwargs: object) -> list[int]:
+        return [int(i[0]) for i in generate(model, params, [1], 60, **kwargs)]  # type: ignore[arg-type]
+
+    assert run(seed=1) == run(seed=1)
+    assert run(seed=1) != run(seed=2)
+    assert run(seed=1) != run(seed=1, position=(3,))
+
+
+def test_without_a_prime_the_first_character_follows_the_frequencies() -> None:
+    """It is drawn from what the training text holds, from the zero state."""
+    model = Model(all_cells()[0], 4, 8, 1)
+    params = model.init(np.random.default_rng(0))
+    first = np.array([0.0, 0.25, 0.0, 0.75])
+    steps = generate(model, params, (), 1, num_samples=2000, first=first)
+    share = np.bincount(next(iter(steps)), minlength=4) / 2000
+    assert share[0] == share[2] == 0
+    assert share[3] == pytest.approx(0.75, abs=0.04)
+
+
+def test_every_filter_is_an_option_of_the_command_and_of_the_library() -> None:
+    """A filter added to the table must be reachable."""
+    from rnnlm import samples
+
+    assert set(FILTERS) <= {option.name for option in sample_command.params}
+    assert set(FILTERS) <= set(inspect.signature(samples).parameters)

@@ -1,0 +1,419 @@
+"""The training loop: what a run folder holds, that runs repeat, resume exactly, and stop cleanly."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TEXT, tiny_config
+
+from rnnlm import load
+from rnnlm.checkpoint import Checkpoint
+from rnnlm.choices import make_config
+from rnnlm.config import Config
+from rnnlm.corpus import Corpus, prepare
+from rnnlm.errors import CheckpointError, ConfigError, DataError, TrainingError
+from rnnlm.evaluate import evaluate
+from rnnlm.runs import Run, find_checkpoint, read_metrics
+from rnnlm.train import Event, Training, train
+
+TIMINGS = {"seconds", "chars_per_second"}
+
+
+def run(config: Config, **kwargs: Any) -> list[Event]:
+    return list(train(config, **kwargs))
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The records of a run, timings left out."""
+    return [
+        {k: v for k, v in record.items() if k not in TIMINGS}
+        for record in read_metrics(folder / "metrics.jsonl")
+    ]
+
+
+def arrays(path: Path) -> dict[str, bytes]:
+    """The bits of everything in a checkpoint that is not a time or a place."""
+    at = Checkpoint.load(path)
+    return {
+        "params": at.params.flat.tobytes(),
+        "state": b"" if at.state is None else at.state.tobytes(),
+        **{name: vector.tobytes() for name, vector in at.optimizer_state.items()},
+        "progress": json.dumps(
+            [
+                at.progress.step,
+                at.progress.loss_sum,
+                at.progress.best_loss,
+                at.progress.best_step,
+                at.progress.bad_evals,
+                at.progress.val_loss,
+            ]
+        ).encode(),
+    }
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    assert metrics(a) == metrics(b)
+    assert arrays(a / "last.npz") == arrays(b / "last.npz")
+    assert arrays(a / "best.npz") == arrays(b / "best.npz")
+
+
+def interrupted(config: Config, steps: int, overrides: tuple[str, ...] = ()) -> None:
+    """Train, stopping every `steps` steps and going on in a new session."""
+    sessions = 0
+
+    def stop_after() -> Any:
+        count = iter(range(1, 10**6))
+        return lambda: next(count) >= steps
+
+    kinds = [event.kind for event in train(config, stop=stop_after())]
+    while kinds[-1] == "interrupted":
+        sessions += 1
+        with Training.resume(Path(config.run.dir or ""), overrides) as training:
+            kinds = [event.kind for event in training.events(stop_after())]
+    assert sessions > 2
+    assert kinds[-1] == "end"
+
+
+def test_a_run_folder_holds_what_the_readme_says(text_file: Path, tmp_path: Path) -> None:
+    """config.yaml as resolved, metrics, last and best checkpoints, its own copy of the data."""
+    folder = tmp_path / "run"
+    events = run(tiny_config(text_file, folder, "train.sample_every=1 epoch"))
+    assert {p.name for p in folder.iterdir()} == {
+        "config.yaml",
+        "metrics.jsonl",
+        "last.npz",
+        "best.npz",
+        "data",
+        "lock",
+    }
+    assert make_config(folder / "config.yaml").model.hidden_size == 12
+    records = list(read_metrics(folder / "metrics.jsonl"))
+    assert [e.record for e in events if e.kind != "step"] == records
+    for record in records:
+        if record["event"] in ("train", "eval"):
+            assert {"step", "epoch", "loss", "seconds"} <= set(record)
+            assert record["perplexity"] == pytest.approx(math.exp(record["loss"]))
+            assert record["bits_per_char"] == pytest.approx(record["loss"] / math.log(2))
+        if record["event"] == "train":
+            assert {"learning_rate", "grad_norm", "chars_per_second"} <= set(record)
+    assert [r["split"] for r in records if r["event"] == "eval"] == ["val", "val", "test"]
+    assert [r["event"] for r in records][-1] == "end"
+    assert sum(r["event"] == "sample" for r in records) == 2
+
+
+def test_validation_in_training_is_the_exact_figure(text_file: Path, tmp_path: Path) -> None:
+    """The best loss in the log is what evaluating best.npz gives, to the bit."""
+    folder = tmp_path / "run"
+    run(tiny_config(text_file, folder))
+    best, corpus = load(folder), Corpus.open(folder / "data")
+    figure = evaluate(best.model, best.params, corpus["val"]).nats_per_char
+    losses = [r["loss"] for r in metrics(folder) if r["event"] == "eval" and r["split"] == "val"]
+    assert min(losses) == figure == best.progress.best_loss
+
+
+def test_several_streams_are_labelled_an_approximation(text_file: Path, tmp_path: Path) -> None:
+    """eval_streams above 1 says so in the log."""
+    folder = tmp_path / "run"
+    run(tiny_config(text_file, folder, "train.eval_streams=8"))
+    evals = [r for r in metrics(folder) if r["event"] == "eval"]
+    assert [r.get("approximate", False) for r in evals] == [True, True, False]
+
+
+def test_train_lines_are_means_since_the_last_line(text_file: Path, tmp_path: Path) -> None:
+    """Every character of the training windows is in exactly one line's mean."""
+    events = run(tiny_config(text_file, tmp_path / "run", "train.log_every=3"))
+    steps = [e.record["loss"] for e in events if e.kind == "step"]
+    lines = [e.record for e in events if e.kind == "train"]
+    assert lines[0]["step"] == 3
+    assert lines[0]["loss"] == pytest.approx(np.mean(steps[:3]), rel=1e-9)
+    assert lines[1]["loss"] == pytest.approx(np.mean(steps[3:6]), rel=1e-9)
+
+
+def test_training_lowers_the_loss_for_every_cell(text_file: Path, tmp_path: Path) -> None:
+    """Half a nat below the first line's loss within a second."""
+    for cell in ("rnn", "gru", "lstm"):
+        config = tiny_config(
+            text_file, tmp_path / cell, f"model.cell={cell}", "train.optimizer.learning_rate=0.02"
+        )
+        lines = [e.record["loss"] for e in run(config) if e.kind == "train"]
+        assert lines[-1] < lines[0] - 0.5, (cell, lines)
+
+
+def test_the_same_seed_gives_the_same_bits_and_samples_change_nothing(
+    text_file: Path, tmp_path: Path
+) -> None:
+    """Threads, samples and log lines leave parameters alone; another seed does not."""
+    base = ("model.dropout=0.2", "train.batch_size=16", "train.seq_length=16")
+    variants = {
+        "a": (),
+        "b": ("train.threads=1", "train.sample_every=5", "train.eval_every=5"),
+        "c": ("train.threads=4", "train.log_every=1"),
+    }
+    for name, extra in variants.items():
+        run(tiny_config(text_file, tmp_path / name, *base, *extra))
+    run(tiny_config(text_file, tmp_path / "other", *base, "train.seed=1"))
+    bits = {n: arrays(tmp_path / n / "last.npz")["params"] for n in (*variants, "other")}
+    assert bits["a"] == bits["b"] == bits["c"] != bits["other"]
+
+
+@pytest.mark.parametrize("steps", [1, 7])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ("model.cell=lstm", "model.dropout=0.3", "train.sample_every=10"),
+        ("model.cell=gru", "train.optimizer=rmsprop", "train.schedule=cosine"),
+        ("model.cell=rnn", "train.optimizer={name: sgd, momentum: 0.9}", "train.patience=2"),
+        ("train.optimizer=adagrad", "train.seq_length=full", "train.epochs=9"),
+    ],
+    ids=["dropout", "cosine", "patience", "full"],
+)
+def test_resume_equals_uninterrupted(
+    text_file: Path, tmp_path: Path, steps: int, extra: tuple[str, ...]
+) -> None:
+    """Parameters, optimizer, counters and metrics, after interruptions at every (seventh) step."""
+    common = ("train.epochs=1", "train.seq_length=48", "train.eval_every=10", "train.log_every=4")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    run(tiny_config(text_file, whole, *common, *extra))
+    if "train.seq_length=full" in extra:
+        steps = 1
+    interrupted(tiny_config(text_file, parts, *common, *extra), steps)
+    assert_same_run(whole, parts)
+
+
+def test_a_run_made_longer_equals_a_long_run(text_file: Path, tmp_path: Path) -> None:
+    """Two epochs and then a third are three epochs; the end of the short run leaves the log."""
+    run(tiny_config(text_file, tmp_path / "long", "train.epochs=3"))
+    run(tiny_config(text_file, tmp_path / "short", "train.epochs=2"))
+    with Training.resume(tmp_path / "short", ["train.epochs=3"]) as training:
+        list(training.events())
+    assert_same_run(tmp_path / "long", tmp_path / "short")
+
+
+def test_what_was_written_after_the_checkpoint_is_dropped(text_file: Path, tmp_path: Path) -> None:
+    """Lines beyond the recorded length, a torn one included, do not appear twice."""
+    config = tiny_config(text_file, tmp_path / "a")
+    run(tiny_config(text_file, tmp_path / "b"))
+    steps = iter(range(1, 1000))
+    list(train(config, stop=lambda: next(steps) == 30))
+    with (tmp_path / "a" / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "train", "step": 31}\n{"event": "tra')
+    with Training.resume(tmp_path / "a") as training:
+        list(training.events())
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_shortened_log_is_refused(text_file: Path, tmp_path: Path) -> None:
+    """A log that lacks what the checkpoint has seen is not silently continued."""
+    run(tiny_config(text_file, tmp_path / "a"))
+    (tmp_path / "a" / "metrics.jsonl").write_text("")
+    with pytest.raises(CheckpointError, match="but last.npz recorded"):
+        Training.resume(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("model.hidden_size=13", "model.hidden_size changed from 12 to 13"),
+        ("train.seed=5", "train.seed"),
+        ("train.optimizer.learning_rate=0.1", "train.optimizer"),
+        ("train.batch_size=5", "train.batch_size"),
+    ],
+)
+def test_resume_refuses_what_changes_the_result(
+    text_file: Path, tmp_path: Path, override: str, named: str
+) -> None:
+    """The key and both values are named, whether --set or config.yaml changed it."""
+    run(tiny_config(text_file, tmp_path / "a"))
+    with pytest.raises(ConfigError, match=named):
+        Training.resume(tmp_path / "a", [override])
+
+
+def test_resume_refuses_longer_runs_whose_schedule_depends_on_the_length(
+    text_file: Path, tmp_path: Path
+) -> None:
+    """A cosine that was aimed at two epochs cannot become one of three."""
+    run(tiny_config(text_file, tmp_path / "a", "train.schedule=cosine"))
+    with pytest.raises(ConfigError, match="the cosine schedule depends on it"):
+        Training.resume(tmp_path / "a", ["train.epochs=3"])
+
+
+def test_resume_refuses_another_text(text_file: Path, tmp_path: Path) -> None:
+    """The data is compared by its content, and looked for where it was."""
+    prepare([text_file], tmp_path / "data")
+    run(tiny_config(tmp_path / "data", tmp_path / "a"))
+    text_file.write_text(TEXT.replace("crow", "cow?"))
+    prepare([text_file], tmp_path / "data", force=True)
+    with pytest.raises(DataError, match="not the text that this run was trained on"):
+        Training.resume(tmp_path / "a", ["train.epochs=3"])
+
+
+def test_a_run_does_not_change_when_its_source_is_edited(text_file: Path, tmp_path: Path) -> None:
+    """Raw text is prepared into the run folder, and found there again."""
+    run(tiny_config(text_file, tmp_path / "a"))
+    text_file.unlink()
+    with Training.resume(tmp_path / "a", ["train.epochs=3"]) as training:
+        assert [e.kind for e in training.events()][-1] == "end"
+
+
+def test_a_moved_run_folder_finds_its_data(text_file: Path, tmp_path: Path) -> None:
+    """Its own data goes with it."""
+    run(tiny_config(text_file, tmp_path / "a"))
+    (tmp_path / "a").rename(tmp_path / "b")
+    with Training.resume(tmp_path / "b", ["train.epochs=3"]) as training:
+        assert [e.kind for e in training.events()][-1] == "end"
+
+
+def test_patience_stops_early_and_says_so(text_file: Path, tmp_path: Path) -> None:
+    """A run that cannot improve ends after `patience` evaluations."""
+    config = tiny_config(
+        text_file,
+        tmp_path / "a",
+        "train.optimizer={name: sgd, learning_rate: 0}",
+        "train.patience=2",
+        "train.epochs=50",
+        "train.eval_every=3",
+    )
+    end = run(config)[-1].record
+    assert (end["event"], end["reason"], end["step"], end["best_step"]) == ("end", "patience", 9, 3)
+
+
+def test_divergence_stops_before_the_update(text_file: Path, tmp_path: Path) -> None:
+    """The step, the norm and what to lower are said; the last good checkpoint stays."""
+    config = tiny_config(
+        text_file,
+        tmp_path / "a",
+        "model.cell=rnn",
+        "model.activation=identity",
+        "train.optimizer={name: sgd, learning_rate: 1000}",
+        "train.grad_clip=null",
+        "train.checkpoint_every=1",
+    )
+    with pytest.raises(TrainingError, match=r"step \d+: .*lower train.optimizer"):
+        run(config)
+    assert np.isfinite(Checkpoint.load(tmp_path / "a" / "last.npz").params.flat).all()
+
+
+def test_init_from_starts_from_weights_and_vocabulary(text_file: Path, tmp_path: Path) -> None:
+    """The first parameters are the checkpoint's, on a text of its symbols."""
+    run(tiny_config(text_file, tmp_path / "a"))
+    start = load(tmp_path / "a")
+    other = tmp_path / "other.txt"
+    other.write_text(TEXT[2000:9000])
+    config = make_config(
+        None,
+        f"data.path={other}",
+        f"run.dir={tmp_path / 'b'}",
+        "train.batch_size=4",
+        "train.seq_length=32",
+        "train.optimizer={name: sgd, learning_rate: 0}",
+        "train.epochs=1",
+    )
+    run(config, init_from=start)
+    assert (load(tmp_path / "b").params.flat == start.params.flat).all()
+    assert load(tmp_path / "b").vocabulary == start.vocabulary
+    other.write_text(TEXT[:3000] + "ß")
+    with pytest.raises(DataError, match="'ß'"):
+        run(config.with_values("run", dir=str(tmp_path / "c")), init_from=start)
+    assert not (tmp_path / "c").exists()
+    with pytest.raises(ConfigError, match="conflicts with --init-from"):
+        run(make_config(None, f"data.path={other}", "model.hidden_size=99"), init_from=start)
+
+
+def test_a_prepared_folder_and_contradicting_keys_are_refused(
+    text_file: Path, tmp_path: Path
+) -> None:
+    """Keys that were given must be what the folder was prepared with."""
+    prepare([text_file], tmp_path / "data", level="byte")
+    for override in ("data.level=char", "data.val_fraction=0.2"):
+        with pytest.raises(ConfigError, match="conflicts with"):
+            run(tiny_config(tmp_path / "data", tmp_path / "a", override))
+        assert not (tmp_path / "a").exists()
+    run(tiny_config(tmp_path / "data", tmp_path / "a"))
+    assert load(tmp_path / "a").config.data.level == "byte"
+
+
+def test_a_run_folder_is_never_overwritten(text_file: Path, tmp_path: Path) -> None:
+    """A second run with the same folder is refused, and says how to go on."""
+    run(tiny_config(text_file, tmp_path / "a"))
+    before = (tmp_path / "a" / "last.npz").read_bytes()
+    with pytest.raises(CheckpointError, match="--resume"):
+        run(tiny_config(text_file, tmp_path / "a"))
+    assert (tmp_path / "a" / "last.npz").read_bytes() == before
+
+
+def test_a_locked_run_folder_is_refused(text_file: Path, tmp_path: Path) -> None:
+    """Two trainings in one folder cannot be."""
+    run(tiny_config(text_file, tmp_path / "a"))
+    held = Run.open(tmp_path / "a")
+    with pytest.raises(CheckpointError, match="another process"):
+        Training.resume(tmp_path / "a")
+    held.close()
+    Training.resume(tmp_path / "a").__exit__()
+
+
+def test_numbered_checkpoints_are_kept(text_file: Path, tmp_path: Path) -> None:
+    """The newest `keep` of them."""
+    run(tiny_config(text_file, tmp_path / "a", "train.checkpoint_every=10", "train.keep=2"))
+    kept = sorted(p.name for p in (tmp_path / "a").glob("step-*.npz"))
+    last = Checkpoint.load(tmp_path / "a" / "last.npz").progress.step
+    assert len(kept) == 2
+    assert kept[-1] == f"step-{last:09d}.npz"
+
+
+def test_too_much_memory_is_refused_with_what_fits(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole stream that does not fit names the largest window that does, and that one does."""
+    config = tiny_config(text_file, tmp_path / "a", "train.seq_length=full")
+    monkeypatch.setattr("rnnlm.train.available_memory", lambda: 700_000)
+    with pytest.raises(ConfigError, match=r"train.seq_length at most (\d+) fits") as caught:
+        run(config)
+    largest = int(str(caught.value).split("at most ")[1].split()[0])
+    run(config.with_values("train", seq_length=largest, epochs=1))
+    with pytest.raises(ConfigError, match="free"):
+        run(config.with_values("train", seq_length=largest + 1).with_values("run", dir="b"))
+
+
+def test_memory_is_estimated_within_a_quarter(text_file: Path) -> None:
+    """The estimate against what the engine's buffers really hold."""
+    from rnnlm.model import build_model
+    from rnnlm.optim import OPTIMIZERS
+    from rnnlm.parallel import Engine, training_bytes
+
+    for overrides in (("model.cell=lstm",), ("model.cell=gru",), ("model.embedding_size=64",)):
+        config = make_config(None, "model.hidden_size=96", *overrides)
+        model = build_model(config.model, 65)
+        params = model.init(np.random.default_rng(0))
+        engine = Engine(model, params, OPTIMIZERS["adam"], {}, batch_size=64, threads=2)
+        ids = np.zeros((64, 64), np.intp)
+        engine.step(ids, ids, model.zero_state(64), 1, 0.001)
+        engine.close()
+        held = sum(lane.ws.nbytes + lane.total.flat.nbytes for lane in engine.lanes)
+        held += sum(a.nbytes for layer in engine.weights.layers for a in layer.values())
+        held += params.flat.nbytes * 2
+        estimate = training_bytes(model, 64, 64, 2)
+        assert 0.75 < estimate / held < 1.33, (overrides, estimate, held)
+
+
+def test_the_newest_run_is_the_one_that_started_last(text_file: Path, in_tmp: Path) -> None:
+    """And only one with a readable checkpoint; best.npz before last.npz."""
+    for name in ("b", "a"):
+        run(tiny_config(text_file, Path("runs") / name, "train.epochs=1"))
+    assert find_checkpoint(None) == Path("runs/a/best.npz")
+    Path("runs/a/best.npz").write_bytes(b"damaged")
+    assert find_checkpoint(None) == Path("runs/a/last.npz")
+    Path("runs/a/last.npz").unlink()
+    assert find_checkpoint(None) == Path("runs/b/best.npz")
+
+
+def test_library_errors_leave_no_folder_behind(tmp_path: Path) -> None:
+    """A run that could not start leaves nothing."""
+    for path, error in (("", ConfigError), (tmp_path / "none.txt", DataError)):
+        with pytest.raises(error):
+            run(tiny_config(path, tmp_path / "a"))  # type: ignore[arg-type]
+        assert not (tmp_path / "a").exists()
