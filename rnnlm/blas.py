@@ -15,8 +15,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 VARIABLES = (
     "OPENBLAS_NUM_THREADS",
@@ -27,7 +28,7 @@ VARIABLES = (
 )
 
 
-NAMES = (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", ""))  # of OpenBLAS's functions
+AFFIXES = (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", ""))  # of OpenBLAS's functions
 SMALL_PRODUCT_CORES = (b"SkylakeX", b"Cooperlake", b"Sapphirerapids", b"SapphireRapids")
 
 
@@ -70,40 +71,42 @@ def rows_at_once() -> int:
 
     Four where OpenBLAS has products without packing (its AVX-512 kernels), else one.
     """
-    for path in _loaded_libraries():
-        library = ctypes.CDLL(path)
-        for prefix, suffix in NAMES:
-            name = getattr(library, f"{prefix}openblas_get_corename{suffix}", None)
-            if name is not None:
-                name.restype = ctypes.c_char_p
-                return 4 if name() in SMALL_PRODUCT_CORES else 1
-    return 1
+    core = _function("openblas_get_corename")
+    if core is None:
+        return 1
+    core.restype = ctypes.c_char_p
+    return 4 if core() in SMALL_PRODUCT_CORES else 1
 
 
 @functools.cache
 def _control() -> tuple[Callable[[], int], Callable[[int], object]] | None:
     """Functions that read and set the thread count of the BLAS that NumPy loaded."""
-    for path in _loaded_libraries():
-        try:
-            library = ctypes.CDLL(path)
-        except OSError:
-            continue
-        for prefix, suffix in NAMES:
-            get = getattr(library, f"{prefix}openblas_get_num_threads{suffix}", None)
-            set_ = getattr(library, f"{prefix}openblas_set_num_threads{suffix}", None)
-            if get is not None and set_ is not None:
-                return get, set_
-        get = getattr(library, "MKL_Get_Max_Threads", None)
-        set_ = getattr(library, "MKL_Set_Num_Threads", None)
+    for pair in (
+        ("openblas_get_num_threads", "openblas_set_num_threads"),
+        ("MKL_Get_Max_Threads", "MKL_Set_Num_Threads"),
+    ):
+        get, set_ = (_function(name) for name in pair)
         if get is not None and set_ is not None:
             return get, set_
     if any(os.environ.get(v) != "1" for v in VARIABLES):
         warnings.warn(
-            "cannot hold this NumPy's BLAS to one thread: results may differ in their last bits from "
-            "run to run; set OMP_NUM_THREADS=1 before Python starts to avoid that",
+            "cannot hold this NumPy's BLAS to one thread: results may differ in their last bits "
+            "from run to run; set OMP_NUM_THREADS=1 before Python starts to avoid that",
             RuntimeWarning,
             stacklevel=3,
         )
+    return None
+
+
+def _function(name: str) -> Any:
+    """A function of the loaded BLAS by its plain name, whatever a build put around it; or None."""
+    for path in _loaded_libraries():
+        with suppress(OSError):
+            library = ctypes.CDLL(path)
+            for prefix, suffix in AFFIXES:
+                function = getattr(library, f"{prefix}{name}{suffix}", None)
+                if function is not None:
+                    return function
     return None
 
 

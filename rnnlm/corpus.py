@@ -23,7 +23,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -53,7 +53,7 @@ COMPRESSED: Mapping[str, Callable[[Any], Any]] = {
     ".xz": lzma.open,
 }
 UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
-NOT_FOR_FILES = ("idna", "punycode", "undefined")  # Python has them, but not to decode in pieces
+NOT_FOR_FILES = ("idna", "punycode", "undefined", "unicode-escape")  # not right in pieces, or never
 
 Name: TypeAlias = "str | os.PathLike[str]"
 
@@ -162,7 +162,7 @@ class Corpus:
         if unseen:
             shown = ", ".join(self.vocabulary.spell(symbol) for symbol in unseen[:SHOWN])
             more = f" and {len(unseen) - SHOWN:,} others" if len(unseen) > SHOWN else ""
-            lines.append(f"{len(unseen):,} {noun}s never seen in training: {shown}{more}")
+            lines.append(f"never seen in training ({len(unseen):,}): {shown}{more}")
         return lines
 
 
@@ -241,7 +241,7 @@ def _index(vocabulary: Vocabulary, reader: _Reader, splits: Mapping[str, Split])
         "splits": {
             name: {**vars(split), "counts": split.counts.tolist()} for name, split in splits.items()
         },
-        "sources": [asdict(source) for source in reader.sources],
+        "sources": [vars(source) for source in reader.sources],
     }
     data = json.dumps(content).encode()
     if len(data) > JSON_LIMIT:
@@ -272,18 +272,18 @@ def _parse_index(index: Any) -> dict[str, Any]:
     _check(index["dtype"] == _smallest(V).name, "dtype")
     encoding, newlines = index["encoding"], index["newlines"]
     decoded = vocabulary.encoding is not None
-    _check(type(encoding) is str if decoded else encoding is None, "encoding")
+    _check(_string(encoding) if decoded else encoding is None, "encoding")
     _check(newlines in (NEWLINES if decoded else (None,)), "newlines")
-    sources = [Source(**source) for source in index["sources"]]
-    for source in sources:
-        _check(type(source.name) is type(source.sha256) is str, "sources")
-        _natural(source.bytes)
+    sources = [
+        Source(_string(source["name"]), _natural(source["bytes"]), _string(source["sha256"]))
+        for source in index["sources"]
+    ]
     splits = {}
     for name in SPLITS:
-        split = Split(**index["splits"][name])
-        total = sum(map(_natural, split.counts))
-        _check(len(split.counts) == V and _natural(split.chars) == total, f"{name} split")
-        splits[name] = Split(split.chars, split.sha256, np.array(split.counts, np.int64))
+        split = index["splits"][name]
+        chars, counts = _natural(split["chars"]), [_natural(count) for count in split["counts"]]
+        _check(len(counts) == V and sum(counts) == chars, f"{name} split")
+        splits[name] = Split(chars, _string(split["sha256"]), np.array(counts, np.int64))
     _check(splits["train"].chars > 0, "train split")
     fingerprint = _fingerprint(vocabulary, newlines, splits)
     _check(index["fingerprint"] == fingerprint, "fingerprint")
@@ -298,9 +298,15 @@ def _parse_index(index: Any) -> dict[str, Any]:
     }
 
 
-def _check(ok: bool, what: str) -> None:
+def _check(ok: object, what: str) -> None:
     if not ok:
         raise ValueError(what)
+
+
+def _string(value: Any) -> str:
+    if type(value) is not str:
+        raise ValueError("strings")
+    return value
 
 
 def _natural(value: Any) -> int:
@@ -445,7 +451,7 @@ def _find_files(texts: Mapping[str, Sequence[str]], out: Path | None) -> dict[st
             found = [path]
             try:
                 if path != STDIN and Path(path).is_dir():
-                    found = list(_files_under(path, own | held_out if name == "train" else own))
+                    found = list(_files_under(path, own | (held_out if name == "train" else set())))
                 elif path != STDIN:
                     Path(path).stat()  # better to miss it now than after an hour of reading
             except (OSError, ValueError) as error:
@@ -591,10 +597,10 @@ class _Spool:
         self._kind, self._file = kind, file
         self._runs: list[tuple[np.dtype[Any], int]] = []  # type and length, in order
         self._known = kind.limit if kind.limit <= 256 else 128
-        self._symbols = np.arange(kind.limit, dtype=np.uint32)  # provisional id -> symbol
+        self._symbols = np.zeros(kind.limit, np.uint32)  # provisional id -> symbol
         self._counts = np.zeros(kind.limit, np.int64)  # provisional id -> how often
         self._ids = np.full(kind.limit, UNNUMBERED, np.uint32)  # symbol -> provisional id
-        self._ids[: self._known] = self.symbols
+        self._symbols[: self._known] = self._ids[: self._known] = np.arange(self._known)
 
     @property
     def symbols(self) -> Array:
@@ -676,7 +682,8 @@ def _unknown(
         if found.size:
             where = f"the {name} text"
             break
-    return vocabulary.unknown(spool.symbols[found], counts[found], firsts[found], where)
+    advice = "use a vocabulary that has them"
+    return vocabulary.unknown(spool.symbols[found], counts[found], firsts[found], where, advice)
 
 
 def _write_ids(file: IO[bytes], spool: _Spool, start: int, stop: int, ids: Array, V: int) -> Split:

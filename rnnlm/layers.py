@@ -14,6 +14,7 @@ from .params import Array
 from .workspace import Workspace
 
 LOGITS_BLOCK = 1 << 20  # logits in one row block: 4 MiB of float32, whatever the vocabulary
+LOGITS_ROWS = 512  # rows in one block: small vocabularies stay in the cache
 
 
 def one_hot_projection(ids: Array, table: Array, z: Array) -> None:
@@ -31,17 +32,20 @@ def one_hot_projection_backward(ids: Array, dz: Array, dtable: Array, ws: Worksp
     """
     R = ids.size
     order = np.argsort(ids, kind="stable")
-    ordered = ids[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-    runs = list(
-        zip(ordered[starts].tolist(), starts.tolist(), [*starts[1:].tolist(), R], strict=True)
-    )
+    ordered = ws("one_hot.ordered", R, dtype=ids.dtype)
+    np.take(ids, order, out=ordered, mode="clip")
+    begins = ws("one_hot.begins", R, dtype=np.bool_)
+    begins[:1] = True
+    np.not_equal(ordered[1:], ordered[:-1], begins[1:])
+    starts = np.flatnonzero(begins)
     rows = ws("one_hot.rows", R, dz.shape[2])
     dtable.fill(0)
     for dz_k, dtable_k in zip(dz, dtable, strict=True):
         np.take(dz_k, order, axis=0, out=rows, mode="clip")
-        for symbol, start, stop in runs:
-            np.add.reduce(rows[start:stop], axis=0, out=dtable_k[symbol])
+        stop = R
+        for start in reversed(starts):
+            np.add.reduce(rows[start:stop], axis=0, out=dtable_k[ordered[start]])
+            stop = start
 
 
 def dense_projection(X: Array, Wx: Array, b: Array, z: Array) -> None:
@@ -89,7 +93,7 @@ def dropout_backward(mask: Array, dX: Array) -> None:
 
 def logits_rows(R: int, V: int) -> int:
     """How many of R rows of logits over V symbols are worked on at a time."""
-    return max(1, min(R, max(64, LOGITS_BLOCK // V)))
+    return max(1, min(R, LOGITS_ROWS, max(64, LOGITS_BLOCK // V)))
 
 
 @dataclass(frozen=True)

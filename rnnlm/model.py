@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import DTypeLike
 
+from . import blas
 from .cells import CELLS, Cell
 from .cells.steps import run_steps
 from .config import ModelConfig
@@ -77,6 +78,11 @@ class Model:
         1 / outputs, since a one-hot row has a single 1. Biases 0, the LSTM's forget gate 1.
         """
         params = Parameters(self.shapes, dtype)
+        with blas.one_thread():
+            self._fill(params, rng)
+        return params
+
+    def _fill(self, params: Parameters, rng: np.random.Generator) -> None:
         for name, array in params.items():
             kind = name.rsplit(".", 1)[-1]
             if kind == "b":
@@ -90,7 +96,6 @@ class Model:
                 inputs, outputs = array.shape[-2:]
                 limit = math.sqrt(3 / outputs if table else 6 / (inputs + outputs))
                 array[:] = rng.uniform(-limit, limit, array.shape)
-        return params
 
     def zero_state(self, B: int, dtype: DTypeLike = np.float32) -> Array:
         """The state before the first character: zeros (L, S, B, H)."""

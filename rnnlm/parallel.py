@@ -148,7 +148,7 @@ class Engine:
         `ids` and `targets` (T, B) are the window, `state` (L, S, B, H) is carried on in place.
 
         Returns the mean loss in nats per character and the gradient's norm before clipping. Raises
-        TrainingError, before anything is changed, when either is not finite.
+        TrainingError, before parameters and optimizer state are changed, when either is not finite.
         """
         with blas.one_thread():
             scale = 1 / ids.size
@@ -174,8 +174,8 @@ class Engine:
             into = lane.part if k else lane.total
             lane.loss += self.model.loss_and_grad(
                 self.weights,
-                np.ascontiguousarray(ids[:, rows]),
-                np.ascontiguousarray(targets[:, rows]),
+                _columns(ids, rows, "engine.ids", lane.ws),
+                _columns(targets, rows, "engine.targets", lane.ws),
                 own_state,
                 into,
                 lane.ws,
@@ -203,8 +203,10 @@ class Engine:
         """The factor that clips the gradient by norm; raises where an update would not be finite."""
         kind, limit = self.clip or ("none", math.inf)
         shrink = min(1.0, limit / norm) if kind == "norm" and norm > 0 else 1.0
+        clipped = min(norm, limit * math.sqrt(self.params.flat.size)) if kind == "value" else norm
         # Beyond LARGEST the optimizer's squares would overflow float32
-        if not (math.isfinite(loss) and norm * shrink * max(1.0, learning_rate) < LARGEST):
+        fits = clipped * shrink * max(1.0, learning_rate) < LARGEST
+        if not (math.isfinite(loss) and math.isfinite(norm) and fits):
             raise TrainingError(
                 f"step {step}: loss {loss:g}, gradient norm {norm:g}: training diverged, and the "
                 "update was not made; lower train.optimizer.learning_rate or train.grad_clip.norm"
@@ -235,3 +237,10 @@ class Engine:
                 t=step,
                 **(self.options | {"learning_rate": learning_rate}),
             )
+
+
+def _columns(window: Array, rows: slice, name: str, ws: Workspace) -> Array:
+    """A shard's columns of a window, contiguous."""
+    columns = ws(name, len(window), rows.stop - rows.start, dtype=window.dtype)
+    np.copyto(columns, window[:, rows])
+    return columns

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: what share of the configured rate a step uses.
+"""Learning-rate schedules: the learning rate of each step.
 
 A schedule is a function `(step, steps_per_epoch, total_steps, learning_rate, **options)` that gives
 the rate of the update number `step`, counted from 0. The keywords with defaults are its options in
@@ -25,7 +25,7 @@ def exponential(
     decay: float = 0.97,
     from_epoch: int = 10,
 ) -> float:
-    """The rate times `decay` once for every epoch that is finished after the first `from_epoch`."""
+    """The configured rate for `from_epoch` epochs, then times `decay` with each epoch that begins."""
     return learning_rate * decay ** max(0, step // steps_per_epoch + 1 - from_epoch)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -384,12 +385,13 @@ def check_memory(model: Model, config: Config, windows: Windows) -> int:
     """Bytes that training will take. Raises ConfigError when there is less, naming what fits."""
     t = config.train
     slots = len(state_names(OPTIMIZERS[t.optimizer["name"]]))
-    need = training_bytes(model, t.batch_size, windows.seq_length, slots)
-    have = available_memory()
+
+    def size(seq_length: int) -> int:
+        return training_bytes(model, t.batch_size, seq_length, slots)
+
+    need, have = size(windows.seq_length), available_memory()
     if have is not None and need > have:
-        fixed = training_bytes(model, t.batch_size, 0, slots)
-        each = training_bytes(model, t.batch_size, 1, slots) - fixed
-        largest = max(0, (have - fixed) // each)
+        largest = bisect_right(range(1, windows.seq_length), have, key=size)
         way = f"train.seq_length at most {largest} fits" if largest else "make the model smaller"
         raise ConfigError(
             f"training needs about {readable(need)} with seq_length {windows.seq_length}, and "

@@ -21,7 +21,7 @@ NEWLINES = ("normalize", "keep")  # what is done to CRLF and CR: both become LF,
 SHOWN = 5  # how many symbols a message names
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Vocabulary:
     """The symbols of a model in ascending order; the id of a symbol is its place among them.
 
@@ -37,8 +37,8 @@ class Vocabulary:
     unit: ClassVar[str]  # NumPy type of a symbol as `codec` reads it
     codec: ClassVar[tuple[str, str]]  # encoding that turns units into text, and its error handler
 
-    def __post_init__(self) -> None:
-        symbols = np.array(self.symbols)
+    def __init__(self, symbols: ArrayLike) -> None:
+        symbols = np.array(symbols)
         if (
             symbols.ndim != 1
             or symbols.size == 0
@@ -119,10 +119,10 @@ class Vocabulary:
             return ids[known]
         at = np.flatnonzero(~known)
         strange, first, counts = np.unique(symbols[at], return_index=True, return_counts=True)
-        raise self.unknown(strange, counts, at[first])
+        raise self.unknown(strange, counts, at[first], "the text", "leave them out: --unknown skip")
 
     def unknown(
-        self, symbols: Array, counts: Array, firsts: Array, where: str = "the text"
+        self, symbols: Array, counts: Array, firsts: Array, where: str, advice: str
     ) -> DataError:
         """The error that names symbols outside the vocabulary, their counts and first offsets."""
         order = np.argsort(firsts)[:SHOWN]
@@ -134,8 +134,8 @@ class Vocabulary:
         )
         more = f"; and {symbols.size - SHOWN:,} others" if symbols.size > SHOWN else ""
         return DataError(
-            f"{int(counts.sum()):,} {self.noun}s of {where} are not in the vocabulary "
-            f"({named}{more}): remove or replace them, or use a vocabulary that has them"
+            f"{where} has {self.noun}s outside the vocabulary ({counts.sum():,} in all): "
+            f"{named}{more}: remove or replace them, or {advice}"
         )
 
     def text(self, ids: ArrayLike) -> str:

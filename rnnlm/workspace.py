@@ -24,9 +24,10 @@ class Workspace:
 
     def __call__(self, name: str, *shape: int, dtype: DTypeLike | None = None) -> Array:
         size = math.prod(shape)
+        kind = self.dtype if dtype is None else np.dtype(dtype)
         flat = self._flat.get(name)
-        if flat is None or flat.size < size:
-            flat = self._flat[name] = np.empty(size, self.dtype if dtype is None else dtype)
+        if flat is None or flat.size < size or flat.dtype != kind:
+            flat = self._flat[name] = np.empty(size, kind)
         return flat[:size].reshape(shape)
 
     @property
@@ -35,6 +36,6 @@ class Workspace:
         return sum(flat.nbytes for flat in self._flat.values())
 
     def poison(self) -> None:
-        """Fill every buffer with NaN (the largest integer, for integers)."""
+        """Fill every buffer with NaN, or ones in all bits where there is none."""
         for flat in self._flat.values():
-            flat.fill(np.nan if flat.dtype.kind in "fc" else np.iinfo(flat.dtype).max)
+            flat.fill(np.nan) if flat.dtype.kind == "f" else flat.view(np.uint8).fill(255)

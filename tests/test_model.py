@@ -174,12 +174,12 @@ def test_poisoned_buffers_change_no_bit(cell: Cell, embedding: int | None) -> No
 
 
 def test_poison_reaches_every_buffer() -> None:
-    """Floating-point buffers are NaN throughout, integers the largest; the memory is the same."""
+    """Floating-point buffers are NaN throughout, integers ones in all bits; the memory is the same."""
     ws = Workspace(np.float32)
     floats, integers = ws("a", 2, 3), ws("b", 4, dtype=np.int32)
     ws.poison()
     assert np.isnan(floats).all()
-    assert (integers == np.iinfo(np.int32).max).all()
+    assert (integers == -1).all()
     assert np.shares_memory(floats, ws("a", 3))
     assert not np.shares_memory(floats, integers)
 
@@ -197,7 +197,7 @@ def test_everything_has_the_dtype_of_the_parameters(
     class Noting(Workspace):
         def __call__(self, name: str, *shape: int, dtype: Any = None) -> Array:
             array = super().__call__(name, *shape, dtype=dtype)
-            requested.add(array.dtype)
+            requested.update([array.dtype] if array.dtype.kind == "f" else [])
             return array
 
     ws = Noting(dtype)

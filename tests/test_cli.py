@@ -1,0 +1,323 @@
+"""The command line: every command, in process and once as a real one; errors in one line."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from conftest import TEXT, TINY, environment
+
+from rnnlm import __version__
+from rnnlm.cli import cli
+
+SETS = [part for key in TINY for part in ("--set", key)]
+
+
+def rnnlm(*args: object, code: int = 0, stdin: bytes | None = None) -> Result:
+    """Run a command in process; a traceback is never the answer."""
+    result = CliRunner().invoke(cli, [str(a) for a in args], input=stdin)
+    assert isinstance(result.exception, (SystemExit, type(None))), result.exception
+    assert result.exit_code == code, result.output
+    if code == 1:
+        assert result.stderr.startswith("Error: ")
+        assert result.stderr.count("\n") == 1
+    return result
+
+
+def process(*args: object, **kwargs: Any) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "rnnlm", *map(str, args)]
+    return subprocess.run(command, env=environment(), capture_output=True, timeout=60, **kwargs)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "text.txt").write_text(TEXT)
+    rnnlm("train", *SETS, "--set", f"data.path={folder / 'text.txt'}", "--run-dir", folder / "run")
+    return folder / "run"
+
+
+def test_the_chain_of_commands_in_processes_of_their_own(tmp_path: Path) -> None:
+    """prepare, train, sample, eval, info, as a user types them."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    run = {"cwd": tmp_path}
+    prepared = process("prepare", "text.txt", "--out", "data", **run)
+    assert b"10," in prepared.stdout
+    trained = process("train", *SETS, "--set", "data.path=data", **run)
+    assert trained.returncode == 0, trained.stderr
+    assert b"test, checkpoint of step" in trained.stdout
+    assert b"chars/s" in trained.stderr
+    assert b"\r" not in trained.stderr  # no bar where there is no terminal
+    sampled = process("sample", "--prime", "The ", "--length", "50", **run)
+    assert sampled.stdout.startswith(b"The ")
+    assert len(sampled.stdout.decode().rstrip("\n")) <= 54
+    evaluated = process("eval", "--json", **run)
+    assert json.loads(evaluated.stdout)["chars"] > 100
+    assert b"parameters" in process("info", **run).stdout
+
+
+def test_version_and_help() -> None:
+    """They answer without loading NumPy or YAML, and every command's help ends with an example."""
+    assert __version__ in rnnlm("--version").output
+    for name, command in cli.commands.items():
+        text = rnnlm(name, "--help").output
+        assert text.rstrip().splitlines()[-1].strip() or command.epilog
+        assert f"Example: rnnlm {name}" in " ".join(text.split())
+    code = (
+        "import sys; from rnnlm.cli import main; sys.argv = ['rnnlm', '--help']\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "loaded = {'numpy', 'yaml', 'tqdm'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {loaded}' if loaded else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_shell_completion_answers() -> None:
+    """As Click gives it."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.argv=['rnnlm']; import rnnlm.cli; rnnlm.cli.main()",
+        ],
+        env=environment(_RNNLM_COMPLETE="bash_complete", COMP_WORDS="rnnlm tr", COMP_CWORD="1"),
+        capture_output=True,
+        check=False,
+    )
+    assert b"train" in done.stdout
+
+
+def test_prepare_reports_and_refuses(tmp_path: Path) -> None:
+    """The summary; an existing folder is not overwritten; standard input and archives are read."""
+    (tmp_path / "a.txt").write_bytes(b"one\r\ntwo\r\n" * 50)
+    with gzip.open(tmp_path / "b.txt.gz", "wb") as file:
+        file.write("drei ß\n".encode() * 50)
+    out = tmp_path / "data"
+    said = rnnlm("prepare", tmp_path / "a.txt", tmp_path / "b.txt.gz", "--out", out).output
+    assert "750 characters" in said
+    assert "entropy" in said
+    assert "100 line ends" in said
+    before = (out / "corpus.json").read_bytes()
+    rnnlm("prepare", tmp_path / "a.txt", "--out", out, code=1)
+    assert (out / "corpus.json").read_bytes() == before
+    rnnlm("prepare", "-", "--out", out, "--force", stdin=b"from a pipe " * 30)
+    assert (out / "corpus.json").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "words"),
+    [
+        (b"", (), "no text"),
+        (b"caf\xe9", (), "byte 3"),
+        (b"abc", ("--encoding", "nonsense"), "nonsense"),
+        (b"abc", ("--level", "byte", "--encoding", "utf-8"), "byte"),
+        (b"abcabc", ("--val-fraction", "0.7", "--test-fraction", "0.3"), "training text"),
+        (b"abcabc", ("--val-fraction", "-0.1"), "0 or more"),
+        (None, (), "cannot read"),
+    ],
+)
+def test_what_cannot_be_prepared_is_one_line(
+    tmp_path: Path, content: bytes | None, options: tuple[str, ...], words: str
+) -> None:
+    """Exit code 1, what is wrong, nothing left behind."""
+    if content is not None:
+        (tmp_path / "a.txt").write_bytes(content)
+    result = rnnlm("prepare", tmp_path / "a.txt", "--out", tmp_path / "out", *options, code=1)
+    assert words in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_prepare_reuses_a_vocabulary(tmp_path: Path, trained: Path) -> None:
+    """Of a run; a character it lacks is named."""
+    (tmp_path / "a.txt").write_text(TEXT[:2000])
+    rnnlm("prepare", tmp_path / "a.txt", "--out", tmp_path / "out", "--vocab", trained)
+    (tmp_path / "b.txt").write_text(TEXT[:2000] + "Ω")
+    said = rnnlm(
+        "prepare", tmp_path / "b.txt", "--out", tmp_path / "b", "--vocab", tmp_path / "out", code=1
+    )
+    assert "Ω" in said.stderr
+
+
+def test_dry_run_shows_and_leaves_nothing(in_tmp: Path) -> None:
+    """The resolved config, parameter count, memory and steps."""
+    Path("text.txt").write_text(TEXT)
+    said = rnnlm("train", "--dry-run", *SETS, "--set", "data.path=text.txt").output
+    for words in ("hidden_size: 12", "parameters", "memory: about", "windows", "beta2: 0.999"):
+        assert words in said
+    assert [p.name for p in in_tmp.iterdir()] == ["text.txt"]
+
+
+def test_training_says_what_it_did_and_what_to_type_next(trained: Path, tmp_path: Path) -> None:
+    """And a finished run that is resumed ends at once with the same words."""
+    said = rnnlm("train", "--resume", trained).output
+    assert "test, checkpoint of step" in said
+    assert f"rnnlm sample {trained}" in said
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--set", "train.epocs=3"), "train.epochs"),
+        (("no-such.yaml",), "cannot read the config"),
+        ((), "data.path is not set"),
+        (("--set", "data.path=missing.txt"), "missing.txt"),
+        (("--resume", "nowhere"), "not a run folder"),
+        (("--init-from", "nowhere.npz"), "no such file"),
+        (("--set", "data.path=text.txt", "--set", "train.batch_size=9999"), "batch_size at most"),
+    ],
+)
+def test_training_that_cannot_start_is_one_line(
+    in_tmp: Path, args: tuple[str, ...], words: str
+) -> None:
+    """Exit code 1, and no run folder is left."""
+    Path("text.txt").write_text(TEXT)
+    assert words in rnnlm("train", *args, code=1).stderr
+    assert not list(Path("runs").glob("*")) if Path("runs").exists() else True
+
+
+def test_usage_errors_are_2(trained: Path) -> None:
+    """Click's own messages and exit code."""
+    rnnlm("sample", trained, "--temperature", "-1", code=2)
+    rnnlm("sample", trained, "--top-k", "0", code=2)
+    rnnlm("sample", trained, "--prime", "a", "--prime-file", "-", code=2)
+    rnnlm("train", "--resume", trained, "--dry-run", code=2)
+    rnnlm("eval", trained, "--text", "-", "--split", "val", code=2)
+    rnnlm("prepare", code=2)
+
+
+def sample(trained: Path, *args: object, **kwargs: Any) -> str:
+    return rnnlm("sample", trained, *args, **kwargs).stdout
+
+
+def test_samples_repeat_and_do_not_depend_on_their_number(trained: Path) -> None:
+    """The same seed, the same text; sample i is the same among two and among five."""
+    options = ("--prime", "Mara ", "--length", 80)
+    two = sample(trained, *options, "--num-samples", 2)
+    assert sample(trained, *options, "--num-samples", 5).startswith(two)
+    one = sample(trained, *options)
+    assert two.startswith(f"=== sample 1 ===\n{one.rstrip(chr(10))}")
+    assert one != sample(trained, *options, "--seed", 1)
+
+
+def test_sample_options_do_what_they_say(trained: Path, tmp_path: Path) -> None:
+    """Length, prime, greedy, k of 1, stop, output."""
+    greedy = sample(trained, "--prime", "Mara ", "--length", 60, "--temperature", 0)
+    assert greedy == sample(trained, "--prime", "Mara ", "--length", 60, "--top-k", 1, "--seed", 9)
+    assert greedy == sample(trained, "--prime", "Mara ", "--length", 60, "--top-p", 1e-9)
+    bare = sample(trained, "--prime", "Mara ", "--length", 60, "--temperature", 0, "--no-prime")
+    assert "Mara " + bare == greedy
+    stop = bare[20:23]
+    stopped = sample(
+        trained,
+        "--prime",
+        "Mara ",
+        "--length",
+        60,
+        "--temperature",
+        0,
+        "--no-prime",
+        "--stop",
+        stop,
+    )
+    assert stopped.rstrip("\n") == bare[: bare.index(stop)].rstrip("\n")
+    assert len(sample(trained, "--length", 33, "--seed", 3).removesuffix("\n")) in (32, 33)
+    rnnlm("sample", trained, "--length", 20, "--output", tmp_path / "out.txt")
+    assert len((tmp_path / "out.txt").read_text().removesuffix("\n")) in (19, 20)
+    rnnlm("sample", trained, "--output", tmp_path / "out.txt", code=1)
+
+
+def test_primes_come_from_files_and_go_through_the_text_rules(
+    trained: Path, tmp_path: Path
+) -> None:
+    """A CRLF is one line end; `-` is standard input."""
+    (tmp_path / "prime.txt").write_bytes(b"Mara\r\n")
+    options = ("--length", 40)
+    expected = sample(trained, "--prime", "Mara\n", *options)
+    assert sample(trained, "--prime-file", tmp_path / "prime.txt", *options) == expected
+    assert sample(trained, "--prime-file", "-", *options, stdin=b"Mara\r\n") == expected
+
+
+def test_unknown_characters_are_named_or_skipped(trained: Path) -> None:
+    """In a prime and in a text to score."""
+    said = rnnlm("sample", trained, "--prime", "Mära", code=1).stderr
+    assert "'ä'" in said
+    assert "--unknown skip" in said
+    skipped = sample(trained, "--prime", "Mära", "--unknown", "skip", "--length", 10)
+    assert skipped.startswith("Mra")
+    said = rnnlm("eval", trained, "--text", "-", stdin="Öl, Öl".encode(), code=1).stderr
+    assert "'Ö'" in said
+    assert "×2, first at 0" in said
+    rnnlm("eval", trained, "--text", "-", "--unknown", "skip", stdin="a Öl".encode())
+
+
+def test_eval_json_is_one_object_and_nothing_else(trained: Path) -> None:
+    """The four figures agree with each other, for a split, a text and a folder of data."""
+    for args in (("--split", "val"), (), ("--data", trained / "data"), ("--split", "train")):
+        figures = json.loads(rnnlm("eval", trained, *args, "--json").stdout)
+        assert set(figures) == {"chars", "nats_per_char", "bits_per_char", "perplexity"}
+        assert figures["perplexity"] == pytest.approx(math.exp(figures["nats_per_char"]))
+        assert figures["bits_per_char"] == pytest.approx(figures["nats_per_char"] / math.log(2))
+    said = rnnlm("eval", trained).output
+    assert "perplexity: " in said
+
+
+def test_eval_of_a_text_is_eval_of_the_same_split(trained: Path) -> None:
+    """--text on the test split's text gives the figure of --split test, to the bit."""
+    from rnnlm.corpus import Corpus
+
+    corpus = Corpus.open(trained / "data")
+    text = corpus.vocabulary.text(corpus["test"]).encode()
+    by_text = rnnlm("eval", trained, "--text", "-", "--json", stdin=text).stdout
+    assert by_text == rnnlm("eval", trained, "--json").stdout
+
+
+def test_eval_refuses_data_that_changed(trained: Path, tmp_path: Path) -> None:
+    """The run's data is checked by its hash; too short a text is an error."""
+    (tmp_path / "a.txt").write_text("abc" * 100)
+    rnnlm("eval", trained, "--text", "-", stdin=b"M", code=1)
+    rnnlm("eval", trained, "--data", tmp_path, code=1)
+
+
+def test_info_shows_config_sizes_and_losses(trained: Path) -> None:
+    """What is inside."""
+    said = rnnlm("info", trained).output
+    for words in ("LSTM, 1 x 12", "vocabulary: ", "step ", "best loss", "hidden_size: 12"):
+        assert words in said
+
+
+def test_byte_level_from_end_to_end(tmp_path: Path) -> None:
+    """Several scripts as bytes; what is sampled is valid text, complete characters at a time."""
+    text = tmp_path / "text.txt"
+    text.write_text("naïve 漢字 😀\n" * 200, encoding="utf-8")
+    rnnlm(
+        "train", *SETS, "--set", f"data.path={text}", "--set", "data.level=byte",
+        "--run-dir", tmp_path / "run",
+    )  # fmt: skip
+    out = sample(tmp_path / "run", "--prime", "漢", "--length", 60, "--seed", 4)
+    assert out.startswith("漢")
+    assert json.loads(rnnlm("eval", tmp_path / "run", "--json").stdout)["chars"] > 50
+
+
+def test_a_config_file_runs_and_names_the_run(in_tmp: Path) -> None:
+    """runs/<config name>-<time>, with the file's values."""
+    Path("text.txt").write_text(TEXT)
+    Path("small.yaml").write_text(
+        "data: {path: text.txt}\nmodel: {cell: gru, hidden_size: 8, num_layers: 1}\n"
+        "train: {epochs: 1, batch_size: 4}\n"
+    )
+    rnnlm("train", "small.yaml")
+    (folder,) = Path("runs").iterdir()
+    assert folder.name.startswith("small-")
+    assert "GRU" in rnnlm("info").output
