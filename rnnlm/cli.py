@@ -26,6 +26,13 @@ if TYPE_CHECKING:
 
 FILE = click.Path(path_type=Path)
 CHECKPOINT = click.argument("checkpoint_or_run", required=False, type=FILE)
+UNKNOWN = click.option(
+    "--unknown",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="Characters outside the vocabulary: refused, or left out.",
+)
 
 
 def main() -> None:
@@ -74,11 +81,33 @@ def example(text: str) -> str:
 @cli.command(epilog=example("rnnlm prepare books/ --out data/books"))
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("--out", required=True, type=FILE, help="Folder to make.")
-@click.option("--level", type=click.Choice(["char", "byte"]), default="char", show_default=True)
+@click.option(
+    "--level",
+    type=click.Choice(["char", "byte"]),
+    default="char",
+    show_default=True,
+    help="What a symbol is.",
+)
 @click.option("--encoding", help="Encoding of the text.  [default: utf-8]")
-@click.option("--newlines", type=click.Choice(["normalize", "keep"]), help="[default: normalize]")
-@click.option("--val-fraction", type=float, default=0.05, show_default=True)
-@click.option("--test-fraction", type=float, default=0.05, show_default=True)
+@click.option(
+    "--newlines",
+    type=click.Choice(["normalize", "keep"]),
+    help="CRLF and CR become LF, or stay.  [default: normalize]",
+)
+@click.option(
+    "--val-fraction",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Share at the end for validation.",
+)
+@click.option(
+    "--test-fraction",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Share after that for the test.",
+)
 @click.option("--val", metavar="FILE", help="Validation text of its own.")
 @click.option("--test", metavar="FILE", help="Test text of its own.")
 @click.option("--vocab", type=FILE, help="Reuse the vocabulary of a checkpoint, run or folder.")
@@ -89,8 +118,11 @@ def prepare(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: A
     from .corpus import prepare as prepare_corpus
 
     vocabulary = None if vocab is None else find_vocabulary(vocab)
-    if options["newlines"] is None:
-        options["newlines"] = "keep" if options["level"] == "byte" else "normalize"
+    newlines = options.pop("newlines")
+    if newlines is not None:
+        if options["level"] == "byte":
+            raise click.UsageError("--newlines has no effect at --level byte")
+        options["newlines"] = newlines
     corpus = prepare_corpus(inputs, out, vocabulary=vocabulary, **options)
     _echo_lines(corpus.summary())
     click.echo(f"next: rnnlm train --set data.path={out}")
@@ -135,15 +167,31 @@ def train(
 @CHECKPOINT
 @click.option("--prime", default="", help="Text to go on from.")
 @click.option("--prime-file", type=click.Path(allow_dash=True), help="The same, from a file or -.")
-@click.option("--length", type=click.IntRange(0), default=500, show_default=True)
-@click.option("--temperature", type=click.FloatRange(0), default=1.0, show_default=True)
+@click.option(
+    "--length", type=click.IntRange(0), default=500, show_default=True, help="Characters to draw."
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="Below 1 is safer, 0 greedy.",
+)
 @click.option("--top-k", type=click.IntRange(1), help="Draw from the k most probable only.")
 @click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Nucleus sampling.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--num-samples", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="The same seed, the same text.",
+)
+@click.option(
+    "--num-samples", type=click.IntRange(1), default=1, show_default=True, help="Texts to draw."
+)
 @click.option("--stop", default="", metavar="TEXT", help="End before this text.")
 @click.option("--no-prime", is_flag=True, help="Leave the prime out of the output.")
-@click.option("--unknown", type=click.Choice(["error", "skip"]), default="error", show_default=True)
+@UNKNOWN
 @click.option("--output", type=FILE, help="Write here instead of standard output.")
 def sample(
     checkpoint_or_run: Path | None,
@@ -171,10 +219,14 @@ def sample(
 
 @cli.command("eval", epilog=example("rnnlm eval runs/my-run --split val"))
 @CHECKPOINT
-@click.option("--split", type=click.Choice(["train", "val", "test"]), help="[default: test]")
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "test"]),
+    help="Of the run's data.  [default: test]",
+)
 @click.option("--data", type=FILE, help="A prepared folder instead of the run's own data.")
 @click.option("--text", type=click.Path(allow_dash=True), help="Any text: a file or -.")
-@click.option("--unknown", type=click.Choice(["error", "skip"]), default="error", show_default=True)
+@UNKNOWN
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def eval_(
     checkpoint_or_run: Path | None,

@@ -58,10 +58,13 @@ class DataConfig:
     """Where the text comes from and how it is read."""
 
     path: str | None = key(None, "a prepared folder, or a text file or folder of texts", "text")
-    level: str = key("char", "what a symbol is", "text", one_of=("char", "byte"))
+    level: str = key("char", "what a symbol is: `char` or `byte`", "text", one_of=("char", "byte"))
     encoding: str = key("utf-8", "encoding of raw text (not used at byte level)", "text")
     newlines: str = key(
-        "normalize", "CRLF and CR become LF, or stay", "text", one_of=("normalize", "keep")
+        "normalize",
+        "`normalize`: CRLF and CR become LF; `keep`: they stay",
+        "text",
+        one_of=("normalize", "keep"),
     )
     val_fraction: float = key(
         0.05, "share of the text, at its end, for validation", "number", low=0, high=1
@@ -75,7 +78,7 @@ class DataConfig:
 class ModelConfig:
     """The network."""
 
-    cell: str = key("lstm", "the recurrence", "text", registry="cell")
+    cell: str = key("lstm", "the recurrence: `rnn`, `gru` or `lstm`", "text", registry="cell")
     activation: str | None = key(
         None,
         "of cell rnn: tanh (its default), relu or identity",
@@ -124,7 +127,9 @@ class TrainConfig:
     grad_clip: dict[str, float] | None = key(
         {"norm": 5.0}, "`norm: x` (global), `value: x` (each), or null", "clip"
     )
-    eval_every: Interval = key(Interval(1, "epochs"), "validation: steps or `1 epoch`", "interval")
+    eval_every: Interval = key(
+        Interval(1, "epochs"), "validation: a number of steps, or `1 epoch`", "interval"
+    )
     checkpoint_every: Interval = key(
         Interval(1, "epochs"),
         "`last.npz`: steps, `1 epoch` or `10 minutes`",

@@ -74,8 +74,10 @@ class Model:
 
         `Wh`: an orthogonal matrix per gate (Saxe, McClelland and Ganguli 2014), which neither grows
         nor shrinks the state. `Wx`, `Wy`: uniform with limit √(6 / (inputs + outputs)) (Glorot and
-        Bengio 2010, equation 16). The one-hot table and the embedding: uniform with variance
-        1 / outputs, since a one-hot row has a single 1. Biases 0, the LSTM's forget gate 1.
+        Bengio 2010, equation 16). The one-hot table and the embedding: uniform with variance 1,
+        since a one-hot row has a single 1 and its symbol should weigh as much as the whole state;
+        with Glorot's limit, LSTM 2 x 128 is 0.16 nats behind after 1,000 steps on tiny Shakespeare.
+        Biases 0, the LSTM's forget gate 1 (with 0 it is 0.01 nats ahead there).
         """
         params = Parameters(self.shapes, dtype)
         with blas.one_thread():
@@ -94,7 +96,7 @@ class Model:
             elif array.ndim > 1:
                 table = name == ("layers.0.Wx" if self.embedding_size is None else "embedding")
                 inputs, outputs = array.shape[-2:]
-                limit = math.sqrt(3 / outputs if table else 6 / (inputs + outputs))
+                limit = math.sqrt(3 if table else 6 / (inputs + outputs))
                 array[:] = rng.uniform(-limit, limit, array.shape)
 
     def zero_state(self, B: int, dtype: DTypeLike = np.float32) -> Array:

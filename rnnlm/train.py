@@ -21,7 +21,7 @@ from typing import Any
 from .batches import Windows
 from .checkpoint import Checkpoint, Progress
 from .choices import CHOICES
-from .config import Config, differences, load_config, parse_config
+from .config import Config, DataConfig, differences, load_config, parse_config
 from .corpus import Corpus, prepare
 from .errors import CheckpointError, ConfigError, DataError, TrainingError
 from .evaluate import bits_per_char, evaluate, perplexity
@@ -421,6 +421,8 @@ def open_data(
                 f"{path}: its vocabulary is not that of --init-from: prepare it with --vocab"
             )
     else:
+        if d.level == "byte" and d.encoding != DataConfig.encoding:
+            raise ConfigError("data.encoding: nothing is decoded at byte level: leave the key out")
         corpus = prepare(
             [d.path],
             folder,

@@ -206,10 +206,18 @@ def test_every_key_is_in_the_readme_with_its_default() -> None:
     for section, cls in SECTIONS.items():
         for f in fields(cls):
             default = plain[section][f.name]
-            shown = {None: "null", True: "true", False: "false"}.get(
-                default if not isinstance(default, (dict, list)) else "", default
-            )
+            shown = "null" if default is None else f"{default}"
             if isinstance(default, dict):
                 shown = "{" + ", ".join(f"{k}: {v}" for k, v in default.items()) + "}"
             row = f"| `{section}.{f.name}` | `{shown}` | {f.metadata['doc']} |"
+            assert row in readme, row
+
+
+def test_every_option_is_in_the_readme_with_its_default() -> None:
+    """The options of each cell, optimizer and schedule, as the registered functions have them."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    for key in ("optimizer", "schedule"):
+        for name, options in CHOICES[key].items():
+            shown = ", ".join(f"`{option}: {default:g}`" for option, default in options.items())
+            row = f"| {key} | `{name}` | {shown or 'none'} |"
             assert row in readme, row

@@ -416,11 +416,11 @@ def test_biases_start_at_zero_and_the_forget_gates_at_one(
 
 
 def test_weights_start_within_their_limits() -> None:
-    """Uniform, the limits as stated: √(6 / (in + out)) for a matrix, √(3 / out) for a table."""
+    """Uniform, the limits as stated: √(6 / (in + out)) for a matrix, √3 for a table."""
     H, V, E = 60, 70, 50
     shapes = {"Wy": 6 / (H + V), "layers.1.Wx": 6 / (H + H)}
-    one_hot_input = {**shapes, "layers.0.Wx": 3 / H}
-    embedded = {**shapes, "embedding": 3 / E, "layers.0.Wx": 6 / (E + H)}
+    one_hot_input = {**shapes, "layers.0.Wx": 3}
+    embedded = {**shapes, "embedding": 3, "layers.0.Wx": 6 / (E + H)}
     for embedding, squares in ((None, one_hot_input), (E, embedded)):
         p = Model(LSTM(), V, H, 2, embedding).init(np.random.default_rng(0), np.float64)
         for name, square in squares.items():
