@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .corpus import Corpus, prepare
     from .errors import CheckpointError, ConfigError, DataError, RnnlmError, TrainingError
-    from .train import Event, train
+    from .training import Event, train
     from .vocabulary import Vocabulary
 
 _HOMES = {
@@ -31,7 +31,7 @@ _HOMES = {
     "config": ("Config",),
     "corpus": ("Corpus", "prepare"),
     "errors": ("CheckpointError", "ConfigError", "DataError", "RnnlmError", "TrainingError"),
-    "train": ("Event", "train"),
+    "training": ("Event", "train"),
     "vocabulary": ("Vocabulary",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

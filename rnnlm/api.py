@@ -9,12 +9,12 @@ from pathlib import Path
 from .checkpoint import Checkpoint
 from .corpus import CORPUS_FILE, Corpus
 from .errors import ConfigError, DataError
-from .evaluate import Evaluation
-from .evaluate import evaluate as evaluate_ids
+from .evaluation import Evaluation
+from .evaluation import evaluate as evaluate_ids
 from .model import model_line
 from .runs import find_checkpoint
 from .sampling import generate as generate_ids
-from .train import recorded_data
+from .training import recorded_data
 from .vocabulary import Unknown, Vocabulary
 
 

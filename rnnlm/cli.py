@@ -21,7 +21,7 @@ from .errors import RnnlmError
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
-    from .train import Training
+    from .training import Training
     from .vocabulary import Unknown
 
 FILE = click.Path(path_type=Path)
@@ -146,7 +146,7 @@ def train(
     """Train a model on a prepared folder or a raw text, as CONFIG says."""
     from .api import load
     from .choices import make_config
-    from .train import Training, preview
+    from .training import Training, preview
 
     if resume is not None:
         if config or run_dir or init_from or dry_run:

@@ -11,7 +11,7 @@ from oracles import all_cells, model_losses
 
 from rnnlm.cells import Cell
 from rnnlm.errors import DataError
-from rnnlm.evaluate import Evaluation, evaluate, perplexity
+from rnnlm.evaluation import Evaluation, evaluate, perplexity
 from rnnlm.model import Model
 from rnnlm.params import Parameters
 

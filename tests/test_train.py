@@ -17,9 +17,9 @@ from rnnlm.choices import make_config
 from rnnlm.config import Config
 from rnnlm.corpus import Corpus, prepare
 from rnnlm.errors import CheckpointError, ConfigError, DataError, TrainingError
-from rnnlm.evaluate import evaluate
+from rnnlm.evaluation import evaluate
 from rnnlm.runs import Run, find_checkpoint, read_metrics
-from rnnlm.train import Event, Training, train
+from rnnlm.training import Event, Training, train
 
 TIMINGS = {"seconds", "chars_per_second"}
 
@@ -370,7 +370,7 @@ def test_too_much_memory_is_refused_with_what_fits(
 ) -> None:
     """A whole stream that does not fit names the largest window that does, and that one does."""
     config = tiny_config(text_file, tmp_path / "a", "train.seq_length=full")
-    monkeypatch.setattr("rnnlm.train.available_memory", lambda: 700_000)
+    monkeypatch.setattr("rnnlm.training.available_memory", lambda: 700_000)
     with pytest.raises(ConfigError, match=r"train.seq_length at most (\d+) fits") as caught:
         run(config)
     largest = int(str(caught.value).split("at most ")[1].split()[0])

@@ -24,7 +24,7 @@ from .choices import CHOICES
 from .config import Config, DataConfig, differences, load_config, parse_config
 from .corpus import Corpus, prepare
 from .errors import CheckpointError, ConfigError, DataError, TrainingError
-from .evaluate import bits_per_char, evaluate, perplexity
+from .evaluation import bits_per_char, evaluate, perplexity
 from .memory import available_memory, readable
 from .model import Model, build_model, model_line
 from .optim import OPTIMIZERS, state_names
