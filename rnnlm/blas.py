@@ -15,7 +15,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,26 +37,23 @@ def hold_from_start() -> None:
     os.environ.update(dict.fromkeys(VARIABLES, "1"))
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Hold the loaded BLAS to one thread inside the block.
+class one_thread:  # noqa: N801 (used as a function is)
+    """Hold the loaded BLAS to one thread inside a `with` block.
 
     Warns once where that is not possible; results may then differ in their last bits from one number
     of threads to another.
     """
-    control = _control()
-    if control is None:
-        yield
-        return
-    get, set_ = control
-    before = get()
-    if before != 1:
-        set_(1)
-    try:
-        yield
-    finally:
-        if before != 1:
-            set_(before)
+
+    def __enter__(self) -> None:
+        control = _control()
+        self._before = 1 if control is None else control[0]()
+        if control is not None and self._before != 1:
+            control[1](1)
+
+    def __exit__(self, *_: object) -> None:
+        control = _control()
+        if control is not None and self._before != 1:
+            control[1](self._before)
 
 
 @functools.cache

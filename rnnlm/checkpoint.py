@@ -32,6 +32,7 @@ from .vocabulary import LEVELS, Unknown, Vocabulary
 
 FORMAT = "rnnlm-checkpoint"
 VERSION = 1
+MAX_CONFIG = 1 << 16  # characters; YAML is slow to read, and a config is a page of text
 
 
 @dataclass
@@ -119,7 +120,10 @@ class Checkpoint:
 
     @classmethod
     def _from_arrays(cls, path: Path, arrays: dict[str, Array], meta: dict[str, Any]) -> Checkpoint:
-        config = parse_config(str(arrays["config"]), f"{path}: config", (), CHOICES)
+        text = arrays["config"]
+        if text.ndim or text.dtype.kind != "U" or text.dtype.itemsize > 4 * MAX_CONFIG:
+            raise ValueError(f"array config: {text.dtype} {text.shape}")
+        config = parse_config(str(text), f"{path}: config", (), CHOICES)
         vocabulary = LEVELS[config.data.level](arrays["vocabulary"])
         V = len(vocabulary)
         model = build_model(config.model, V)
@@ -136,7 +140,7 @@ class Checkpoint:
             expected["state"] = (model.num_layers, len(model.cell.states), B, model.hidden_size)
         if set(arrays) - {"config", "meta"} != set(expected):
             odd = sorted(set(arrays) - {"config", "meta"} ^ set(expected))
-            raise ValueError(f"arrays ({', '.join(odd)[:80]})")
+            raise ValueError(f"arrays {str(odd)[:80]}")
         for name, shape in expected.items():
             kind = (
                 np.int64 if name == "counts" else np.uint32 if name == "vocabulary" else np.float32
@@ -154,7 +158,7 @@ class Checkpoint:
             params=params,
             counts=arrays["counts"],
             progress=_progress(meta["progress"]),
-            data={str(k): str(v) for k, v in meta["data"].items()},
+            data=_data(meta["data"]),
             optimizer_state={n.split(".", 1)[1]: arrays[n].copy() for n in vectors if n in arrays},
             state=arrays["state"].copy() if "state" in arrays else None,
         )
@@ -181,6 +185,16 @@ def _read_meta(path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
     if described != {name: _describe(a) for name, a in arrays.items() if name != "meta"}:
         raise CheckpointError(f"{path}: damaged checkpoint: arrays differ from its manifest")
     return meta
+
+
+def _data(values: Any) -> dict[str, str]:
+    """Where the data was, from JSON: nothing, or a folder and a fingerprint."""
+    match values:
+        case {"folder": str(), "fingerprint": str()} if len(values) == 2:
+            return dict(values)
+        case {} if values == {}:
+            return {}
+    raise ValueError("data")
 
 
 def _progress(values: dict[str, Any]) -> Progress:

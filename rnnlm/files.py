@@ -31,6 +31,21 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     sync_folder(path.parent)
 
 
+def remove_temporaries(folder: Path) -> None:
+    """Delete what killed writers left in a folder; for one in which no other process is writing."""
+    for path in folder.glob(".*.*.tmp"):
+        with suppress(OSError):
+            path.unlink()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, that a power loss does not take away again."""
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder last."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -237,10 +237,18 @@ class StepWeights:
 
     Per layer: `table` (G, V, H) = Wx + b for one-hot input, else `Wx` and `b`, scaled as the cell
     wants its pre-activations; `Wh.tiles` scaled likewise and, for training, `WhT.tiles`, cut for
-    products of `rows` rows. Making them costs one pass over the weights, once a step.
+    products of `rows` rows. `stepwise` cuts `Wx` as well, as `Wx.tiles`: sampling projects a step at a
+    time. Making the copies costs one pass over the weights, once a step.
     """
 
-    def __init__(self, model: Model, params: Parameters, rows: int, backward: bool = True) -> None:
+    def __init__(
+        self,
+        model: Model,
+        params: Parameters,
+        rows: int,
+        backward: bool = True,
+        stepwise: bool = False,
+    ) -> None:
         self.params = params
         self.layers: list[dict[str, Array]] = []
         self.tasks: list[
@@ -255,7 +263,9 @@ class StepWeights:
             if one_hot:
                 copies["table"] = np.empty_like(own["Wx"])
             else:
-                copies |= {"Wx": np.empty_like(own["Wx"]), "b": np.empty_like(own["b"])}
+                Wx = own["Wx"]
+                cut = {"Wx.tiles": empty_tiles(rows, Wx)} if stepwise else {"Wx": np.empty_like(Wx)}
+                copies |= cut | {"b": np.empty_like(own["b"])}
             for k, scale in enumerate(model.cell.scale):
                 self.tasks.append(partial(_refresh_gate, own, copies, k, scale))
             self.layers.append(own | copies)
@@ -275,9 +285,12 @@ def _refresh_gate(own: dict[str, Array], copies: dict[str, Array], k: int, scale
     if "table" in copies:
         np.add(own["Wx"][k], own["b"][k], copies["table"][k])
         np.multiply(copies["table"][k], factor, copies["table"][k])
+        return
+    np.multiply(own["b"][k], factor, copies["b"][k])
+    if "Wx.tiles" in copies:
+        fill_tiles(copies["Wx.tiles"][k], own["Wx"][k], scale)
     else:
         np.multiply(own["Wx"][k], factor, copies["Wx"][k])
-        np.multiply(own["b"][k], factor, copies["b"][k])
 
 
 def build_model(config: ModelConfig, vocabulary_size: int) -> Model:

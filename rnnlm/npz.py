@@ -7,8 +7,10 @@ could run code (pickles, object arrays) is read.
 
 from __future__ import annotations
 
-import io
 import math
+import re
+import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -21,8 +23,12 @@ from .errors import CheckpointError
 from .params import Array
 
 MAX_MEMBERS = 100_000
-MAX_HEADER = 4096
-MAX_DIRECTORY_SHARE = 1 << 24  # bytes of names and headers beside the arrays' own
+MAX_DIRECTORY = 1 << 24  # bytes of the names and sizes of all members
+HEADER = re.compile(  # of a member, as NumPy writes it
+    rb"\x93NUMPY\x01\x00(..)\{'descr': '([<>|][fiuU]\d{1,9})', 'fortran_order': False, "
+    rb"'shape': \(((?:\d{1,18}, ?)*\d{0,18})\), \} *\n",
+    re.DOTALL,
+)
 
 
 def write_npz(file: IO[bytes], arrays: Mapping[str, Array]) -> None:
@@ -36,8 +42,13 @@ def write_npz(file: IO[bytes], arrays: Mapping[str, Array]) -> None:
 def read_npz(path: Path) -> dict[str, Array]:
     """All arrays of an archive, by name. Raises CheckpointError for anything that is not whole."""
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would block
+            raise CheckpointError(f"{path}: not a file")
+        size = status.st_size
+        with path.open("rb") as file:
+            _check_end(file, size)
+            archive = zipfile.ZipFile(file)
             members = archive.infolist()
             _check_directory(path, members, size)
             return {info.filename[:-4]: _read_member(path, archive, info) for info in members}
@@ -52,7 +63,6 @@ def read_npz(path: Path) -> dict[str, Array]:
         zlib.error,
         ValueError,
         EOFError,
-        SyntaxError,
         RuntimeError,
         NotImplementedError,
         KeyError,
@@ -60,10 +70,23 @@ def read_npz(path: Path) -> dict[str, Array]:
         OverflowError,
         AttributeError,
         IndexError,
-        RecursionError,
+        struct.error,
     ) as error:
-        # what zipfile and NumPy's header parser raise for damaged bytes
+        # what zipfile and NumPy raise for damaged bytes
         raise CheckpointError(f"{path}: not an rnnlm checkpoint, or damaged: {error}") from None
+
+
+def _check_end(file: IO[bytes], size: int) -> None:
+    """Check the archive's last records, since zipfile makes an object of whatever they point to."""
+    file.seek(max(0, size - 98))
+    # of a large archive the end record (56 bytes) and its locator (20); of any the end record (22)
+    tail = file.read().rjust(98, b"\0")
+    if tail[76:80] != b"PK\5\6" or tail[96:] != b"\0\0":
+        raise ValueError("its end is missing")
+    large = tail[56:60] == b"PK\6\7"
+    directory = struct.unpack("<Q", tail[40:48]) if large else struct.unpack("<L", tail[88:92])
+    if directory[0] > min(size, MAX_DIRECTORY):
+        raise ValueError("its directory is too large")
 
 
 def _check_directory(path: Path, members: list[zipfile.ZipInfo], size: int) -> None:
@@ -74,25 +97,20 @@ def _check_directory(path: Path, members: list[zipfile.ZipInfo], size: int) -> N
         if not info.filename.endswith(".npy"):
             raise ValueError(f"member {info.filename!r} is not an array")
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise ValueError(f"member {info.filename} is compressed, which rnnlm never writes")
+            raise ValueError(f"member {info.filename!r} is compressed, which rnnlm never writes")
         if info.flag_bits & 0x1:
-            raise ValueError(f"member {info.filename} is encrypted")
+            raise ValueError(f"member {info.filename!r} is encrypted")
     if sum(info.file_size for info in members) > size:
         raise ValueError("members larger than the file")
 
 
 def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
     content = archive.read(info)  # at most file_size bytes; raises where the checksum differs
-    stream = io.BytesIO(content)
-    version = np.lib.format.read_magic(stream)
-    if version != (1, 0):
-        raise ValueError(f"member {info.filename} has .npy version {version}")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream, max_header_size=MAX_HEADER)
-    if dtype.hasobject or dtype.kind not in "fiuU" or fortran:
-        raise ValueError(f"member {info.filename} holds {dtype}, which rnnlm never writes")
-    if (
-        any(n < 0 for n in shape)
-        or math.prod(shape) * dtype.itemsize != len(content) - stream.tell()
-    ):
-        raise ValueError(f"member {info.filename} is not as long as its shape {shape} says")
-    return np.frombuffer(content, dtype, offset=stream.tell()).reshape(shape)
+    header = HEADER.match(content)  # compared, not parsed: nothing in it is evaluated
+    if header is None or header.end() != 10 + int.from_bytes(header[1], "little"):
+        raise ValueError(f"member {info.filename!r} does not start as rnnlm's arrays do")
+    dtype = np.dtype(header[2].decode())
+    shape = tuple(int(n) for n in header[3].replace(b",", b" ").split())
+    if math.prod(shape) * dtype.itemsize != len(content) - header.end():
+        raise ValueError(f"member {info.filename!r} is not as long as its shape {shape} says")
+    return np.frombuffer(content, dtype, offset=header.end()).reshape(shape)

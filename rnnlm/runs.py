@@ -13,10 +13,14 @@ from typing import Any
 
 from .checkpoint import Checkpoint
 from .config import Config
+from .corpus import FILES
 from .errors import CheckpointError, RnnlmError
-from .files import atomic_write
+from .files import atomic_write, make_folder, remove_temporaries
 
 RUNS = Path("runs")
+LOCK = "lock"
+BEFORE_FIRST = {LOCK, "config.yaml", "metrics.jsonl", "data"}  # there before the first checkpoint
+OWN_FILE = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # not where a link leads; no wait for a pipe
 
 
 class Run:
@@ -41,16 +45,20 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path) -> Run:
-        """Make a run folder. Raises CheckpointError when it already holds something."""
+        """Make a run folder. Raises CheckpointError when it already holds something.
+
+        What a start left that was killed before its first checkpoint counts as nothing.
+        """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
+            _check_unused(folder)  # before a lock is put into a folder that is not ours
             run = cls(folder, _take_lock(folder))
-            if any(entry.name != "lock" for entry in folder.iterdir()):
+            try:
+                _check_unused(folder)  # whoever held the lock may have made a run of it
+                run._clear()
+            except BaseException:
                 run.close()
-                raise CheckpointError(
-                    f"{folder}: already holds something: give another --run-dir, or go on with "
-                    f"rnnlm train --resume {folder}"
-                )
+                raise
         except OSError as error:
             raise _failed(folder, "make the run folder", error) from None
         return run
@@ -59,11 +67,16 @@ class Run:
     def open(cls, folder: Path) -> Run:
         """Take hold of an existing run folder. Raises CheckpointError when it is not one."""
         if not (folder / "last.npz").is_file():
-            raise CheckpointError(f"{folder}: not a run folder: it has no last.npz")
+            raise CheckpointError(
+                f"{folder}: not a run folder: it has no last.npz; a run that was stopped before its "
+                "first checkpoint is started again as it was started"
+            )
         try:
-            return cls(folder, _take_lock(folder))
+            run = cls(folder, _take_lock(folder))
         except OSError as error:
             raise _failed(folder, "open the run folder", error) from None
+        remove_temporaries(folder)
+        return run
 
     def close(self) -> None:
         """Let go of the lock and the metrics file."""
@@ -74,24 +87,32 @@ class Run:
 
     def abandon(self) -> None:
         """Take back a folder that `create` made and in which nothing was trained yet."""
-        self.close()
         if not self.last.exists():
-            for leftover in (self.metrics, self.folder / "config.yaml", self.folder / "lock"):
-                leftover.unlink(missing_ok=True)
             with suppress(OSError):  # it holds something else: not ours to delete
-                for data in (*(self.folder / "data").glob("*"),):
-                    data.unlink()
-                (self.folder / "data").rmdir()
-            with suppress(OSError):
+                self._clear()
+                (self.folder / LOCK).unlink()
                 self.folder.rmdir()
+        self.close()
+
+    def _clear(self) -> None:
+        """Delete what a run makes before its first checkpoint, but for the lock."""
+        for name in ("metrics.jsonl", "config.yaml"):
+            (self.folder / name).unlink(missing_ok=True)
+        data = self.folder / "data"
+        if data.is_dir():
+            for path in data.iterdir():
+                path.unlink()
+            data.rmdir()
+        remove_temporaries(self.folder)
 
     def write_config(self, config: Config) -> None:
         """Write `config.yaml` as resolved."""
+        data = config.to_yaml().encode()
         try:
             with atomic_write(self.folder / "config.yaml") as file:
-                file.write(config.to_yaml().encode())
+                file.write(data)
         except OSError as error:
-            raise _failed(self.folder / "config.yaml", "write", error) from None
+            raise _failed(self.folder / "config.yaml", f"write {len(data)} bytes", error) from None
 
     def open_metrics(self, length: int) -> None:
         """Open `metrics.jsonl` for appending, after dropping what stands beyond `length` bytes.
@@ -99,13 +120,13 @@ class Run:
         What is beyond was written after the checkpoint that a run goes on from, and is written again.
         """
         try:
-            self._metrics = os.open(self.metrics, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-            have = os.fstat(self._metrics).st_size
+            have = self.metrics.lstat().st_size if self.metrics.exists() else 0
             if have < length:
                 raise CheckpointError(
                     f"{self.metrics}: {have} bytes, but last.npz recorded {length}: put the file back, "
                     f"or start a new run with --init-from {self.last}"
                 )
+            self._metrics = os.open(self.metrics, os.O_WRONLY | os.O_APPEND | OWN_FILE, 0o666)
             os.ftruncate(self._metrics, length)
         except OSError as error:
             raise _failed(self.metrics, "open", error) from None
@@ -119,7 +140,7 @@ class Run:
             while data:
                 data = data[os.write(self._metrics, data) :]
         except OSError as error:
-            raise _failed(self.metrics, "write", error) from None
+            raise _failed(self.metrics, f"write {len(data)} bytes", error) from None
 
     def metrics_length(self) -> int:
         """Bytes of `metrics.jsonl` that are safe on the disk."""
@@ -141,17 +162,50 @@ def _failed(path: Path, what: str, error: OSError) -> CheckpointError:
     return CheckpointError(f"{path}: cannot {what}: {error.strerror or error}")
 
 
+def _check_unused(folder: Path) -> None:
+    """Raise CheckpointError where a folder holds more than a start that came to nothing leaves."""
+    held = {path.name: path for path in folder.iterdir() if not path.match(".*.*.tmp")}
+    metrics, data = held.get("metrics.jsonl"), held.get("data")
+    unused = not held or (
+        LOCK in held
+        and held.keys() <= BEFORE_FIRST
+        and (metrics is None or metrics.lstat().st_size == 0)
+        and (data is None or _is_prepared_alone(data))
+    )
+    if not unused:
+        raise CheckpointError(
+            f"{folder}: already holds something: give another --run-dir, or go on with "
+            f"rnnlm train --resume {folder}"
+        )
+
+
+def _is_prepared_alone(data: Path) -> bool:
+    """Whether there is nothing in a folder but what preparing makes, whole or in part."""
+    return (
+        data.is_dir()
+        and not data.is_symlink()
+        and all(path.name in FILES or path.match(".*.*.*") for path in data.iterdir())
+    )
+
+
 def _take_lock(folder: Path) -> int:
     """Lock the folder for this process; the system lets go of the lock when the process ends."""
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise CheckpointError(
-            f"{folder}: another process is training in this folder; wait for it or stop it"
-        ) from None
-    return descriptor
+    path = folder / LOCK
+    while True:
+        descriptor = os.open(path, os.O_RDWR | OWN_FILE, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.lstat()):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            raise CheckpointError(
+                f"{folder}: another process is training in this folder; wait for it or stop it"
+            ) from None
+        except OSError:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its holder deleted it: who comes next would lock another file
 
 
 def new_folder(config: Config, name: str) -> Path:

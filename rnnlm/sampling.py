@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from . import blas
 from .model import Model, StepWeights
 from .params import Array, Parameters
 from .seeds import Purpose, stream
+from .tiles import tiled
 from .workspace import Workspace
 
 # Filters change logits (N, V) in place before a character is drawn; a logit of -inf is never drawn.
@@ -67,46 +69,52 @@ class Stepper:
     def __init__(self, model: Model, params: Parameters, n: int) -> None:
         R = blas.rows_at_once()
         K, H, V = -(-n // R), model.hidden_size, model.vocabulary_size
+        G, S = len(model.cell.gates), len(model.cell.states)
         dtype = params.flat.dtype
-        ws = Workspace(dtype)
-        self._n, self._K, self._R = n, K, R
-        weights = StepWeights(model, params, rows=R, backward=False)
-        G = len(model.cell.gates)
         self._embedding = params["embedding"] if model.embedding_size else None
-        self._ids = np.zeros((K, R), np.intp)
-        self._layers = []
-        for copies in weights.layers:
-            p = {
-                name: a[:, :, None] if name.endswith(".tiles") else a for name, a in copies.items()
-            }
-            own = Workspace(dtype)
-            z = own("z", G + model.cell.saved, K, R, H)
-            states = np.zeros((2, len(model.cell.states), K, R, H), dtype)
-            self._layers.append((p, z, z[:G], states, model.cell.stepper(p, (K, R), H, own)))
         self._Wy, self._by = params["Wy"], params["by"]
-        self._logits = ws("logits", K, R, V)
+        self._ids = np.zeros((K, R), np.intp)
+        self._own_ids = self._ids.reshape(-1)[:n]
+        self._logits = np.empty((K, R, V), dtype)
+        self._own_logits = self._logits.reshape(K * R, V)[:n]
+        # Each layer's state alternates between two places; everything is laid out once, here
         self._turn = 0
+        self._layers = []
+        weights = StepWeights(model, params, rows=R, backward=False, stepwise=True)
+        for copies in weights.layers:
+            p = {k: a[:, :, None] if k.endswith(".tiles") else a for k, a in copies.items()}
+            z = np.empty((G + model.cell.saved, K, R, H), dtype)
+            states = np.zeros((2, S, K, R, H), dtype)
+            step = model.cell.stepper(p, (K, R), H, Workspace(dtype))
+            if "table" in p:
+                project = partial(self._gather, p["table"], z[:G])
+            else:
+                bias, Wx = p["b"][:, None, None], p["Wx.tiles"]
+                project = partial(self._project, Wx, bias, z[:G], tiled(z[:G], Wx))
+            turns = [(z, states[t], states[1 - t], states[1 - t, 0]) for t in (0, 1)]
+            self._layers.append((project, step, turns))
+
+    def _gather(self, table: Array, z: Array, _X: Array | None) -> None:
+        np.take(table, self._ids, axis=1, out=z, mode="clip")
+
+    def _project(self, Wx: Array, b: Array, z: Array, z_tiles: Array, X: Array | None) -> None:
+        assert X is not None
+        np.matmul(X, Wx, z_tiles)
+        np.add(z, b, z)
 
     def step(self, ids: Sequence[int] | Array) -> Array:
         """Feed one character id per sequence; the logits (N, V) of the next, valid until the next."""
-        self._ids.reshape(-1)[: self._n] = ids
+        self._own_ids[:] = ids
         turn, self._turn = self._turn, 1 - self._turn
-        X: Array | None = None
-        if self._embedding is not None:
-            X = self._embedding[self._ids]
-        for p, z, gates, states, step in self._layers:
-            if X is None:
-                np.take(p["table"], self._ids, axis=1, out=gates, mode="clip")
-            else:
-                np.matmul(X, p["Wx"][:, None], gates)
-                np.add(gates, p["b"][:, None, None], gates)
-            s_prev, s = states[turn], states[1 - turn]
+        X: Array | None = None if self._embedding is None else self._embedding[self._ids]
+        for project, step, turns in self._layers:
+            z, s_prev, s, h = turns[turn]
+            project(X)
             step(z, s_prev, s)
-            X = s[0]
-        assert X is not None
-        np.matmul(X, self._Wy, self._logits)
+            X = h
+        np.matmul(h, self._Wy, self._logits)
         np.add(self._logits, self._by, self._logits)
-        return self._logits.reshape(-1, self._logits.shape[-1])[: self._n]
+        return self._own_logits
 
 
 def generate(
@@ -152,9 +160,19 @@ def generate(
 
 
 def draw(logits: Array, uniforms: Array) -> Array:
-    """One id a row, distributed as softmax(logits (N, V)), from uniforms (N,) in [0, 1)."""
-    p = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
-    cumulative = np.cumsum(p, axis=1)
-    ids: Array = (cumulative <= uniforms[:, None] * cumulative[:, -1:]).sum(axis=1)
-    last: Array = np.count_nonzero(cumulative < cumulative[:, -1:], axis=1)
-    return np.minimum(ids, last, out=ids)
+    """One id a row, distributed as softmax(logits (N, V)), from uniforms (N,) in [0, 1).
+
+    The id is the first whose cumulative probability exceeds the uniform; sums in float64.
+    """
+    p = np.subtract(logits, np.maximum.reduce(logits, axis=1, keepdims=True), dtype=np.float64)
+    np.exp(p, p)
+    cumulative = np.add.accumulate(p, axis=1, out=p)
+    total = cumulative[:, -1]
+    bound = uniforms * total
+    if len(bound) == 1:
+        ids: Array = cumulative[0].searchsorted(bound, "right")
+    else:
+        ids = (cumulative <= bound[:, None]).sum(axis=1)
+    if (bound >= total).any():  # rounded up to the end: the last that can be drawn
+        ids = np.minimum(ids, (cumulative < total[:, None]).sum(axis=1))
+    return ids
