@@ -14,7 +14,7 @@ from .evaluation import evaluate as evaluate_ids
 from .model import model_line
 from .runs import find_checkpoint
 from .sampling import generate as generate_ids
-from .training import recorded_data
+from .sources import recorded_data
 from .vocabulary import Unknown, Vocabulary
 
 

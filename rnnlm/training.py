@@ -21,9 +21,9 @@ from typing import Any
 from .batches import Windows
 from .checkpoint import Checkpoint, Progress
 from .choices import CHOICES
-from .config import Config, DataConfig, differences, load_config, parse_config
-from .corpus import Corpus, prepare
-from .errors import CheckpointError, ConfigError, DataError, TrainingError
+from .config import Config, differences, load_config, parse_config
+from .corpus import Corpus
+from .errors import ConfigError, TrainingError
 from .evaluation import bits_per_char, evaluate, perplexity
 from .memory import available_memory, readable
 from .model import Model, build_model, model_line
@@ -33,6 +33,7 @@ from .runs import Run, new_folder, numbered
 from .sampling import generate
 from .schedules import NEEDS_TOTAL, SCHEDULES
 from .seeds import Purpose, stream
+from .sources import open_data, recorded_data
 
 SAMPLE_LENGTH = 200
 
@@ -400,70 +401,6 @@ def check_memory(model: Model, config: Config, windows: Windows) -> int:
     return need
 
 
-def open_data(
-    config: Config, folder: Path, init_from: Checkpoint | None = None
-) -> tuple[Config, Corpus]:
-    """The corpus of `data.path`: a prepared folder, or raw text that is prepared into `folder`.
-
-    Returns the config with its `data` section as it really is. Raises ConfigError where keys that
-    were given contradict a prepared folder.
-    """
-    d = config.data
-    if d.path is None:
-        raise ConfigError("data.path is not set: name a text file, e.g. --set data.path=my.txt")
-    path = Path(d.path)
-    vocabulary = None if init_from is None else init_from.vocabulary
-    if (path / "corpus.json").is_file():
-        corpus = Corpus.open(path)
-        _check_agreement(config, corpus)
-        if vocabulary is not None and corpus.vocabulary != vocabulary:
-            raise DataError(
-                f"{path}: its vocabulary is not that of --init-from: prepare it with --vocab"
-            )
-    else:
-        if d.level == "byte" and d.encoding != DataConfig.encoding:
-            raise ConfigError("data.encoding: nothing is decoded at byte level: leave the key out")
-        corpus = prepare(
-            [d.path],
-            folder,
-            level=d.level,
-            encoding=None if d.level == "byte" else d.encoding,
-            newlines=d.newlines,
-            val_fraction=d.val_fraction,
-            test_fraction=d.test_fraction,
-            vocabulary=vocabulary,
-        )
-    values: dict[str, Any] = {"level": corpus.level, "newlines": corpus.newlines or d.newlines}
-    if corpus.encoding:
-        values["encoding"] = corpus.encoding
-    return config.with_values("data", **values), corpus
-
-
-def _check_agreement(config: Config, corpus: Corpus) -> None:
-    total = sum(corpus.chars(split) for split in ("train", "val", "test"))
-    actual: dict[str, Any] = {
-        "level": corpus.level,
-        "encoding": corpus.encoding or config.data.encoding,
-        "newlines": corpus.newlines or config.data.newlines,
-    }
-    for name, value in actual.items():
-        wanted = getattr(config.data, name)
-        if f"data.{name}" in config.given and wanted != value:
-            raise ConfigError(
-                f"data.{name}: {wanted} conflicts with {corpus.folder}, prepared with {value}: leave "
-                "the key out or prepare again"
-            )
-    for split in ("val", "test"):
-        fraction = getattr(config.data, f"{split}_fraction")
-        if f"data.{split}_fraction" in config.given and (
-            abs(total * fraction - corpus.chars(split)) > 1
-        ):
-            raise ConfigError(
-                f"data.{split}_fraction: {fraction} conflicts with {corpus.folder}, which has "
-                f"{corpus.chars(split)} of {total} characters there: leave the key out or prepare again"
-            )
-
-
 def _adopt(config: Config, init_from: Checkpoint) -> Config:
     """The config with the model and text rules of the checkpoint that a run starts from."""
     for section, names in (("model", None), ("data", ("level", "newlines"))):
@@ -500,25 +437,3 @@ def _resumed_config(old: Config, folder: Path, overrides: list[str]) -> Config:
                 "it back, or start a new run with --init-from"
             )
     return new
-
-
-def recorded_data(at: Checkpoint, *others: Path) -> Corpus:
-    """The corpus that a run was trained on, found again and compared by its content.
-
-    Looks in the folder that the run recorded, then in `others`. Raises DataError where a text was
-    found that is not the same, CheckpointError where there is none.
-    """
-    if not at.data:
-        raise CheckpointError("this checkpoint recorded no data: name a folder with --data")
-    places = [Path(at.data["folder"]), *others]
-    for place in places:
-        if (place / "corpus.json").is_file():
-            corpus = Corpus.open(place)
-            if corpus.fingerprint == at.data["fingerprint"]:
-                return corpus
-            raise DataError(
-                f"{place}: not the text that this run was trained on (its content hash differs): put "
-                "it back, or start a new run with --init-from"
-            )
-    looked = ", ".join(dict.fromkeys(str(place) for place in places))
-    raise DataError(f"the run's data is gone: looked in {looked}")

@@ -16,7 +16,7 @@ LAYERS = [
     {"cli"},
     {"api"},
     {"training"},
-    {"evaluation", "sampling", "runs"},
+    {"evaluation", "sampling", "runs", "sources"},
     {"checkpoint"},
     {"corpus", "batches", "parallel", "choices"},
     {"model"},

@@ -1,0 +1,97 @@
+"""The text of a run: a prepared folder or raw text when it starts, found again when it goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import Checkpoint
+from .config import Config, DataConfig
+from .corpus import CORPUS_FILE, Corpus, prepare
+from .errors import CheckpointError, ConfigError, DataError
+
+
+def open_data(
+    config: Config, folder: Path, init_from: Checkpoint | None = None
+) -> tuple[Config, Corpus]:
+    """The corpus of `data.path`: a prepared folder, or raw text that is prepared into `folder`.
+
+    Returns the config with its `data` section as it really is. Raises ConfigError where keys that
+    were given contradict a prepared folder.
+    """
+    d = config.data
+    if d.path is None:
+        raise ConfigError("data.path is not set: name a text file, e.g. --set data.path=my.txt")
+    path = Path(d.path)
+    vocabulary = None if init_from is None else init_from.vocabulary
+    if (path / CORPUS_FILE).is_file():
+        corpus = Corpus.open(path)
+        _check_agreement(config, corpus)
+        if vocabulary is not None and corpus.vocabulary != vocabulary:
+            raise DataError(
+                f"{path}: its vocabulary is not that of --init-from: prepare it with --vocab"
+            )
+    else:
+        if d.level == "byte" and d.encoding != DataConfig.encoding:
+            raise ConfigError("data.encoding: nothing is decoded at byte level: leave the key out")
+        corpus = prepare(
+            [d.path],
+            folder,
+            level=d.level,
+            encoding=None if d.level == "byte" else d.encoding,
+            newlines=d.newlines,
+            val_fraction=d.val_fraction,
+            test_fraction=d.test_fraction,
+            vocabulary=vocabulary,
+        )
+    values: dict[str, Any] = {"level": corpus.level, "newlines": corpus.newlines or d.newlines}
+    if corpus.encoding:
+        values["encoding"] = corpus.encoding
+    return config.with_values("data", **values), corpus
+
+
+def _check_agreement(config: Config, corpus: Corpus) -> None:
+    total = sum(corpus.chars(split) for split in ("train", "val", "test"))
+    actual: dict[str, Any] = {
+        "level": corpus.level,
+        "encoding": corpus.encoding or config.data.encoding,
+        "newlines": corpus.newlines or config.data.newlines,
+    }
+    for name, value in actual.items():
+        wanted = getattr(config.data, name)
+        if f"data.{name}" in config.given and wanted != value:
+            raise ConfigError(
+                f"data.{name}: {wanted} conflicts with {corpus.folder}, prepared with {value}: leave "
+                "the key out or prepare again"
+            )
+    for split in ("val", "test"):
+        fraction = getattr(config.data, f"{split}_fraction")
+        if f"data.{split}_fraction" in config.given and (
+            abs(total * fraction - corpus.chars(split)) > 1
+        ):
+            raise ConfigError(
+                f"data.{split}_fraction: {fraction} conflicts with {corpus.folder}, which has "
+                f"{corpus.chars(split)} of {total} characters there: leave the key out or prepare again"
+            )
+
+
+def recorded_data(at: Checkpoint, *others: Path) -> Corpus:
+    """The corpus that a run was trained on, found again and compared by its content.
+
+    Looks in the folder that the run recorded, then in `others`. Raises DataError where a text was
+    found that is not the same, CheckpointError where there is none.
+    """
+    if not at.data:
+        raise CheckpointError("this checkpoint recorded no data: name a folder with --data")
+    places = [Path(at.data["folder"]), *others]
+    for place in places:
+        if (place / CORPUS_FILE).is_file():
+            corpus = Corpus.open(place)
+            if corpus.fingerprint == at.data["fingerprint"]:
+                return corpus
+            raise DataError(
+                f"{place}: not the text that this run was trained on (its content hash differs): put "
+                "it back, or start a new run with --init-from"
+            )
+    looked = ", ".join(dict.fromkeys(str(place) for place in places))
+    raise DataError(f"the run's data is gone: looked in {looked}")
