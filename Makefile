@@ -31,5 +31,21 @@ lint: $(VENV)/dev
 types: $(VENV)/dev
 	$(BIN)/mypy
 
+# Train, kill, damage, resume for ten minutes at most; every run must come back equal.
+soak: $(VENV)/installed
+	$(BIN)/python tests/soak.py $(ARGS)
+
+# 10,000 mutated files; each is refused in one line or loads the original.
+fuzz: $(VENV)/dev
+	$(BIN)/python tests/fuzz.py $(ARGS)
+
+$(VENV)/bench: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
+# What is measured and how: tests/bench/README.md; e.g. make bench ARGS="train --quick"
+bench: $(VENV)/bench
+	$(BIN)/python -m tests.bench $(ARGS)
+
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis

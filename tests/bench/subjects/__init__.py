@@ -1,0 +1,3 @@
+"""What the suite measures, a module for each subject, with `run(bench) -> Report`."""
+
+SUBJECTS = ("train", "target", "sample", "prepare", "memory", "growth", "startup")
