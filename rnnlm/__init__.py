@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .corpus import Corpus, prepare
     from .errors import CheckpointError, ConfigError, DataError, RnnlmError, TrainingError
+    from .runs import read_metrics
     from .training import Event, train
     from .vocabulary import Vocabulary
 
@@ -31,6 +32,7 @@ _HOMES = {
     "config": ("Config",),
     "corpus": ("Corpus", "prepare"),
     "errors": ("CheckpointError", "ConfigError", "DataError", "RnnlmError", "TrainingError"),
+    "runs": ("read_metrics",),
     "training": ("Event", "train"),
     "vocabulary": ("Vocabulary",),
 }
@@ -52,6 +54,7 @@ __all__ = [
     "load",
     "make_config",
     "prepare",
+    "read_metrics",
     "samples",
     "train",
 ]

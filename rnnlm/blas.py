@@ -57,12 +57,6 @@ class one_thread:  # noqa: N801 (used as a function is)
 
 
 @functools.cache
-def is_held() -> bool:
-    """Whether results are the same to the bit for any number of threads on this machine."""
-    return _control() is not None or all(os.environ.get(v) == "1" for v in VARIABLES)
-
-
-@functools.cache
 def rows_at_once() -> int:
     """How many rows a product of few rows takes at the price of one.
 

@@ -56,6 +56,8 @@ class Commands(click.Group):
         except RnnlmError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(1)
+        except KeyboardInterrupt:
+            ctx.exit(128 + signal.SIGINT)
         except MemoryError:
             click.echo("Error: not enough memory for this model, batch and window", err=True)
             ctx.exit(1)

@@ -16,7 +16,7 @@ class Purpose(IntEnum):
     """What a stream is for; the values are part of what makes runs repeatable."""
 
     INIT = 0
-    DATA = 1
+    DATA = 1  # nothing is drawn yet: windows are contiguous
     DROPOUT = 2
     SAMPLE = 3
 
