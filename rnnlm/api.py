@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .checkpoint import Checkpoint
-from .corpus import CORPUS_FILE, Corpus
+from .corpus import Corpus
 from .errors import ConfigError, DataError
-from .evaluation import Evaluation
+from .evaluation import Evaluation, perplexity
 from .evaluation import evaluate as evaluate_ids
 from .model import model_line
 from .runs import find_checkpoint
 from .sampling import generate as generate_ids
-from .sources import recorded_data
+from .sources import is_prepared, recorded_data
 from .vocabulary import Unknown, Vocabulary
 
 
@@ -28,7 +27,7 @@ def load(path: str | Path | None = None) -> Checkpoint:
 
 def find_vocabulary(path: str | Path) -> Vocabulary:
     """The vocabulary of a checkpoint, a run folder or a prepared folder."""
-    if (Path(path) / CORPUS_FILE).is_file():
+    if is_prepared(Path(path)):
         return Corpus.open(Path(path)).vocabulary
     return load(path).vocabulary
 
@@ -70,6 +69,11 @@ def evaluate_split(
 def describe(checkpoint: Checkpoint) -> Iterator[str]:
     """Lines that say what a checkpoint holds."""
     p, model, vocabulary = checkpoint.progress, checkpoint.model, checkpoint.vocabulary
+
+    def shown(loss: float) -> str:
+        figure = perplexity(loss)
+        return "beyond float range" if figure is None else f"{figure:.4f}"
+
     yield model_line(model)
     yield f"vocabulary: {len(vocabulary):,} {vocabulary.noun}s: {excerpt(vocabulary)}"
     yield f"position: step {p.step:,}, epoch {p.epoch:.4g}, {p.seconds:,.0f} s of training"
@@ -80,7 +84,7 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
     ):
         if loss is not None:
             at = f" at step {p.best_step:,}" if name == "best" else ""
-            yield f"{name} loss: {loss:.4f} nats per character, perplexity {math.exp(loss):.4f}{at}"
+            yield f"{name} loss: {loss:.4f} nats per character, perplexity {shown(loss)}{at}"
     if checkpoint.data:
         yield f"data: {checkpoint.data['folder']} ({checkpoint.data['fingerprint'][:16]})"
     yield "config:"

@@ -66,6 +66,7 @@ class Checkpoint:
     data: Mapping[str, str] = field(default_factory=dict)  # folder and fingerprint
     optimizer_state: Mapping[str, Array] = field(default_factory=dict)
     state: Array | None = None  # (L, S, B, H)
+    path: Path | None = None  # where it was read from
 
     @cached_property
     def model(self) -> Model:
@@ -115,7 +116,7 @@ class Checkpoint:
             return cls._from_arrays(path, arrays, meta)
         except (ConfigError, DataError) as error:
             raise CheckpointError(f"{path}: damaged checkpoint: {error}") from None
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"{path}: damaged checkpoint: bad or missing {error}") from None
 
     @classmethod
@@ -136,7 +137,7 @@ class Checkpoint:
             **{name: (model.num_parameters,) for name in vectors if name in arrays},
         }
         if "state" in arrays:
-            B = arrays["state"].shape[2] if arrays["state"].ndim == 4 else -1
+            B = config.train.batch_size
             expected["state"] = (model.num_layers, len(model.cell.states), B, model.hidden_size)
         if set(arrays) - {"config", "meta"} != set(expected):
             odd = sorted(set(arrays) - {"config", "meta"} ^ set(expected))
@@ -149,6 +150,9 @@ class Checkpoint:
                 raise ValueError(f"array {name}: {arrays[name].dtype} {arrays[name].shape}")
             if kind is np.float32 and not np.isfinite(arrays[name]).all():
                 raise ValueError(f"array {name}: not finite")
+        counts = arrays["counts"]
+        if counts.min() < 0 or not counts.any():
+            raise ValueError("array counts: not those of a text")
         params = Parameters(model.shapes)
         for name, view in params.items():
             view[...] = arrays[name]
@@ -156,11 +160,12 @@ class Checkpoint:
             config=config,
             vocabulary=vocabulary,
             params=params,
-            counts=arrays["counts"],
+            counts=counts,
             progress=_progress(meta["progress"]),
             data=_data(meta["data"]),
             optimizer_state={n.split(".", 1)[1]: arrays[n].copy() for n in vectors if n in arrays},
             state=arrays["state"].copy() if "state" in arrays else None,
+            path=path,
         )
 
 
@@ -199,6 +204,8 @@ def _data(values: Any) -> dict[str, str]:
 
 def _progress(values: dict[str, Any]) -> Progress:
     """Progress from JSON, its types and ranges checked."""
+    if values.keys() != asdict(Progress()).keys():
+        raise ValueError("progress")
     progress = Progress(**values)
     for name, value in values.items():
         integer = isinstance(getattr(Progress(), name), int) or name == "best_step"
@@ -206,4 +213,6 @@ def _progress(values: dict[str, Any]) -> Progress:
         fits = type(value) is int if integer else type(value) in (int, float)
         if not (fits and math.isfinite(value) and value >= 0) and not (optional and value is None):
             raise ValueError(f"progress.{name}: {value!r}")
+    if (progress.best_loss is None) != (progress.best_step is None):
+        raise ValueError("progress: a best loss without its step, or a step without its loss")
     return progress

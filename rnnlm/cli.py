@@ -5,6 +5,7 @@ Heavy modules are imported inside the commands, so that help and completion come
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -40,6 +41,9 @@ def main() -> None:
     from . import blas
 
     blas.hold_from_start()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it cannot encode is shown escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli(prog_name="rnnlm")
     except BrokenPipeError:  # the reader went away, as `| head` does
@@ -54,7 +58,12 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except RnnlmError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(f"Error: {_escape(str(error), keep='')}", err=True)
+            ctx.exit(1)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            click.echo(f"Error: {error.filename}: {error.strerror}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(128 + signal.SIGINT)
@@ -279,18 +288,18 @@ def info(checkpoint_or_run: Path | None) -> None:
 
 def _echo_lines(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(line)
+        click.echo(_escape(line, keep="\t"))
 
 
 def _figure(value: float | None) -> str:
     return "beyond float range" if value is None else f"{value:.4f}"
 
 
-def _escape(text: str) -> str:
-    """Control characters made visible: what a model draws must not drive a terminal."""
+def _escape(text: str, keep: str = "\n\t") -> str:
+    """Control characters made visible: what a model or a file holds must not drive a terminal."""
     return "".join(
         c
-        if c.isprintable() or c in "\n\t" or not _is_control(c)
+        if c.isprintable() or c in keep or not _is_control(c)
         else c.encode("unicode_escape").decode()
         for c in text
     )

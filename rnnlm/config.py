@@ -21,7 +21,7 @@ import yaml
 from .errors import ConfigError
 from .registry import Choices
 
-MAX_BYTES = 1 << 20  # of a YAML file; a config is a page of text
+MAX_BYTES = 1 << 16  # of a YAML file; a config is a page of text
 MAX_DEPTH = 3  # section, key, option
 
 
@@ -50,7 +50,8 @@ class Interval:
     def __str__(self) -> str:
         if self.unit == "steps":
             return f"{self.amount}"
-        return f"{self.amount:g} {self.unit.rstrip('s') if self.amount == 1 else self.unit}"
+        amount = int(self.amount) if self.amount == int(self.amount) else self.amount
+        return f"{amount} {self.unit.rstrip('s') if amount == 1 else self.unit}"
 
 
 @dataclass(frozen=True)
@@ -251,6 +252,20 @@ def parse_config(
     text: str, name: str, overrides: Iterable[str], choices: Mapping[str, Choices]
 ) -> Config:
     """As `load_config`, from YAML text; `name` stands in errors."""
+    try:
+        return _parse(text, name, overrides, choices)
+    except ConfigError as error:  # what a file says must not drive the terminal that shows it
+        said = str(error)
+        raise ConfigError(
+            said if said.isprintable() else said.encode("unicode_escape").decode()
+        ) from None
+
+
+def _parse(
+    text: str, name: str, overrides: Iterable[str], choices: Mapping[str, Choices]
+) -> Config:
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"{name}: larger than {MAX_BYTES} bytes: not a config")
     tree = _tree(_compose(text, name), name, 0)
     if isinstance(tree, Leaf):
         if not tree.is_null:

@@ -72,8 +72,9 @@ def read_npz(path: Path) -> dict[str, Array]:
         IndexError,
         struct.error,
     ) as error:
-        # what zipfile and NumPy raise for damaged bytes
-        raise CheckpointError(f"{path}: not an rnnlm checkpoint, or damaged: {error}") from None
+        # what zipfile and NumPy raise for damaged bytes, which zipfile quotes at any length
+        why = str(error)[:200]
+        raise CheckpointError(f"{path}: not an rnnlm checkpoint, or damaged: {why}") from None
 
 
 def _check_end(file: IO[bytes], size: int) -> None:

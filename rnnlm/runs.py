@@ -59,19 +59,19 @@ class Run:
             except BaseException:
                 run.close()
                 raise
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise _failed(folder, "make the run folder", error) from None
         return run
 
     @classmethod
     def open(cls, folder: Path) -> Run:
         """Take hold of an existing run folder. Raises CheckpointError when it is not one."""
-        if not (folder / "last.npz").is_file():
-            raise CheckpointError(
-                f"{folder}: not a run folder: it has no last.npz; a run that was stopped before its "
-                "first checkpoint is started again as it was started"
-            )
         try:
+            if not (folder / "last.npz").is_file():
+                raise CheckpointError(
+                    f"{folder}: not a run folder: it has no last.npz; a run that was stopped before "
+                    "its first checkpoint is started again as it was started"
+                )
             run = cls(folder, _take_lock(folder))
         except OSError as error:
             raise _failed(folder, "open the run folder", error) from None
@@ -158,8 +158,8 @@ class Run:
             path.unlink(missing_ok=True)
 
 
-def _failed(path: Path, what: str, error: OSError) -> CheckpointError:
-    return CheckpointError(f"{path}: cannot {what}: {error.strerror or error}")
+def _failed(path: Path, what: str, error: OSError | ValueError) -> CheckpointError:
+    return CheckpointError(f"{path}: cannot {what}: {getattr(error, 'strerror', None) or error}")
 
 
 def _check_unused(folder: Path) -> None:
@@ -224,12 +224,15 @@ def find_checkpoint(path: Path | None) -> Path:
     """The checkpoint that a user means: a file, a run folder's best or last, or the newest run's."""
     if path is None:
         return _newest()
-    if path.is_dir():
+    try:
+        if not path.is_dir():
+            return path
         for candidate in (path / "best.npz", path / "last.npz"):
             if candidate.is_file():
                 return candidate
-        raise CheckpointError(f"{path}: not a run folder: it has neither best.npz nor last.npz")
-    return path
+    except OSError as error:
+        raise _failed(path, "look for a checkpoint", error) from None
+    raise CheckpointError(f"{path}: not a run folder: it has neither best.npz nor last.npz")
 
 
 def _newest() -> Path:

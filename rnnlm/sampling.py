@@ -138,25 +138,33 @@ def generate(
     n = num_samples
     streams = [stream(seed, Purpose.SAMPLE, *position, i) for i in range(n)]
     chosen = [(FILTERS[name], filters[name]) for name in FILTERS if filters and name in filters]
-    with blas.one_thread():
+    logits: Array | None = None
+    with blas.one_thread(), np.errstate(all="ignore"):
         stepper = Stepper(model, params, n)
-        logits: Array | None = None
         for symbol in prime:
             logits = stepper.step([int(symbol)] * n)
+    ids: Array | None = None
     for start in range(0, length, UNIFORMS):
         uniforms = np.stack([rng.random(UNIFORMS) for rng in streams], axis=1)
         for u in uniforms[: length - start]:
-            if logits is None:
-                assert first is not None
-                with np.errstate(divide="ignore"):
+            with blas.one_thread(), np.errstate(all="ignore"):
+                if ids is not None:
+                    logits = stepper.step(ids)
+                if logits is None:
+                    assert first is not None
                     ids = draw(np.log(np.tile(first, (n, 1))), u)
-            else:
-                for function, value in chosen:
-                    function(logits, value)
-                ids = draw(logits, u)
+                else:
+                    _make_finite(logits)
+                    for function, value in chosen:
+                        function(logits, value)
+                    ids = draw(logits, u)
             yield ids
-            with blas.one_thread():
-                logits = stepper.step(ids)
+
+
+def _make_finite(logits: Array) -> None:
+    """Logits beyond the range of floats (weights can be that large) become the largest there are."""
+    if not np.isfinite(np.add.reduce(logits, axis=None)):
+        np.nan_to_num(logits, copy=False, nan=np.finfo(logits.dtype).min)
 
 
 def draw(logits: Array, uniforms: Array) -> Array:

@@ -11,6 +11,14 @@ from .corpus import CORPUS_FILE, Corpus, prepare
 from .errors import CheckpointError, ConfigError, DataError
 
 
+def is_prepared(folder: Path) -> bool:
+    """Whether a path is a prepared folder; one that cannot be looked at is not."""
+    try:
+        return (folder / CORPUS_FILE).is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def open_data(
     config: Config, folder: Path, init_from: Checkpoint | None = None
 ) -> tuple[Config, Corpus]:
@@ -24,7 +32,7 @@ def open_data(
         raise ConfigError("data.path is not set: name a text file, e.g. --set data.path=my.txt")
     path = Path(d.path)
     vocabulary = None if init_from is None else init_from.vocabulary
-    if (path / CORPUS_FILE).is_file():
+    if is_prepared(path):
         corpus = Corpus.open(path)
         _check_agreement(config, corpus)
         if vocabulary is not None and corpus.vocabulary != vocabulary:
@@ -78,20 +86,24 @@ def _check_agreement(config: Config, corpus: Corpus) -> None:
 def recorded_data(at: Checkpoint, *others: Path) -> Corpus:
     """The corpus that a run was trained on, found again and compared by its content.
 
-    Looks in the folder that the run recorded, then in `others`. Raises DataError where a text was
-    found that is not the same, CheckpointError where there is none.
+    Looks beside the checkpoint, in the folder that the run recorded, then in `others`. Raises
+    DataError where only other texts were found, or none.
     """
     if not at.data:
         raise CheckpointError("this checkpoint recorded no data: name a folder with --data")
-    places = [Path(at.data["folder"]), *others]
+    beside = [] if at.path is None else [at.path.parent / "data"]
+    places = list(dict.fromkeys([*beside, Path(at.data["folder"]), *others]))
+    wrong = None
     for place in places:
-        if (place / CORPUS_FILE).is_file():
+        if is_prepared(place):
             corpus = Corpus.open(place)
             if corpus.fingerprint == at.data["fingerprint"]:
                 return corpus
-            raise DataError(
+            wrong = wrong or DataError(
                 f"{place}: not the text that this run was trained on (its content hash differs): put "
                 "it back, or start a new run with --init-from"
             )
-    looked = ", ".join(dict.fromkeys(str(place) for place in places))
+    if wrong is not None:
+        raise wrong
+    looked = ", ".join(str(place) for place in places)
     raise DataError(f"the run's data is gone: looked in {looked}")

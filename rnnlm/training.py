@@ -121,6 +121,8 @@ class Training:
             config, corpus = open_data(config, run.folder / "data", init_from)
             vocabulary = corpus.vocabulary
             model = build_model(config.model, len(vocabulary))
+            t = config.train
+            check_memory(model, config, Windows(corpus["train"], t.batch_size, t.seq_length))
             if init_from is None:
                 params = model.init(stream(config.train.seed, Purpose.INIT))
             else:
@@ -285,7 +287,7 @@ class Training:
             yield self._evaluate()
         test = self.corpus["test"]
         if len(test) > 1:
-            best = Checkpoint.load(self.run.best) if self.run.best.is_file() else None
+            best = None if p.best_step is None else Checkpoint.load(self.run.best)
             params = self.params if best is None else best.params
             result = evaluate(self.model, params, test)
             step = p.step if best is None else best.progress.step

@@ -23,7 +23,9 @@ from rnnlm.vocabulary import LEVELS
 
 def make(*overrides: str) -> Checkpoint:
     """A checkpoint with an optimizer's state and a carried state."""
-    config = make_config(None, "model.hidden_size=4", "model.num_layers=2", *overrides)
+    config = make_config(
+        None, "model.hidden_size=4", "model.num_layers=2", "train.batch_size=3", *overrides
+    )
     vocabulary = LEVELS["char"](np.array([10, 13, 97, 0x1F600]))
     model = build_model(config.model, 4)
     params = model.init(np.random.default_rng(0))

@@ -1,0 +1,607 @@
+"""Faults, each really done to a process of its own: signals, full disks, lost folders, two at once."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TEXT
+from faults import command, differences, environment, finish, rnnlm, start, wait_for
+from soak import soak
+
+from rnnlm import Checkpoint, RnnlmError, make_config, prepare
+from rnnlm.files import atomic_write
+from rnnlm.model import build_model
+from rnnlm.vocabulary import LEVELS
+
+SMALL = (
+    "model.hidden_size=8",
+    "model.num_layers=1",
+    "train.batch_size=8",
+    "train.seq_length=32",
+    "train.log_every=5",
+    "train.eval_every=100",
+)
+
+
+def sets(*keys: object) -> list[str]:
+    """Keys as the command line takes them."""
+    return [part for key in keys for part in ("--set", str(key))]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text."""
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, prepared."""
+    return prepare(text, tmp_path_factory.mktemp("prepared") / "data").folder
+
+
+@pytest.fixture(scope="module")
+def small(data: Path) -> list[str]:
+    """The arguments of a run of 35 steps an epoch."""
+    return ["train", *sets(f"data.path={data}", *SMALL)]
+
+
+@pytest.fixture(scope="module")
+def long(small: list[str]) -> list[str]:
+    """The arguments of a run of half a second and more."""
+    return [*small, *sets("train.epochs=20", "train.checkpoint_every=100")]
+
+
+@pytest.fixture(scope="module")
+def whole(long: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That run, never interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    rnnlm(*long, "--run-dir", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_epochs(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run of one epoch, and one of two that was never interrupted."""
+    folder = tmp_path_factory.mktemp("epochs")
+    for n in (1, 2):
+        rnnlm(*small, *sets(f"train.epochs={n}"), "--run-dir", folder / str(n))
+    return folder / "1", folder / "2"
+
+
+def steps(folder: Path) -> int:
+    """At which step a run was saved."""
+    return Checkpoint.load(folder / "last.npz").progress.step
+
+
+# Signals
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_printed_command_resumes(
+    sent: signal.Signals, code: int, long: list[str], whole: Path, tmp_path: Path
+) -> None:
+    """The step is finished, the exit code is a shell's for the signal, and nothing is lost."""
+    run = tmp_path / "run"
+    process = start(*long, "--run-dir", run)
+    assert process.stderr
+    process.stderr.readline()  # it is training
+    process.send_signal(sent)
+    ended, out, err = finish(process)
+    assert ended == code
+    assert "stopping after this step" in err
+    found = re.search(r"stopped at step (\d+); to go on: rnnlm (.*)", out)
+    assert found
+    assert 0 < int(found[1]) == steps(run)
+    rnnlm(*shlex.split(found[2]))
+    assert differences(whole, run) == []
+
+
+def test_a_second_signal_stops_at_once_and_harms_no_file(
+    long: list[str], whole: Path, tmp_path: Path
+) -> None:
+    """Even inside the save that the first one asked for."""
+    run = tmp_path / "run"
+    process = start(*long, "--run-dir", run, handicap=("slow", 0.05))
+    assert process.stderr
+    process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert wait_for(lambda: list(run.glob(".last.npz.*.tmp")), process)
+    process.send_signal(signal.SIGTERM)
+    ended, out, _ = finish(process)
+    assert ended == -signal.SIGTERM
+    assert "to go on" not in out
+    assert steps(run) == 0
+    rnnlm("train", "--resume", run)
+    assert differences(whole, run) == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "codes"), [(signal.SIGINT, (130,)), (signal.SIGTERM, (143, -signal.SIGTERM))]
+)
+def test_a_signal_before_the_first_step_leaves_nothing_in_the_way(
+    sent: signal.Signals, codes: tuple[int, ...], text: Path, small: list[str], tmp_path: Path
+) -> None:
+    """The same command starts again, whatever the first one had made."""
+    args = [*small, *sets("train.epochs=1", f"data.path={text}"), "--run-dir", tmp_path / "run"]
+    process = start(*args, handicap=("slow", 0.05))
+    assert wait_for(lambda: (tmp_path / "run" / "data").exists(), process)
+    process.send_signal(sent)
+    ended, out, _ = finish(process)
+    assert ended in codes
+    assert out == ""
+    if sent is signal.SIGINT:
+        assert not (tmp_path / "run").exists()
+    rnnlm(*args)
+
+
+def test_a_death_at_any_operation_on_files_loses_nothing(tmp_path: Path) -> None:
+    """SIGKILL before, inside and after each write, sync and rename, and again after going on."""
+    (tmp_path / "text.txt").write_text(TEXT[:800])
+    run = sets(
+        f"data.path={tmp_path / 'text.txt'}",
+        *("model.hidden_size=4", "model.num_layers=1", "train.epochs=1", "train.batch_size=4"),
+        *("train.seq_length=40", "train.checkpoint_every=3", "train.eval_every=2"),
+        *("train.log_every=2", "train.sample_every=4", "train.keep=1", "train.threads=1"),
+    )
+    script = command(tmp_path, *run, handicap=("die-everywhere", "17,1"))
+    done = subprocess.run(script, env=environment(), capture_output=True, text=True, check=False)
+    assert re.fullmatch(r"\d\d\d operations\n", done.stdout), done
+
+
+# Disks and folders
+
+
+NO_SPACE = """
+set -eu
+mount -t tmpfs -o size=1m none "$1"
+shift
+exec "$@"
+"""
+
+
+def without_space(folder: Path) -> list[str]:
+    """What to put before a command to give it a disk of 1 MB at `folder`; skips where it cannot be."""
+    prefix = ["unshare", "--mount", "sh", "-c", NO_SPACE, "sh", str(folder)]
+    if shutil.which("unshare") is None or subprocess.run([*prefix, "true"], check=False).returncode:
+        pytest.skip("a disk of its own needs root's right to mount one")
+    return prefix
+
+
+FILL = """
+import os, shutil, subprocess, sys
+from pathlib import Path
+
+small, kept, free = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+command = sys.argv[4:]
+shutil.copytree(kept / "1", small / "run")
+room = os.statvfs(small).f_bavail * os.statvfs(small).f_frsize
+(small / "filler").write_bytes(bytes(room - free))
+done = subprocess.run([*command], capture_output=True, text=True)
+print(done.returncode, done.stderr)
+(small / "filler").unlink()
+shutil.copytree(small / "run", kept / "after")
+"""
+
+
+@pytest.mark.parametrize(
+    ("free", "said"),
+    [(0, r"config.yaml: cannot write \d+ bytes: No space"), (20_000, r"last.npz: .* MB needed")],
+)
+def test_no_space_leaves_the_old_checkpoint(
+    free: int, said: str, two_epochs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """On a disk that is full, or too full for a checkpoint: what is missing is said, nothing lost."""
+    shutil.copytree(two_epochs[0], tmp_path / "1")
+    (tmp_path / "disk").mkdir()
+    run = tmp_path / "disk" / "run"
+    resume = command("train", "--resume", run, *sets("train.epochs=2"))
+    script = [sys.executable, "-c", FILL, tmp_path / "disk", tmp_path, free, *resume]
+    done = subprocess.run(
+        [*without_space(tmp_path / "disk"), *map(str, script)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.startswith("1 "), done
+    assert re.search(said, done.stdout)
+    assert str(run) in done.stdout
+    go_on_and_compare(two_epochs, tmp_path / "after")
+
+
+def go_on_and_compare(two_epochs: tuple[Path, Path], run: Path) -> None:
+    """After a fault in its second epoch: the files of the first are whole, and the end is the same."""
+    for name in ("last.npz", "best.npz"):
+        assert (run / name).read_bytes() == (two_epochs[0] / name).read_bytes()
+    assert not list(run.glob(".*.tmp"))
+    rnnlm("train", "--resume", run, *sets("train.epochs=2"))
+    assert differences(two_epochs[1], run) == []
+
+
+def test_a_file_that_may_not_grow_leaves_the_old_checkpoint(
+    two_epochs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """As no space does, where no disk can be made for the test."""
+    run = tmp_path / "run"
+    shutil.copytree(two_epochs[0], run)
+    resume = ("train", "--resume", run, *sets("train.epochs=2"))
+    _, err = rnnlm(*resume, code=1, handicap=("small-files", 10_000))
+    assert re.search(r"last\.npz: cannot write the checkpoint \(0\.\d MB needed\): File too", err)
+    go_on_and_compare(two_epochs, run)
+
+
+def test_a_folder_that_becomes_read_only_leaves_the_old_checkpoint(
+    two_epochs: tuple[Path, Path], small: list[str], tmp_path: Path
+) -> None:
+    """Permissions that forbid the next save, or the first one, are named with their path."""
+    run = tmp_path / "run"
+    shutil.copytree(two_epochs[0], run)
+    run.chmod(0o555)
+    resume = ("train", "--resume", run, *sets("train.epochs=2"))
+    _, err = rnnlm(*resume, code=1, handicap=("bound-by-modes", "-"))
+    assert f"{run}/config.yaml: cannot write" in err
+    assert "Permission denied" in err
+    _, err = rnnlm(*small, "--run-dir", run / "new", code=1, handicap=("bound-by-modes", "-"))
+    assert f"{run}/new: cannot make the run folder: Permission denied" in err
+    run.chmod(0o755)
+    go_on_and_compare(two_epochs, run)
+
+
+def test_a_folder_that_vanishes_stops_the_run_and_can_be_gone_on_with(
+    long: list[str], whole: Path, tmp_path: Path
+) -> None:
+    """Moved away in the middle: the path and the need are said, and it resumes where it is now."""
+    process = start(*long, "--run-dir", tmp_path / "run")
+    assert wait_for(lambda: (tmp_path / "run" / "best.npz").exists(), process)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    ended, _, err = finish(process)
+    assert ended == 1
+    said = rf"Error: {tmp_path}/run/(best|last)\.npz: cannot write .* MB needed\): No such file"
+    assert re.match(said, err.splitlines()[-1])
+    rnnlm("train", "--resume", tmp_path / "moved")
+    assert differences(whole, tmp_path / "moved") == []
+
+
+def test_a_run_that_was_moved_reads_its_own_text(
+    small: list[str], text: Path, tmp_path: Path
+) -> None:
+    """Not that of another run where it had been."""
+    (tmp_path / "other.txt").write_text(TEXT.upper())
+    one_epoch = [*small, *sets("train.epochs=1")]
+    rnnlm(*one_epoch, *sets(f"data.path={text}"), "--run-dir", tmp_path / "a")
+    (tmp_path / "a").rename(tmp_path / "b")
+    rnnlm(*one_epoch, *sets(f"data.path={tmp_path / 'other.txt'}"), "--run-dir", tmp_path / "a")
+    rnnlm("train", "--resume", tmp_path / "b", *sets("train.epochs=2"))
+
+
+def test_a_lost_best_checkpoint_is_missed(small: list[str], tmp_path: Path) -> None:
+    """The test is not made with other parameters in its place."""
+    run = tmp_path / "run"
+    rnnlm(*small, *sets("train.epochs=1", "train.eval_every=1 epoch"), "--run-dir", run)
+    (run / "best.npz").unlink()
+    _, err = rnnlm("train", "--resume", run, code=1)
+    assert "best.npz: no such file" in err
+
+
+def test_a_second_process_is_refused_until_the_first_is_dead(
+    long: list[str], whole: Path, tmp_path: Path
+) -> None:
+    """By a lock that goes with its holder, however that ends, from the start of the run on."""
+    run = tmp_path / "run"
+    process = start(*long, "--run-dir", run, handicap=("slow", 0.05))
+    assert wait_for(lambda: (run / "lock").exists(), process)
+    for args in ((*long, "--run-dir", run), ("train", "--resume", run)):
+        _, err = rnnlm(*args, code=1)
+        assert re.search("another process|already holds something", err)
+        wait_for((run / "last.npz").exists, process)
+    process.kill()
+    finish(process)
+    rnnlm("train", "--resume", run)
+    assert differences(whole, run) == []
+
+
+def test_of_many_that_start_at_once_one_runs(
+    small: list[str], two_epochs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The others are refused in one line, and its run is as if it had been alone."""
+    run = tmp_path / "run"
+    started = [start(*small, *sets("train.epochs=1"), "--run-dir", run) for _ in range(3)]
+    ended = [finish(process) for process in started]
+    assert sorted(code for code, _, _ in ended) == [0, 1, 1], ended
+    assert differences(two_epochs[0], run) == []
+
+
+def test_a_start_that_is_refused_leaves_a_foreign_folder_as_it_was(
+    small: list[str], tmp_path: Path
+) -> None:
+    """No lock is put into a folder of other things, or into one that a link leads to."""
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "to-mara.txt").write_text("Dear Mara")
+    _, err = rnnlm(*small, "--run-dir", tmp_path / "letters", code=1)
+    assert "already holds something" in err
+    assert [p.name for p in (tmp_path / "letters").iterdir()] == ["to-mara.txt"]
+
+
+def test_a_log_that_is_a_link_or_a_pipe_is_refused(
+    two_epochs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A run folder from elsewhere does not lead the writer out of it, nor make it wait."""
+    run, letter = tmp_path / "run", tmp_path / "letter.txt"
+    shutil.copytree(two_epochs[0], run)
+    letter.write_text("Dear Mara\n" * 1000)
+    for make in (lambda path: path.symlink_to(letter), os.mkfifo):
+        (run / "metrics.jsonl").unlink()
+        make(run / "metrics.jsonl")
+        _, err = rnnlm("train", "--resume", run, code=1)
+        assert "metrics.jsonl" in err
+    assert letter.read_text() == "Dear Mara\n" * 1000
+
+
+def test_a_short_soak_ends_in_equal_runs() -> None:
+    """Kills, signals, damage and a crowd, as `make soak` has them at length."""
+    assert soak(2, seed=1, jobs=1) == 0
+
+
+# Divergence
+
+
+def test_divergence_says_what_to_lower_and_keeps_the_last_finite_checkpoint(
+    data: Path, tmp_path: Path
+) -> None:
+    """A loss or gradient that is no number stops the run before the update."""
+    keys = (
+        *(f"data.path={data}", "model.cell=rnn", "model.activation=identity"),
+        *("train.batch_size=4", "train.seq_length=32", "train.checkpoint_every=1"),
+        *("train.optimizer={name: sgd, learning_rate: 1000}", "train.grad_clip=null"),
+    )
+    _, err = rnnlm("train", *sets(*keys), "--run-dir", tmp_path / "a", code=1)
+    said = re.search(r"Error: step (\d+): loss \S+, gradient norm \S+: training diverged", err)
+    assert said
+    assert "lower train.optimizer.learning_rate or train.grad_clip.norm" in err
+    kept = Checkpoint.load(tmp_path / "a" / "last.npz")
+    assert kept.progress.step == int(said[1]) - 1
+    assert np.isfinite(kept.params.flat).all()
+
+    # and where the weights that a run starts from overflow in the first forward pass
+    kept.params.flat[:] = 1e30
+    replace(kept, state=None, optimizer_state={}).save(tmp_path / "huge.npz")
+    huge = ("--init-from", tmp_path / "huge.npz", "--run-dir", tmp_path / "b")
+    _, err = rnnlm("train", *sets(f"data.path={data}", "train.batch_size=4"), *huge, code=1)
+    assert re.search(r"Error: step 1: loss (nan|inf), gradient norm (nan|inf)", err)
+    assert (Checkpoint.load(tmp_path / "b" / "last.npz").params.flat == np.float32(1e30)).all()
+
+
+# Power loss
+
+
+def test_files_and_folders_are_synced_before_and_after_a_rename(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log before the checkpoint that counts it, the file before its name, the folder after it."""
+    done: list[str] = []
+    fsync, rename = os.fsync, Path.replace
+
+    def recorded_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        done.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
+
+    def recorded_rename(self: Path, target: Path) -> Path:
+        done.append(f"rename {self.name} {target.name}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(Path, "replace", recorded_rename)
+    import rnnlm as package
+
+    keys = ("model.hidden_size=4", "train.epochs=1", f"run.dir={tmp_path / 'new' / 'run'}")
+    list(package.train(make_config(None, f"data.path={data}", *keys)))
+    assert done[:2] == ["sync new", f"sync {tmp_path.name}"]  # the folders that were made
+    assert any(" best.npz" in event for event in done)
+    assert any(" last.npz" in event for event in done)
+    for at, event in enumerate(done):
+        if event.startswith("rename "):
+            _, temporary, name = event.split()
+            around = [done[at - 2], done[at - 1], done[at + 1]]
+            log = "sync metrics.jsonl" if name.endswith(".npz") else around[0]
+            assert around == [log, f"sync {temporary}", "sync run"]
+
+
+def test_a_failed_write_leaves_no_temporary_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever step fails."""
+    (tmp_path / "a").write_text("old")
+
+    def fail(*_: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    for owner, name in ((os, "fsync"), (Path, "replace")):
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="Input/output"):
+            patch.setattr(owner, name, fail)
+            with atomic_write(tmp_path / "a") as file:
+                file.write(b"new")
+        assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "old")]
+
+
+# Terminals and pipes
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that draws escape sequences, marks that turn text around, and letters."""
+    symbols = [7, 10, 13, 27, ord("["), ord("a"), 0x9B, 0x202E, 0x1F600]
+    config = make_config(None, "model.hidden_size=4", "model.num_layers=1")
+    model = build_model(config.model, len(symbols))
+    params = model.init(np.random.default_rng(0))
+    params.flat[:] = 0
+    vocabulary = LEVELS["char"](symbols)
+    path = tmp_path_factory.mktemp("hostile") / "c.npz"
+    Checkpoint(config, vocabulary, params, np.ones(len(symbols), np.int64)).save(path)
+    return path
+
+
+def on_terminal(*args: object) -> str:
+    """What a command shows on a terminal of its own, and that it ended well."""
+    leader, follower = os.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    process = start(*args, stdin=follower, stdout=follower, stderr=follower)
+    os.close(follower)
+
+    def pieces() -> Iterator[bytes]:
+        while True:
+            try:
+                piece = os.read(leader, 65536)
+            except OSError:  # how Linux says that the other side has closed
+                return
+            if not piece:
+                return
+            yield piece
+
+    shown = b"".join(pieces())
+    os.close(leader)
+    assert process.wait(timeout=60) == 0, shown
+    return shown.decode()
+
+
+def test_control_characters_are_escaped_on_a_terminal_and_raw_elsewhere(
+    hostile: Path, tmp_path: Path
+) -> None:
+    """What a model draws does not drive the terminal, and reaches a pipe or a file as it is."""
+    args = ("sample", hostile, "--length", 400, "--prime", "\x1b[a")
+    shown = on_terminal(*args).replace("\r\n", "\n")
+    for c in "\x07\r\x1b\x9b\u202e":
+        assert c not in shown
+        assert c.encode("unicode_escape").decode() in shown
+    assert shown.startswith("\\x1b[a")
+    assert "\U0001f600" in shown
+    pipe = subprocess.run(command(*args), env=environment(), capture_output=True, check=True)
+    rnnlm(*args, "--output", tmp_path / "out.txt")
+    assert pipe.stdout == (tmp_path / "out.txt").read_bytes()
+    raw = pipe.stdout.decode()
+    assert set("\x07\r\x1b\x9b\u202e\U0001f600") < set(raw)
+    escaped = "".join(
+        c.encode("unicode_escape").decode() if c in "\x07\r\x1b\x9b\u202e" else c for c in raw
+    )
+    assert shown == escaped
+
+
+def test_a_terminal_has_a_progress_bar(small: list[str], tmp_path: Path) -> None:
+    """On one line, with the figures of the training, and results above it."""
+    shown = on_terminal(*small, *sets("train.epochs=3"), "--run-dir", tmp_path / "run")
+    assert re.search(r"\r *\d+%.*step.*loss \d\.\d+, perplexity", shown)
+    assert "test, checkpoint of step" in shown
+
+
+@pytest.mark.parametrize("command_line", ["sample", "info", "train"])
+def test_a_closed_pipe_ends_a_command_quietly(
+    command_line: str, hostile: Path, long: list[str], tmp_path: Path
+) -> None:
+    """As `| head` closes it."""
+    args = {
+        "sample": ("sample", hostile, "--length", 10**7),
+        "info": ("info", hostile),
+        "train": (*long, "--run-dir", tmp_path / "run"),
+    }[command_line]
+    process = start(*args)
+    assert process.stdout
+    assert process.stdout.read(1)
+    process.stdout.close()
+    process.stdout = None
+    code, _, err = finish(process)
+    assert code in (0, 1, 141)
+    assert not [line for line in err.splitlines() if not line.startswith("step ")], err
+
+
+# Nothing outside the paths that are given
+
+AUDIT = """
+import json, os, sys
+
+touched = set()
+WRITES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink")
+
+def hook(event, args):
+    if event == "open" and isinstance(args[0], (str, bytes, os.PathLike)):
+        writes = isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+        touched.add(("write" if writes else "read", os.path.abspath(os.fsdecode(args[0]))))
+    elif event in WRITES:
+        for path in args[:2]:
+            if isinstance(path, (str, bytes, os.PathLike)):
+                touched.add(("write", os.path.abspath(os.fsdecode(path))))
+    elif event.split(".")[0] in ("socket", "subprocess", "ctypes.dlopen") or event in (
+        "os.system", "os.exec", "os.posix_spawn", "os.fork", "exec.pickle", "pickle.find_class",
+    ):
+        touched.add((event, str(args)))
+
+from rnnlm import cli
+import rnnlm.api, tqdm  # what is imported later would be read, too
+sys.addaudithook(hook)
+for line in json.loads(sys.argv[1]):
+    try:
+        cli.cli(line, prog_name="rnnlm")
+    except SystemExit as end:
+        if end.code:
+            raise
+print(json.dumps(sorted(touched)), file=sys.stderr)
+"""
+
+
+def test_nothing_is_read_or_written_outside_the_given_paths(tmp_path: Path) -> None:
+    """From prepare to sample: the text, the folders that were named, and what Python itself reads."""
+    given, run = tmp_path / "given", tmp_path / "given" / "run"
+    given.mkdir()
+    (given / "text.txt").write_text(TEXT)
+    (tmp_path / "elsewhere").mkdir()
+    first = sets(f"data.path={given / 'data'}", *SMALL[:4], "train.epochs=1", "train.keep=1")
+    lines = [
+        ["prepare", given / "text.txt", "--out", given / "data"],
+        ["train", *first, "--run-dir", run],
+        ["train", "--resume", run, *sets("train.epochs=2")],
+        ["sample", run, "--prime", "Mara", "--length", 9, "--output", given / "sample.txt"],
+        ["eval", run, "--text", given / "text.txt"],
+        ["eval", run],
+        ["info", run / "last.npz"],
+    ]
+    script = [sys.executable, "-c", AUDIT, json.dumps(lines, default=str)]
+    environ = {**environment(), "HOME": str(tmp_path / "elsewhere"), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        script, env=environ, cwd=tmp_path / "elsewhere", capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    touched = json.loads(done.stderr.splitlines()[-1])
+    writes = {path for kind, path in touched if kind == "write"}
+    assert writes
+    assert not {path for path in writes if not path.startswith(str(given) + "/")}
+    system = ("/proc/", "/sys/", "/dev/null", sys.prefix, sys.base_prefix, environ["PYTHONPATH"])
+    reads = {path for kind, path in touched if kind == "read"}
+    assert not {path for path in reads if not path.startswith((str(given), *system))}
+    assert {kind for kind, _ in touched} == {"read", "write"}
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_run_folder_that_was_never_one_is_refused(tmp_path: Path) -> None:
+    """With what to do about it."""
+    (tmp_path / "run").mkdir()
+    _, err = rnnlm("train", "--resume", tmp_path / "run", code=1)
+    assert "no last.npz" in err
+    with pytest.raises(RnnlmError):
+        Checkpoint.load(tmp_path / "run")
