@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterable, Iterator
@@ -44,11 +45,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what it cannot encode is shown escaped
             stream.reconfigure(errors="backslashreplace")
-    try:
-        cli(prog_name="rnnlm")
-    except BrokenPipeError:  # the reader went away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    cli(prog_name="rnnlm")
 
 
 class Commands(click.Group):
@@ -60,8 +57,9 @@ class Commands(click.Group):
         except RnnlmError as error:
             click.echo(f"Error: {_escape(str(error), keep='')}", err=True)
             ctx.exit(1)
-        except BrokenPipeError:
-            raise
+        except BrokenPipeError:  # the reader went away, as `| head` does; Click would exit with 1
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
         except OSError as error:
             click.echo(f"Error: {error.filename}: {error.strerror}", err=True)
             ctx.exit(1)
@@ -386,8 +384,9 @@ def _stop_signals() -> Iterator[_Stop]:
     try:
         yield stop
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        if stop.signal is None:  # else the process is about to exit, and once more means at once
+            for each, handler in before.items():
+                signal.signal(each, handler)
 
 
 def _show_training(training: Training, stop: _Stop) -> None:
@@ -418,10 +417,12 @@ def _show_training(training: Training, stop: _Stop) -> None:
                     click.echo(_event_line(record))
     if stop.signal is not None and training.progress.step < training.total_steps:
         click.echo(
-            f"stopped at step {training.progress.step}; to go on: rnnlm train --resume {folder}"
+            f"stopped at step {training.progress.step}; "
+            f"to go on: rnnlm train --resume {shlex.quote(str(folder))}"
         )
         sys.exit(128 + stop.signal)
-    click.echo(f'next: rnnlm sample {folder} --prime "..."\n      rnnlm eval {folder}')
+    shown = shlex.quote(str(folder))
+    click.echo(f'next: rnnlm sample {shown} --prime "..."\n      rnnlm eval {shown}')
 
 
 def _postfix(record: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import blas
-from .errors import DataError
+from .errors import DataError, TrainingError
 from .model import Model, StepWeights
 from .params import Array, Parameters
 from .workspace import Workspace
@@ -55,7 +55,8 @@ def evaluate(model: Model, params: Parameters, ids: Array, streams: int = 1) -> 
     One stream from the zero state, its state carried from the first character to the last, worked on
     in fixed chunks and summed in float64: no batch or window that a run is configured with changes a
     bit of it. With `streams` above 1 the text is cut into that many, each from the zero state: faster,
-    and an approximation. Raises DataError for fewer than two characters a stream.
+    and an approximation. Raises DataError for fewer than two characters
+    a stream, TrainingError where the figure is not finite.
     """
     length = (len(ids) - 1) // streams if len(ids) else 0
     if length < 1:
@@ -76,4 +77,7 @@ def evaluate(model: Model, params: Parameters, ids: Array, streams: int = 1) -> 
                 a[:, start : start + chunk].T.astype(np.intp, order="C") for a in (inputs, targets)
             )
             chunks.append(model.loss(weights, x, y, state, ws))
-    return Evaluation(used, math.fsum(chunks))
+    nats = math.fsum(chunks)
+    if not math.isfinite(nats):
+        raise TrainingError("the model's predictions are not finite: its weights are too large")
+    return Evaluation(used, nats)

@@ -273,8 +273,9 @@ class StepWeights:
 
     def refresh(self) -> None:
         """Make all copies anew from the parameters."""
-        for task in self.tasks:
-            task()
+        with np.errstate(all="ignore"):  # weights at the end of the range; the loss will tell
+            for task in self.tasks:
+                task()
 
 
 def _refresh_gate(own: dict[str, Array], copies: dict[str, Array], k: int, scale: float) -> None:

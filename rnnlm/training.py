@@ -29,6 +29,7 @@ from .memory import available_memory, readable
 from .model import Model, build_model, model_line
 from .optim import OPTIMIZERS, state_names
 from .parallel import Engine, training_bytes
+from .params import Parameters
 from .runs import Run, new_folder, numbered
 from .sampling import generate
 from .schedules import NEEDS_TOTAL, SCHEDULES
@@ -126,7 +127,7 @@ class Training:
             if init_from is None:
                 params = model.init(stream(config.train.seed, Purpose.INIT))
             else:
-                params = init_from.params
+                params = Parameters(model.shapes, flat=init_from.params.flat.copy())
             at = Checkpoint(
                 config=config,
                 vocabulary=vocabulary,

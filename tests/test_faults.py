@@ -24,7 +24,7 @@ from conftest import TEXT
 from faults import command, differences, environment, finish, rnnlm, start, wait_for
 from soak import soak
 
-from rnnlm import Checkpoint, RnnlmError, make_config, prepare
+from rnnlm import Checkpoint, RnnlmError, make_config, prepare, train
 from rnnlm.files import atomic_write
 from rnnlm.model import build_model
 from rnnlm.vocabulary import LEVELS
@@ -100,7 +100,7 @@ def test_a_signal_saves_and_the_printed_command_resumes(
     sent: signal.Signals, code: int, long: list[str], whole: Path, tmp_path: Path
 ) -> None:
     """The step is finished, the exit code is a shell's for the signal, and nothing is lost."""
-    run = tmp_path / "run"
+    run = tmp_path / "a run's folder"  # which the printed command has to quote
     process = start(*long, "--run-dir", run)
     assert process.stderr
     process.stderr.readline()  # it is training
@@ -382,17 +382,28 @@ def test_divergence_says_what_to_lower_and_keeps_the_last_finite_checkpoint(
     assert np.isfinite(kept.params.flat).all()
 
     # and where the weights that a run starts from overflow in the first forward pass
-    kept.params.flat[:] = 1e30
+    kept.params.flat[:] = 3e38
     replace(kept, state=None, optimizer_state={}).save(tmp_path / "huge.npz")
     huge = ("--init-from", tmp_path / "huge.npz", "--run-dir", tmp_path / "b")
     _, err = rnnlm("train", *sets(f"data.path={data}", "train.batch_size=4"), *huge, code=1)
     assert re.search(r"Error: step 1: loss (nan|inf), gradient norm (nan|inf)", err)
-    assert (Checkpoint.load(tmp_path / "b" / "last.npz").params.flat == np.float32(1e30)).all()
+    assert (Checkpoint.load(tmp_path / "b" / "last.npz").params.flat == np.float32(3e38)).all()
+
+
+def test_a_run_from_a_checkpoint_leaves_it_alone(data: Path, tmp_path: Path) -> None:
+    """Training from weights that a caller holds does not change them under the caller."""
+    keys = (f"data.path={data}", "model.hidden_size=4", "train.epochs=1")
+    list(train(make_config(None, *keys, f"run.dir={tmp_path / 'a'}")))
+    held = Checkpoint.load(tmp_path / "a" / "last.npz")
+    before = held.params.flat.tobytes()
+    list(train(make_config(None, *keys, f"run.dir={tmp_path / 'b'}"), init_from=held))
+    assert held.params.flat.tobytes() == before
 
 
 # Power loss
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc to name what is synced")
 def test_files_and_folders_are_synced_before_and_after_a_rename(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,10 +421,8 @@ def test_files_and_folders_are_synced_before_and_after_a_rename(
 
     monkeypatch.setattr(os, "fsync", recorded_fsync)
     monkeypatch.setattr(Path, "replace", recorded_rename)
-    import rnnlm as package
-
     keys = ("model.hidden_size=4", "train.epochs=1", f"run.dir={tmp_path / 'new' / 'run'}")
-    list(package.train(make_config(None, f"data.path={data}", *keys)))
+    list(train(make_config(None, f"data.path={data}", *keys)))
     assert done[:2] == ["sync new", f"sync {tmp_path.name}"]  # the folders that were made
     assert any(" best.npz" in event for event in done)
     assert any(" last.npz" in event for event in done)

@@ -8,6 +8,7 @@ import random
 import re
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +33,10 @@ from rnnlm.checkpoint import Progress
 from rnnlm.cli import cli
 from rnnlm.npz import read_npz
 
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as Linux has it")
 
+
+@LINUX
 def test_a_few_hundred_mutated_files_are_refused_or_load_the_original() -> None:
     """Checkpoints, prepared folders, configs and texts: the short form of `make fuzz`."""
     assert fuzz(range(300), seed=0) == 0
@@ -218,6 +222,7 @@ def test_what_is_not_a_file_is_refused_at_once(tmp_path: Path) -> None:
             read_npz(path)
 
 
+@LINUX
 def test_a_bomb_is_refused_in_little_memory_and_runs_nothing(sound: bytes, tmp_path: Path) -> None:
     """In a process that may not take half a gigabyte, by the command that a user types."""
 
@@ -305,6 +310,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@LINUX
 @pytest.mark.parametrize(
     "keys",
     [
