@@ -6,6 +6,7 @@ A level says what a symbol is, a character (a Unicode code point) or a byte; eac
 from __future__ import annotations
 
 import codecs
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -22,7 +23,7 @@ SHOWN = 5  # how many symbols a message names
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class Vocabulary:
+class Vocabulary(ABC):
     """The symbols of a model in ascending order; the id of a symbol is its place among them.
 
     symbols (V,) uint32, read-only: code points, or byte values. Raises DataError unless they are
@@ -65,29 +66,29 @@ class Vocabulary:
         return hash((self.level, self.symbols.tobytes()))
 
     @staticmethod
+    @abstractmethod
     def units(text: str | bytes) -> Array:
         """The symbols of a text, in or out of any vocabulary; (n,) uint8 where that holds them."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def normalize(text: str, newlines: str) -> str:
         """The text as a model trained under the rule `newlines` (one of NEWLINES) expects it."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def spell(symbol: int) -> str:
         """A symbol as a message shows it."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def _to_items(symbols: list[int]) -> list[Any]:
         """Symbols as JSON holds them."""
-        raise NotImplementedError
 
     @staticmethod
+    @abstractmethod
     def _from_items(items: list[Any]) -> list[int]:
         """The inverse of `_to_items`; ValueError or TypeError for what it cannot have written."""
-        raise NotImplementedError
 
     @cached_property
     def _id_of(self) -> Array:
