@@ -13,7 +13,7 @@ from .model import Model, StepWeights
 from .params import Array, Parameters
 from .workspace import Workspace
 
-CHUNK = 1024  # steps at a time; a constant, because the bits of a product depend on its rows
+CHUNK = 128  # steps at a time; a constant, because the bits of a product depend on its rows
 
 
 def perplexity(nats_per_char: float) -> float | None:

@@ -18,9 +18,15 @@ LOGITS_ROWS = 512  # rows in one block: small vocabularies stay in the cache
 
 
 def one_hot_projection(ids: Array, table: Array, z: Array) -> None:
-    """z_k = onehot(ids) @ table_k, as a gather of rows; table (G, V, H) includes the bias."""
+    """z_k = onehot(ids) @ table_k, as a gather of rows; table (G, V, H) includes the bias.
+
+    Gates may come first or second in memory, in table and z alike.
+    """
+    # mode="clip" lets take write into `out` directly; ids are in range by construction
+    if not table.flags.c_contiguous:
+        np.take(table.swapaxes(0, 1), ids, axis=0, out=z.swapaxes(0, 1), mode="clip")
+        return
     for table_k, z_k in zip(table, z, strict=True):
-        # mode="clip" lets take write into `out` directly; ids are in range by construction
         np.take(table_k, ids, axis=0, out=z_k, mode="clip")
 
 

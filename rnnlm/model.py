@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 
 from . import blas
 from .cells import CELLS, Cell
-from .cells.steps import run_steps
+from .cells.steps import flat_rows
 from .config import ModelConfig
 from .layers import (
     OutputGradients,
@@ -140,15 +140,19 @@ class Model:
             np.take(w.params["embedding"], flat, axis=0, out=X, mode="clip")
         traces = []
         for layer, p in enumerate(w.layers):
-            z = ws(f"model.z.{layer}", G + self.cell.saved, T, B, H)
+            z = _window(ws, f"model.z.{layer}", G + self.cell.saved, T, B, H)
             s = ws(f"model.s.{layer}", S, T + 1, B, H)
-            gates = z[:G].reshape(G, T * B, H)
+            gates = flat_rows(z[:G])
             if X is None:
                 one_hot_projection(flat, p["table"], gates)
             else:
                 dense_projection(X, p["Wx"], p["b"], gates)
             s[:, 0] = state[layer]
-            run_steps(self.cell.stepper(p, (B,), H, ws), z, s)
+            run = ws.tape(f"model.forward.{layer}", z, s, p["Wh.tiles"])
+            if not run:
+                for t in range(T):
+                    self.cell.step(run, p, z[:, t], s[:, t], s[:, t + 1], ws)
+            run.play()
             state[layer] = s[:, T]
             output, mask = s[0, 1:].reshape(T * B, H), None
             if self.dropout and masks is not None:
@@ -203,7 +207,12 @@ class Model:
             if trace.mask is not None:
                 dropout_backward(trace.mask, dX)
             ds[:] = 0 if dstate is None else dstate[layer]
-            self.cell.backward(w.layers[layer], own, trace.z, trace.s, dX.reshape(T, B, H), ds, ws)
+            p, z, s = w.layers[layer], trace.z, trace.s
+            run = ws.tape(f"model.backward.{layer}", z, s, dX, ds, p["WhT.tiles"])
+            if not run:
+                self.cell.backward(run, p, z, s, dX.reshape(T, B, H), ds, ws)
+            run.play()
+            self.cell.weight_gradients(own, z, s)
             if dstate is not None:
                 dstate[layer] = ds
             dz = trace.gates
@@ -218,6 +227,14 @@ class Model:
         if self.embedding_size is not None:
             one_hot_projection_backward(flat, dX[None], d["embedding"][None], ws)
         return loss
+
+
+def _window(ws: Workspace, name: str, *shape: int) -> Array:
+    """An array (C, T, B, H), what belongs together close in memory: where a step is a single row, the
+    C parts of a step, so that NumPy takes them in one piece, else the rows of a part for products.
+    """
+    C, T, B, H = shape
+    return ws(name, T, C, B, H).swapaxes(0, 1) if B == 1 else ws(name, *shape)
 
 
 @dataclass(frozen=True)
@@ -261,7 +278,10 @@ class StepWeights:
             if backward:
                 copies["WhT.tiles"] = empty_tiles(rows, own["Wh"])
             if one_hot:
-                copies["table"] = np.empty_like(own["Wx"])
+                G, V, H = own["Wx"].shape
+                # one row a step: gates side by side, as in the activations
+                order = np.empty((V, G, H), own["Wx"].dtype).swapaxes(0, 1)
+                copies["table"] = order if rows == 1 else np.empty_like(own["Wx"])
             else:
                 Wx = own["Wx"]
                 cut = {"Wx.tiles": empty_tiles(rows, Wx)} if stepwise else {"Wx": np.empty_like(Wx)}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from itertools import islice
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from . import blas
 from .model import Model, StepWeights
 from .params import Array, Parameters
 from .seeds import Purpose, stream
+from .tape import Tape
 from .tiles import tiled
 from .workspace import Workspace
 
@@ -56,7 +58,9 @@ FILTERS: dict[str, Callable[..., None]] = {
     "top_p": top_p,
 }
 
+SMALLEST = 1e-200  # sum of exponentials that still has all its digits
 UNIFORMS = 256  # random numbers drawn at a time
+AT_ONCE = 8  # characters drawn before they are handed out; a few milliseconds at most
 
 
 class Stepper:
@@ -70,51 +74,46 @@ class Stepper:
         R = blas.rows_at_once()
         K, H, V = -(-n // R), model.hidden_size, model.vocabulary_size
         G, S = len(model.cell.gates), len(model.cell.states)
-        dtype = params.flat.dtype
-        self._embedding = params["embedding"] if model.embedding_size else None
-        self._Wy, self._by = params["Wy"], params["by"]
-        self._ids = np.zeros((K, R), np.intp)
-        self._own_ids = self._ids.reshape(-1)[:n]
-        self._logits = np.empty((K, R, V), dtype)
-        self._own_logits = self._logits.reshape(K * R, V)[:n]
-        # Each layer's state alternates between two places; everything is laid out once, here
-        self._turn = 0
-        self._layers = []
+        ws = Workspace(params.flat.dtype)
+        ids = ws("ids", K, R, dtype=np.intp)
+        ids.fill(0)
+        logits = ws("logits", K, R, V)
+        self._ids, self._logits = ids.reshape(-1)[:n], logits.reshape(K * R, V)[:n]
+        # Each layer's state alternates between two places, so there is a tape for either turn
+        s = ws("s", 2, model.num_layers, S, K, R, H)
+        s.fill(0)
+        self._tapes = [Tape(), Tape()]
         weights = StepWeights(model, params, rows=R, backward=False, stepwise=True)
-        for copies in weights.layers:
-            p = {k: a[:, :, None] if k.endswith(".tiles") else a for k, a in copies.items()}
-            z = np.empty((G + model.cell.saved, K, R, H), dtype)
-            states = np.zeros((2, S, K, R, H), dtype)
-            step = model.cell.stepper(p, (K, R), H, Workspace(dtype))
-            if "table" in p:
-                project = partial(self._gather, p["table"], z[:G])
-            else:
-                bias, Wx = p["b"][:, None, None], p["Wx.tiles"]
-                project = partial(self._project, Wx, bias, z[:G], tiled(z[:G], Wx))
-            turns = [(z, states[t], states[1 - t], states[1 - t, 0]) for t in (0, 1)]
-            self._layers.append((project, step, turns))
-
-    def _gather(self, table: Array, z: Array, _X: Array | None) -> None:
-        np.take(table, self._ids, axis=1, out=z, mode="clip")
-
-    def _project(self, Wx: Array, b: Array, z: Array, z_tiles: Array, X: Array | None) -> None:
-        assert X is not None
-        np.matmul(X, Wx, z_tiles)
-        np.add(z, b, z)
+        for turn, run in enumerate(self._tapes):
+            X: Array | None = None
+            if model.embedding_size is not None:
+                X = ws("embedded", K, R, model.embedding_size)
+                run(params["embedding"].take, ids, 0, X, "clip")
+            for layer, copies in enumerate(weights.layers):
+                p = {k: a[:, :, None] if k.endswith(".tiles") else a for k, a in copies.items()}
+                z = ws(f"z.{layer}", G + model.cell.saved, K, R, H)
+                gates = z[:G]
+                if X is None:
+                    run(p["table"].take, ids, 1, gates, "clip")
+                else:
+                    run(np.matmul, X, p["Wx.tiles"], tiled(gates, p["Wx.tiles"]))
+                    run(np.add, gates, _spread(p["b"][:, None, None], gates), gates)
+                model.cell.step(run, p, z, s[turn, layer], s[1 - turn, layer], ws)
+                X = s[1 - turn, layer, 0]
+            run(np.matmul, X, params["Wy"], logits)
+            run(np.add, logits, _spread(params["by"], logits), logits)
 
     def step(self, ids: Sequence[int] | Array) -> Array:
         """Feed one character id per sequence; the logits (N, V) of the next, valid until the next."""
-        self._own_ids[:] = ids
-        turn, self._turn = self._turn, 1 - self._turn
-        X: Array | None = None if self._embedding is None else self._embedding[self._ids]
-        for project, step, turns in self._layers:
-            z, s_prev, s, h = turns[turn]
-            project(X)
-            step(z, s_prev, s)
-            X = h
-        np.matmul(h, self._Wy, self._logits)
-        np.add(self._logits, self._by, self._logits)
-        return self._own_logits
+        self._ids[:] = ids
+        self._tapes[0].play()
+        self._tapes.reverse()
+        return self._logits
+
+
+def _spread(a: Array, over: Array) -> Array:
+    """`a` repeated to the shape of `over`: adding it costs a quarter of adding with broadcasting."""
+    return np.broadcast_to(a, over.shape).copy()
 
 
 def generate(
@@ -136,51 +135,66 @@ def generate(
     Sample i draws from its own stream of random numbers, a function of seed, position and i.
     """
     n = num_samples
-    streams = [stream(seed, Purpose.SAMPLE, *position, i) for i in range(n)]
     chosen = [(FILTERS[name], filters[name]) for name in FILTERS if filters and name in filters]
+    streams = [stream(seed, Purpose.SAMPLE, *position, i) for i in range(n)]
+    uniforms = islice(_uniforms(streams), length)
+    ids: Array | None = None
     logits: Array | None = None
     with blas.one_thread(), np.errstate(all="ignore"):
         stepper = Stepper(model, params, n)
         for symbol in prime:
             logits = stepper.step([int(symbol)] * n)
-    ids: Array | None = None
-    for start in range(0, length, UNIFORMS):
-        uniforms = np.stack([rng.random(UNIFORMS) for rng in streams], axis=1)
-        for u in uniforms[: length - start]:
-            with blas.one_thread(), np.errstate(all="ignore"):
+        if logits is None and length:
+            assert first is not None
+            ids = draw(np.log(np.tile(first, (n, 1))), next(uniforms))
+    if ids is not None:
+        yield ids
+
+    while few := list(islice(uniforms, AT_ONCE)):
+        drawn = []
+        with blas.one_thread(), np.errstate(all="ignore"):
+            for u in few:
                 if ids is not None:
                     logits = stepper.step(ids)
-                if logits is None:
-                    assert first is not None
-                    ids = draw(np.log(np.tile(first, (n, 1))), u)
-                else:
+                assert logits is not None
+                if chosen:
                     _make_finite(logits)
-                    for function, value in chosen:
-                        function(logits, value)
-                    ids = draw(logits, u)
-            yield ids
+                for function, value in chosen:
+                    function(logits, value)
+                ids = draw(logits, u)
+                drawn.append(ids)
+        yield from drawn
+
+
+def _uniforms(streams: list[np.random.Generator]) -> Iterator[Array]:
+    """Numbers (N,) in [0, 1), one from each stream."""
+    while True:
+        yield from np.stack([rng.random(UNIFORMS) for rng in streams], axis=1)
 
 
 def _make_finite(logits: Array) -> None:
     """Logits beyond the range of floats (weights can be that large) become the largest there are."""
-    if not np.isfinite(np.add.reduce(logits, axis=None)):
-        np.nan_to_num(logits, copy=False, nan=np.finfo(logits.dtype).min)
+    np.nan_to_num(logits, copy=False, nan=np.finfo(logits.dtype).min)
 
 
 def draw(logits: Array, uniforms: Array) -> Array:
     """One id a row, distributed as softmax(logits (N, V)), from uniforms (N,) in [0, 1).
 
-    The id is the first whose cumulative probability exceeds the uniform; sums in float64.
+    The id is the first whose cumulative probability exceeds the uniform; sums in float64. Where exp
+    leaves the range of floats, the row's largest logit is subtracted first.
     """
-    p = np.subtract(logits, np.maximum.reduce(logits, axis=1, keepdims=True), dtype=np.float64)
+    p = logits.astype(np.float64)
     np.exp(p, p)
-    cumulative = np.add.accumulate(p, axis=1, out=p)
-    total = cumulative[:, -1]
-    bound = uniforms * total
-    if len(bound) == 1:
+    cumulative = np.add.accumulate(p, 1, None, p)
+    for k, total in enumerate(cumulative[:, -1].tolist()):
+        if not SMALLEST < total < math.inf:
+            row = np.nan_to_num(logits[k].astype(np.float64), nan=-np.inf)
+            np.add.accumulate(np.exp(row - row.max()), out=cumulative[k])
+    bound = uniforms * cumulative[:, -1]
+    if len(p) == 1:
         ids: Array = cumulative[0].searchsorted(bound, "right")
     else:
         ids = (cumulative <= bound[:, None]).sum(axis=1)
-    if (bound >= total).any():  # rounded up to the end: the last that can be drawn
-        ids = np.minimum(ids, (cumulative < total[:, None]).sum(axis=1))
+    if logits.shape[1] in ids.tolist():  # rounded up to the end: the last that can be drawn
+        ids = np.minimum(ids, (cumulative < cumulative[:, -1:]).sum(axis=1))
     return ids

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .params import Array
+from .tape import Tape
+
+TAPES = 2  # of one name: for whole windows and for the last, shorter one of an epoch
 
 
 class Workspace:
@@ -21,6 +24,7 @@ class Workspace:
     def __init__(self, dtype: DTypeLike = np.float32) -> None:
         self.dtype = np.dtype(dtype)
         self._flat: dict[str, Array] = {}
+        self._tapes: dict[str, dict[object, Tape]] = {}
 
     def __call__(self, name: str, *shape: int, dtype: DTypeLike | None = None) -> Array:
         size = math.prod(shape)
@@ -29,6 +33,16 @@ class Workspace:
         if flat is None or flat.size < size or flat.dtype != kind:
             flat = self._flat[name] = np.empty(size, kind)
         return flat[:size].reshape(shape)
+
+    def tape(self, name: str, *memory: Array) -> Tape:
+        """The tape of that name for exactly this memory, empty where it is still to be recorded."""
+        tapes = self._tapes.setdefault(name, {})
+        key = tuple((a.__array_interface__["data"], a.shape) for a in memory)
+        if key not in tapes:
+            if len(tapes) == TAPES:
+                del tapes[next(iter(tapes))]
+            tapes[key] = Tape()
+        return tapes[key]
 
     @property
     def nbytes(self) -> int:

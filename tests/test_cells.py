@@ -14,6 +14,7 @@ from rnnlm import blas
 from rnnlm.cells import CELLS, Cell, steps
 from rnnlm.layers import dense_projection, dense_projection_backward
 from rnnlm.params import Array, Parameters
+from rnnlm.tape import Tape
 from rnnlm.tiles import empty_tiles, fill_tiles
 from rnnlm.workspace import Workspace
 
@@ -65,7 +66,10 @@ class Window:
         Wx, b = scale[:, None, None] * w["Wx"], scale[:, None] * w["b"]
         dense_projection(self.X, Wx, b, z[:G].reshape(G, T * B, H))
         s[:, 0] = self.state
-        steps.run_steps(self.cell.stepper(w, (B,), H, ws), z, s)
+        run = Tape()
+        for t in range(T):
+            self.cell.step(run, w, z[:, t], s[:, t], s[:, t + 1], ws)
+        run.play()
         return z, s, w
 
     def loss(self) -> float:
@@ -80,7 +84,10 @@ class Window:
         d, dX, ds = self.params.like(), np.full_like(self.X, np.nan), ws("ds", *self.state.shape)
         d.flat.fill(np.nan)
         ds[:] = self.dstate
-        self.cell.backward(w, d, z, s, self.dh.copy(), ds, ws)
+        run = Tape()
+        self.cell.backward(run, w, z, s, self.dh.copy(), ds, ws)
+        run.play()
+        self.cell.weight_gradients(d, z, s)
         G, (R, _), H = len(self.cell.gates), dX.shape, ds.shape[-1]
         dz = z[:G].reshape(G, R, H)
         dense_projection_backward(self.X, w["Wx"], dz, d["Wx"], d["b"], dX, ws)
@@ -114,8 +121,10 @@ def test_rows_in_blocks_step_as_rows_in_one_piece(cell: Cell) -> None:
     b = window.params["b"][:, None]
     z[: len(cell.gates)] = (scale * (window.X @ window.params["Wx"] + b)).reshape(-1, K, R, H)
     after = np.full((len(cell.states), K, R, H), np.nan)
-    step = cell.stepper(blocks, (K, R), H, ws)
-    step(z, window.state.reshape(-1, K, R, H), after)
+    run = Tape()
+    cell.step(run, blocks, z, window.state.reshape(-1, K, R, H), after, ws)
+    assert np.isnan(after).all(), "a step records, and computes when it is played"
+    run.play()
     np.testing.assert_allclose(after.reshape(-1, K * R, H), s[:, 1], rtol=0, atol=1e-14)
 
 

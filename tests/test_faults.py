@@ -515,7 +515,7 @@ def test_control_characters_are_escaped_on_a_terminal_and_raw_elsewhere(
 
 def test_a_terminal_has_a_progress_bar(small: list[str], tmp_path: Path) -> None:
     """On one line, with the figures of the training, and results above it."""
-    shown = on_terminal(*small, *sets("train.epochs=3"), "--run-dir", tmp_path / "run")
+    shown = on_terminal(*small, *sets("train.epochs=20"), "--run-dir", tmp_path / "run")
     assert re.search(r"\r *\d+%.*step.*loss \d\.\d+, perplexity", shown)
     assert "test, checkpoint of step" in shown
 

@@ -17,6 +17,7 @@ from rnnlm.cells.lstm import LSTM
 from rnnlm.layers import OutputGradients, one_hot_projection, one_hot_projection_backward
 from rnnlm.model import Model
 from rnnlm.params import Array, Parameters
+from rnnlm.tape import Tape
 from rnnlm.workspace import Workspace
 
 every_cell = pytest.mark.parametrize("cell", all_cells(), ids=repr)
@@ -171,6 +172,48 @@ def test_poisoned_buffers_change_no_bit(cell: Cell, embedding: int | None) -> No
         previous.gradients(ws, masks)
         ws.poison()
         p.gradients(ws, masks).assert_same_bits(p.gradients(masks=masks))
+
+
+@every_cell
+def test_a_workspace_serves_windows_of_any_length(cell: Cell) -> None:
+    """Recorded steps are of one memory: other lengths, grown buffers, other weights give new ones."""
+    ws = Workspace(np.float64)
+    for T, seed in [(5, 0), (3, 0), (5, 0), (7, 0), (5, 1), (3, 1), (5, 0)]:
+        p = Problem.of(cell, layers=2, T=T, seed=seed)
+        p.gradients(ws).assert_same_bits(p.gradients())
+
+
+def test_a_tape_plays_what_it_recorded() -> None:
+    """In order, on the memory as it is then; a number takes the first argument's precision."""
+    a, b, run = np.ones(2, np.float32), np.zeros(2, np.float32), Tape()
+    assert not run
+    run(np.add, a, 0.5, b)
+    run(np.multiply, b, b, b)
+    assert run
+    assert b.tolist() == [0, 0]
+    for value, expected in ((1, 2.25), (2, 6.25)):
+        a[:] = value
+        run.play()
+        assert b.tolist() == [expected] * 2
+    seen: list[Any] = []
+    run(lambda *args: seen.extend(args), a, 0.1)
+    run.play()
+    assert seen[1].dtype == np.float32
+    assert seen[1].shape == ()
+
+
+def test_a_workspace_keeps_a_tape_for_the_same_memory() -> None:
+    """By name, place and shape, and a few of them only."""
+    ws = Workspace(np.float32)
+    a = ws("a", 4)
+    run = ws.tape("steps", a)
+    run(np.negative, a, a)
+    assert ws.tape("steps", ws("a", 4)) is run
+    assert ws.tape("steps", ws("a", 3)) is not run
+    assert ws.tape("other", a) is not run
+    assert ws.tape("steps", ws("a", 4)) is run
+    ws.tape("steps", ws("a", 2))
+    assert not ws.tape("steps", ws("a", 4))
 
 
 def test_poison_reaches_every_buffer() -> None:

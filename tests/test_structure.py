@@ -23,7 +23,7 @@ LAYERS = [
     {"cells", "layers", "optim", "schedules", "vocabulary"},
     {"tiles", "config"},
     {"workspace"},
-    {"params", "npz", "files", "memory", "seeds", "registry", "blas"},
+    {"tape", "params", "npz", "files", "memory", "seeds", "registry", "blas"},
     {"errors"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

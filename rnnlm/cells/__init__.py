@@ -10,14 +10,18 @@ A cell is a frozen dataclass whose fields are its options, with this contract (s
 - `scale` is the factor per gate with which `z` arrives. Sigmoid gates want `z / 2`, because
   σ(z) = (1 + tanh(z / 2)) / 2 and one tanh call then serves all gates; halving is exact.
 - `saved` counts the blocks that `z` has beyond its gates, for what the backward pass needs.
-- `stepper` returns the function of one step, `step(z_t, s_prev, s_t)`: it turns z_t (G+saved, B, H),
-  which holds the scaled input projection, into activations in place and fills the state s_t
-  (S, B, H) from s_prev, which must not be the same memory. `rows` stands for B; sampling gives two
-  numbers, blocks and rows of a block. Training runs it over a window (z is
-  (G+saved, T, B, H), the state trajectory s (S, T+1, B, H)), sampling one step at a time.
-- `backward` turns those activations into `dz`, the gradient of the *unscaled* pre-activations, fills
-  the gradients `d` of the cell's own parameters, and turns `ds` (S, B, H) from the gradient of the
-  final state into that of the initial state. `dh` (T, B, H) is the gradient of the outputs.
+- `step` is one step: it turns z (G+saved, B, H), which holds the scaled input projection, into
+  activations in place and fills the state s (S, B, H) from s_prev, which must not be the same memory.
+  Sampling has two numbers in the place of B: blocks, and rows of a block.
+- `backward` goes back over a window, z (G+saved, T, B, H) and the states s (S, T+1, B, H). It turns
+  the activations into `dz`, the gradient of the *unscaled* pre-activations, and `ds` (S, B, H) from
+  the gradient of the final state into that of the initial one. `dh` (T, B, H) is the gradient of the
+  outputs.
+- `weight_gradients` fills the gradients `d` of the cell's own parameters from dz and s.
+
+`step` and `backward` compute nothing: they write down their calls, `run(np.multiply, i, g, a)` being
+np.multiply(i, g, a), on a tape that is played for every window. All memory but the arguments comes
+from the workspace.
 
 Cells know arrays only: no configs, files or vocabularies. The input projection and its gradients
 (`Wx`, `b`, `dX`) belong to the layer; a cell owns `Wh` and what else it declares in `shapes`.
@@ -29,11 +33,11 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol
 
 from ..params import Array, Shape
+from ..tape import Tape
 from ..workspace import Workspace
 from .gru import GRU
 from .lstm import LSTM
 from .rnn import RNN
-from .steps import Step
 
 
 class Cell(Protocol):
@@ -49,18 +53,22 @@ class Cell(Protocol):
     def init_bias(self, b: Array) -> None:
         """Set the initial bias b (G, H), given as zeros."""
 
-    def stepper(self, p: Mapping[str, Array], rows: Shape, H: int, ws: Workspace) -> Step: ...
+    def step(
+        self, run: Tape, p: Mapping[str, Array], z: Array, s_prev: Array, s: Array, ws: Workspace
+    ) -> None: ...
 
     def backward(
         self,
+        run: Tape,
         p: Mapping[str, Array],
-        d: Mapping[str, Array],
         z: Array,
         s: Array,
         dh: Array,
         ds: Array,
         ws: Workspace,
     ) -> None: ...
+
+    def weight_gradients(self, d: Mapping[str, Array], z: Array, s: Array) -> None: ...
 
 
 CELLS: dict[str, Callable[..., Cell]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}

@@ -9,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from ..params import Array, Shape
+from ..tape import Tape
 from ..tiles import tiled
 from ..workspace import Workspace
-from .steps import Step, blocks_back, steps_back
+from .steps import blocks_back, flat_rows, steps_back
 
 
 @dataclass(frozen=True)
@@ -53,60 +54,47 @@ class GRU:
     def init_bias(self, b: Array) -> None:
         del b  # stays zero
 
-    def stepper(self, p: Mapping[str, Array], rows: Shape, H: int, ws: Workspace) -> Step:
+    def step(
+        self, run: Tape, p: Mapping[str, Array], z: Array, s_prev: Array, s: Array, ws: Workspace
+    ) -> None:
+        r, u, n, saved = z  # u: the update gate Z
+        rz = z[:2]
+        (h_prev,), (h,) = s_prev, s
         Wh = p["Wh.tiles"]
-        hW = ws("cell.hW", 4, *rows, H)[:3]
+        hW = ws("cell.hW", *z.shape)[:3]
         hW_tiles = tiled(hW, Wh)
-        hW_n = hW[2]
 
-        def gates(rz: Array, hW_rz: Array) -> None:
+        def gates() -> None:
             # R, Z = (1 + tanh(z / 2)) / 2
-            np.add(rz, hW_rz, rz)
-            np.tanh(rz, rz)
-            np.multiply(rz, 0.5, rz)
-            np.add(rz, 0.5, rz)
+            run(np.add, rz, hW[:2], rz)
+            run(np.tanh, rz, rz)
+            run(np.multiply, rz, 0.5, rz)
+            run(np.add, rz, 0.5, rz)
 
-        def output(n: Array, m: Array, z: Array, h_prev: Array, h: Array) -> None:
-            # N = tanh(X Wx_n + b_n + M);  H = N + Z ⊙ (H' - N)
-            np.add(n, m, n)
-            np.tanh(n, n)
-            np.subtract(h_prev, n, h)
-            np.multiply(h, z, h)
-            np.add(h, n, h)
-
+        m = hW[2]
         if self.reset_after:
-            bh, m = p["bh"], ws("cell.a", *rows, H)
-
-            def step(z_t: Array, s_prev: Array, s_t: Array) -> None:
-                r, z, n, P = z_t
-                (h_prev,), (h,) = s_prev, s_t
-                np.matmul(h_prev, Wh, hW_tiles)
-                gates(z_t[:2], hW[:2])
-                # P = H' Wh_n + bh;  M = R ⊙ P
-                np.add(hW_n, bh, P)
-                np.multiply(r, P, m)
-                output(n, m, z, h_prev, h)
-
+            # P = H' Wh_n + bh;  M = R ⊙ P
+            run(np.matmul, h_prev, Wh, hW_tiles)
+            gates()
+            run(np.add, m, p["bh"], saved)
+            run(np.multiply, r, saved, m)
         else:
-            Wh_rz, Wh_n = Wh[:2], Wh[2]
-            hW_rz, hW_rz_tiles, hW_n_tiles = hW[:2], hW_tiles[:2], hW_tiles[2]
-
-            def step(z_t: Array, s_prev: Array, s_t: Array) -> None:
-                r, z, n, rh = z_t
-                (h_prev,), (h,) = s_prev, s_t
-                np.matmul(h_prev, Wh_rz, hW_rz_tiles)
-                gates(z_t[:2], hW_rz)
-                # M = (R ⊙ H') Wh_n
-                np.multiply(r, h_prev, rh)
-                np.matmul(rh, Wh_n, hW_n_tiles)
-                output(n, hW_n, z, h_prev, h)
-
-        return step
+            # M = (R ⊙ H') Wh_n
+            run(np.matmul, h_prev, Wh[:2], hW_tiles[:2])
+            gates()
+            run(np.multiply, r, h_prev, saved)
+            run(np.matmul, saved, Wh[2], hW_tiles[2])
+        # N = tanh(X Wx_n + b_n + M);  H = N + Z ⊙ (H' - N)
+        run(np.add, n, m, n)
+        run(np.tanh, n, n)
+        run(np.subtract, h_prev, n, h)
+        run(np.multiply, h, u, h)
+        run(np.add, h, n, h)
 
     def backward(
         self,
+        run: Tape,
         p: Mapping[str, Array],
-        d: Mapping[str, Array],
         z: Array,
         s: Array,
         dh: Array,
@@ -127,43 +115,43 @@ class GRU:
             # Everything that does not depend on dH, for many steps at once: each gate becomes the
             # factor that dH, dz_n or E is multiplied with.
             # u <- (H' - N) ⊙ Z ⊙ (1 - Z)
-            np.copyto(Z, u)
-            np.subtract(1, Z, tmp)
-            np.multiply(u, tmp, u)
-            np.subtract(h_prev, n, R)
-            np.multiply(u, R, u)
+            run(np.copyto, Z, u)
+            run(np.subtract, 1, Z, tmp)
+            run(np.multiply, u, tmp, u)
+            run(np.subtract, h_prev, n, R)
+            run(np.multiply, u, R, u)
             # n <- (1 - Z) ⊙ (1 - N²) = (1 - Z) - (1 - Z) ⊙ N²
-            np.multiply(n, n, n)
-            np.multiply(n, tmp, n)
-            np.subtract(tmp, n, n)
+            run(np.multiply, n, n, n)
+            run(np.multiply, n, tmp, n)
+            run(np.subtract, tmp, n, n)
             # r <- (H' or P) ⊙ R ⊙ (1 - R)
-            np.copyto(R, r)
-            np.multiply(R, R, tmp)
-            np.subtract(R, tmp, r)
-            np.multiply(r, saved if self.reset_after else h_prev, r)
-            dz = z[:, block].swapaxes(0, 1)
-            views = steps_back(dz[:, :2], dz[:, 1:3], dz[:, 0], dz[:, 2], saved, R, Z, dh[block])
-            for drz, dzn, dr, dn, dP, R_t, Z_t, dh_t in views:
-                np.add(dh_next, dh_t, dh_next)
-                np.multiply(dh_next, Z_t, through_z)
-                np.multiply(dzn, dh_next, dzn)
+            run(np.copyto, R, r)
+            run(np.multiply, R, R, tmp)
+            run(np.subtract, R, tmp, r)
+            run(np.multiply, r, saved if self.reset_after else h_prev, r)
+            for z_t, R_t, Z_t, dh_t in steps_back(z[:, block].swapaxes(0, 1), R, Z, dh[block]):
+                dr, _, dn, dP = z_t
+                drz, dzn = z_t[:2], z_t[1:3]
+                run(np.add, dh_next, dh_t, dh_next)
+                run(np.multiply, dh_next, Z_t, through_z)
+                run(np.multiply, dzn, dh_next, dzn)
                 if self.reset_after:
-                    np.multiply(dr, dn, dr)
-                    np.multiply(dn, R_t, dP)
-                    np.matmul(dP, WhT[2], terms_tiles[2])
+                    run(np.multiply, dr, dn, dr)
+                    run(np.multiply, dn, R_t, dP)
+                    run(np.matmul, dP, WhT[2], terms_tiles[2])
                 else:
                     # E = dz_n Wh_nᵀ;  dz_r = E ⊙ H' ⊙ R ⊙ (1 - R)
-                    np.matmul(dn, WhT[2], terms_tiles[2])
-                    np.multiply(dr, through_n, dr)
-                    np.multiply(through_n, R_t, through_n)
-                np.matmul(drz[:, None], WhT[:2], terms_tiles[:2])
-                np.add.reduce(terms, axis=0, out=dh_next)
-        rows = (T * B, H)
-        h_prevT = h[:-1].reshape(rows).T
-        dn, saved = z[2].reshape(rows), z[3].reshape(rows)
-        np.matmul(h_prevT, z[:2].reshape(2, *rows), d["Wh"][:2])
+                    run(np.matmul, dn, WhT[2], terms_tiles[2])
+                    run(np.multiply, dr, through_n, dr)
+                    run(np.multiply, through_n, R_t, through_n)
+                run(np.matmul, drz[:, None], WhT[:2], terms_tiles[:2])
+                run(np.add.reduce, terms, 0, None, dh_next)
+
+    def weight_gradients(self, d: Mapping[str, Array], z: Array, s: Array) -> None:
+        h_prevT, dz, saved = flat_rows(s[0, :-1]).T, flat_rows(z[:3]), flat_rows(z[3])
+        np.matmul(h_prevT, dz[:2], d["Wh"][:2])
         if self.reset_after:
             np.matmul(h_prevT, saved, d["Wh"][2])
             np.add.reduce(saved, axis=0, out=d["bh"])
         else:
-            np.matmul(saved.T, dn, d["Wh"][2])
+            np.matmul(saved.T, dz[2], d["Wh"][2])

@@ -9,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from ..params import Array, Shape
+from ..tape import Tape
 from ..tiles import tiled
 from ..workspace import Workspace
-from .steps import Step, blocks_back, steps_back
+from .steps import blocks_back, flat_rows, steps_back
 
 
 @dataclass(frozen=True)
@@ -45,37 +46,32 @@ class LSTM:
         # (Jozefowicz, Zaremba and Sutskever 2015, section 4.1).
         b[1] = 1.0
 
-    def stepper(self, p: Mapping[str, Array], rows: Shape, H: int, ws: Workspace) -> Step:
+    def step(
+        self, run: Tape, p: Mapping[str, Array], z: Array, s_prev: Array, s: Array, ws: Workspace
+    ) -> None:
         Wh = p["Wh.tiles"]
-        hW = ws("cell.hW", 4, *rows, H)
-        hW_tiles = tiled(hW, Wh)
-        a = ws("cell.a", *rows, H)
-
-        def step(z_t: Array, s_prev: Array, s_t: Array) -> None:
-            h_prev, c_prev = s_prev
-            h, c = s_t
-            i, f, o, g = z_t
-            ifo = z_t[:3]
-            np.matmul(h_prev, Wh, hW_tiles)
-            np.add(z_t, hW, z_t)
-            # I, F, O = (1 + tanh(z / 2)) / 2;  G = tanh(z)
-            np.tanh(z_t, z_t)
-            np.multiply(ifo, 0.5, ifo)
-            np.add(ifo, 0.5, ifo)
-            # C = F ⊙ C' + I ⊙ G
-            np.multiply(f, c_prev, c)
-            np.multiply(i, g, a)
-            np.add(c, a, c)
-            # H = O ⊙ tanh(C)
-            np.tanh(c, a)
-            np.multiply(o, a, h)
-
-        return step
+        hW, a = ws("cell.hW", *z.shape), ws("cell.a", *s.shape[1:])
+        (h_prev, c_prev), (h, c) = s_prev, s
+        i, f, o, g = z
+        ifo = z[:3]
+        run(np.matmul, h_prev, Wh, tiled(hW, Wh))
+        run(np.add, z, hW, z)
+        # I, F, O = (1 + tanh(z / 2)) / 2;  G = tanh(z)
+        run(np.tanh, z, z)
+        run(np.multiply, ifo, 0.5, ifo)
+        run(np.add, ifo, 0.5, ifo)
+        # C = F ⊙ C' + I ⊙ G
+        run(np.multiply, f, c_prev, c)
+        run(np.multiply, i, g, a)
+        run(np.add, c, a, c)
+        # H = O ⊙ tanh(C)
+        run(np.tanh, c, a)
+        run(np.multiply, o, a, h)
 
     def backward(
         self,
+        run: Tape,
         p: Mapping[str, Array],
-        d: Mapping[str, Array],
         z: Array,
         s: Array,
         dh: Array,
@@ -83,48 +79,47 @@ class LSTM:
         ws: Workspace,
     ) -> None:
         G, T, B, H = z.shape
-        h, c = s
+        _, c = s
         dh_next, dc = ds
         WhT = p["WhT.tiles"]
-        dzW = ws("cell.hW", G, B, H)
-        dzW_tiles = tiled(dzW, WhT)
-        a = ws("cell.a", B, H)
+        dzW, a = ws("cell.hW", G, B, H), ws("cell.a", B, H)
         for block in blocks_back(T, B * H):
             i, f, o, g = z[:, block]
             F, Q, tmp = (ws(name, *f.shape) for name in ("cell.F", "cell.Q", "cell.tmp"))
             # Everything that does not depend on dH or dC, for many steps at once: each gate becomes
             # the factor that dH or dC is multiplied with, and
             # Q = O ⊙ (1 - tanh²(C));  o <- tanh(C) ⊙ O ⊙ (1 - O)
-            np.tanh(c[1:][block], tmp)
-            np.multiply(o, tmp, F)
-            np.multiply(F, tmp, Q)
-            np.subtract(o, Q, Q)
-            np.multiply(F, o, o)
-            np.subtract(F, o, o)
+            run(np.tanh, c[1:][block], tmp)
+            run(np.multiply, o, tmp, F)
+            run(np.multiply, F, tmp, Q)
+            run(np.subtract, o, Q, Q)
+            run(np.multiply, F, o, o)
+            run(np.subtract, F, o, o)
             # f <- C' ⊙ F ⊙ (1 - F), while F itself is kept
-            np.copyto(F, f)
-            np.multiply(F, F, f)
-            np.subtract(F, f, f)
-            np.multiply(f, c[:-1][block], f)
+            run(np.copyto, F, f)
+            run(np.multiply, F, F, f)
+            run(np.subtract, F, f, f)
+            run(np.multiply, f, c[:-1][block], f)
             # g <- I ⊙ (1 - G²);  i <- G ⊙ I ⊙ (1 - I)
-            np.multiply(i, g, tmp)
-            np.multiply(tmp, g, g)
-            np.subtract(i, g, g)
-            np.multiply(tmp, i, i)
-            np.subtract(tmp, i, i)
+            run(np.multiply, i, g, tmp)
+            run(np.multiply, tmp, g, g)
+            run(np.subtract, i, g, g)
+            run(np.multiply, tmp, i, i)
+            run(np.subtract, tmp, i, i)
             dz = z[:, block].swapaxes(0, 1)
-            for dz_t, dif, do, dg, F_t, Q_t, dh_t in steps_back(
-                dz, dz[:, :2], o, g, F, Q, dh[block]
-            ):
-                np.add(dh_next, dh_t, dh_next)
-                np.multiply(dh_next, do, do)
+            for dz_t, F_t, Q_t, dh_t in steps_back(dz, F, Q, dh[block]):
+                dif, do, dg = dz_t[:2], dz_t[2], dz_t[3]
+                run(np.add, dh_next, dh_t, dh_next)
+                run(np.multiply, dh_next, do, do)
                 # dC <- dC + dH ⊙ Q
-                np.multiply(dh_next, Q_t, a)
-                np.add(dc, a, dc)
-                np.multiply(dif, dc, dif)
-                np.multiply(dg, dc, dg)
-                np.multiply(dc, F_t, dc)
+                run(np.multiply, dh_next, Q_t, a)
+                run(np.add, dc, a, dc)
+                run(np.multiply, dif, dc, dif)
+                run(np.multiply, dg, dc, dg)
+                run(np.multiply, dc, F_t, dc)
                 # dH' = Σ_k dz_k Wh_kᵀ
-                np.matmul(dz_t[:, None], WhT, dzW_tiles)
-                np.add.reduce(dzW, axis=0, out=dh_next)
-        np.matmul(h[:-1].reshape(T * B, H).T, z.reshape(G, T * B, H), d["Wh"])
+                run(np.matmul, dz_t[:, None], WhT, tiled(dzW, WhT))
+                run(np.add.reduce, dzW, 0, None, dh_next)
+
+    def weight_gradients(self, d: Mapping[str, Array], z: Array, s: Array) -> None:
+        np.matmul(flat_rows(s[0, :-1]).T, flat_rows(z), d["Wh"])

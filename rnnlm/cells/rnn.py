@@ -9,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from ..params import Array, Shape
+from ..tape import Tape
 from ..tiles import tiled
 from ..workspace import Workspace
-from .steps import Step, blocks_back, steps_back
+from .steps import blocks_back, flat_rows, steps_back
 
 
 def _identity(x: Array, out: Array) -> None:
@@ -67,24 +68,20 @@ class RNN:
     def init_bias(self, b: Array) -> None:
         del b  # stays zero
 
-    def stepper(self, p: Mapping[str, Array], rows: Shape, H: int, ws: Workspace) -> Step:
-        Wh = p["Wh.tiles"]
-        hW = ws("cell.hW", 1, *rows, H)
-        hW_tiles = tiled(hW, Wh)
+    def step(
+        self, run: Tape, p: Mapping[str, Array], z: Array, s_prev: Array, s: Array, ws: Workspace
+    ) -> None:
         phi, _ = ACTIVATIONS[self.activation]
-
-        def step(z_t: Array, s_prev: Array, s_t: Array) -> None:
-            # H = φ(z + H' Wh)
-            np.matmul(s_prev[0], Wh, hW_tiles)
-            np.add(z_t, hW, z_t)
-            phi(z_t, s_t)
-
-        return step
+        Wh, hW = p["Wh.tiles"], ws("cell.hW", *z.shape)
+        # H = φ(z + H' Wh)
+        run(np.matmul, s_prev[0], Wh, tiled(hW, Wh))
+        run(np.add, z, hW, z)
+        run(phi, z, s)
 
     def backward(
         self,
+        run: Tape,
         p: Mapping[str, Array],
-        d: Mapping[str, Array],
         z: Array,
         s: Array,
         dh: Array,
@@ -92,16 +89,17 @@ class RNN:
         ws: Workspace,
     ) -> None:
         _, T, B, H = z.shape
-        (h,), (dh_next,) = s, ds
-        WhT = p["WhT.tiles"][0]
-        dh_next_tiles = tiled(dh_next[None], WhT[None])[0]
         _, dphi = ACTIVATIONS[self.activation]
+        WhT = p["WhT.tiles"]
+        dh_next_tiles = tiled(ds, WhT)
         for block in blocks_back(T, B * H):
-            dz = z[0, block]
-            dphi(h[1:][block], dz)
-            for dz_t, dh_t in steps_back(dz, dh[block]):
+            dz = z[:, block]
+            run(dphi, s[:, 1:][:, block], dz)
+            for dz_t, dh_t in steps_back(dz.swapaxes(0, 1), dh[block]):
                 # dz = (dH + dH_next) ⊙ φ'(z);  dH' = dz Whᵀ
-                np.add(dh_next, dh_t, dh_next)
-                np.multiply(dz_t, dh_next, dz_t)
-                np.matmul(dz_t, WhT, dh_next_tiles)
-        np.matmul(h[:-1].reshape(T * B, H).T, z[0].reshape(T * B, H), d["Wh"][0])
+                run(np.add, ds, dh_t, ds)
+                run(np.multiply, dz_t, ds, dz_t)
+                run(np.matmul, dz_t[:, None], WhT, dh_next_tiles)
+
+    def weight_gradients(self, d: Mapping[str, Array], z: Array, s: Array) -> None:
+        np.matmul(flat_rows(s[0, :-1]).T, flat_rows(z), d["Wh"])

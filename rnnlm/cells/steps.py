@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ..params import Array
 
-Step = Callable[[Array, Array, Array], None]
-
-BLOCK_SIZE = (
-    65536  # elements of one gate in a block: few calls, and still in the second-level cache
-)
-
-
-def run_steps(step: Step, z: Array, s: Array) -> None:
-    """Take `step(z_t, s_prev, s_t)` for every t of z (·, T, B, H) and s (S, T+1, B, H)."""
-    states = s.swapaxes(0, 1)
-    for z_t, s_prev, s_t in zip(z.swapaxes(0, 1), states[:-1], states[1:], strict=True):
-        step(z_t, s_prev, s_t)
+# Elements of one gate in a block: few calls, and still in the second-level cache
+BLOCK_SIZE = 65536
 
 
 def blocks_back(T: int, step_size: int) -> Iterator[slice]:
@@ -30,3 +20,9 @@ def blocks_back(T: int, step_size: int) -> Iterator[slice]:
 def steps_back(*arrays: Array) -> Iterator[tuple[Array, ...]]:
     """The arrays' views of one step each, last step first."""
     return zip(*(array[::-1] for array in arrays), strict=True)
+
+
+def flat_rows(a: Array) -> Array:
+    """The view (..., T·B, H) of a (..., T, B, H)."""
+    *before, T, B, H = a.shape
+    return a.reshape(*before, T * B, H)
