@@ -395,10 +395,12 @@ def _show_training(training: Training, stop: _Stop) -> None:
 
     folder = training.run.folder
     _echo_lines([*training.summary(), f"run folder: {folder}"])
+    tqdm.monitor_interval = 0  # its thread would keep the training from forking
     bar: tqdm[Any] = tqdm(
         total=training.total_steps,
         initial=training.progress.step,
         unit="step",
+        miniters=1,
         disable=not sys.stderr.isatty(),
         dynamic_ncols=True,
     )

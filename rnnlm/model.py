@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -27,7 +28,7 @@ from .layers import (
 )
 from .params import Array, Parameters, Shape, count
 from .registry import options
-from .tiles import empty_tiles, fill_tiles
+from .tiles import fill_tiles, tiles_shape
 from .workspace import Workspace
 
 MaskStream = Callable[[int], np.random.Generator]  # layer -> the generator of its dropout mask
@@ -255,7 +256,7 @@ class StepWeights:
     Per layer: `table` (G, V, H) = Wx + b for one-hot input, else `Wx` and `b`, scaled as the cell
     wants its pre-activations; `Wh.tiles` scaled likewise and, for training, `WhT.tiles`, cut for
     products of `rows` rows. `stepwise` cuts `Wx` as well, as `Wx.tiles`: sampling projects a step at a
-    time. Making the copies costs one pass over the weights, once a step.
+    time. Making the copies costs one pass over the weights, once a step. `empty` makes their memory.
     """
 
     def __init__(
@@ -265,27 +266,31 @@ class StepWeights:
         rows: int,
         backward: bool = True,
         stepwise: bool = False,
+        empty: Callable[[Shape, np.dtype[Any]], Array] = np.empty,
     ) -> None:
         self.params = params
         self.layers: list[dict[str, Array]] = []
-        self.tasks: list[
-            Callable[[], None]
-        ] = []  # independent of each other; together they refresh
+        self.tasks: list[Callable[[], None]] = []  # independent; together they refresh
+
+        def new(shape: Shape) -> Array:
+            return empty(shape, params.flat.dtype)
+
         for layer in range(model.num_layers):
             own = params.group(f"layers.{layer}.")
             one_hot = layer == 0 and model.embedding_size is None
-            copies = {"Wh.tiles": empty_tiles(rows, own["Wh"])}
+            Wx, tiles = own["Wx"].shape, tiles_shape(rows, own["Wh"])
+            copies = {"Wh.tiles": new(tiles)}
             if backward:
-                copies["WhT.tiles"] = empty_tiles(rows, own["Wh"])
+                copies["WhT.tiles"] = new(tiles)
             if one_hot:
-                G, V, H = own["Wx"].shape
                 # one row a step: gates side by side, as in the activations
-                order = np.empty((V, G, H), own["Wx"].dtype).swapaxes(0, 1)
-                copies["table"] = order if rows == 1 else np.empty_like(own["Wx"])
+                G, V, H = Wx
+                copies["table"] = new((V, G, H)).swapaxes(0, 1) if rows == 1 else new(Wx)
             else:
-                Wx = own["Wx"]
-                cut = {"Wx.tiles": empty_tiles(rows, Wx)} if stepwise else {"Wx": np.empty_like(Wx)}
-                copies |= cut | {"b": np.empty_like(own["b"])}
+                cut = (
+                    {"Wx.tiles": new(tiles_shape(rows, own["Wx"]))} if stepwise else {"Wx": new(Wx)}
+                )
+                copies |= cut | {"b": new(own["b"].shape)}
             for k, scale in enumerate(model.cell.scale):
                 self.tasks.append(partial(_refresh_gate, own, copies, k, scale))
             self.layers.append(own | copies)

@@ -1,16 +1,14 @@
-"""One update: batch shards on threads, gradients summed in a fixed order, the optimizer spread out.
+"""One update: batch shards side by side, gradients summed in a fixed order, the optimizer spread out.
 
 The rows of a batch are split into shards by a rule that looks at the batch size alone; every shard is
-computed in the same way by whichever thread takes it, into buffers of its own lane, and lanes are
-added up in order. So the result has the same bits for any number of threads.
+computed in the same way by whichever hand of the team takes it, into buffers of its own lane, and
+lanes are added up in order. So the result has the same bits for any number of threads.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -23,6 +21,7 @@ from .model import Model, StepWeights
 from .optim import Optimizer, state_names
 from .params import Array, Parameters
 from .seeds import Purpose, stream
+from .team import Team, make_team, shared_zeros
 from .workspace import Workspace
 
 SHARD_ROWS = 32  # at most; measured in tests/bench/README.md
@@ -61,49 +60,19 @@ def training_bytes(model: Model, batch_size: int, seq_length: int, slots: int) -
     return 4 * (vectors * model.num_parameters + activations)
 
 
-class Team:
-    """A few threads that share out a list of independent tasks; the caller is one of them."""
-
-    def __init__(self, threads: int) -> None:
-        self._helpers = threads - 1
-        self._pool = ThreadPoolExecutor(max(1, self._helpers), thread_name_prefix="rnnlm")
-
-    def run(self, tasks: Iterable[Callable[[], object]]) -> None:
-        """Run all tasks; the first error of any is raised here after all threads have stopped."""
-        queue = iter(tasks)  # next() on a list's iterator is atomic
-
-        def work() -> None:
-            # No warnings of overflow: the loss and the norm are checked before they have an effect
-            with np.errstate(all="ignore"):
-                for task in queue:
-                    task()
-
-        futures = [self._pool.submit(work) for _ in range(self._helpers)]
-        try:
-            work()
-        finally:
-            errors = [future.exception() for future in futures]
-        for error in errors:
-            if error is not None:
-                raise error
-
-    def close(self) -> None:
-        self._pool.shutdown()
-
-
 class Lane:
     """The buffers of the shards that are worked on one after another: lane k takes k, k+n, ..."""
 
     def __init__(self, params: Parameters, shards: list[int]) -> None:
         self.shards = shards
         self.ws = Workspace(params.flat.dtype)
-        self.total = params.like()
+        flat = shared_zeros(params.flat.shape, params.flat.dtype)
+        self.total = Parameters(params.shapes, flat=flat)
         self.part = params.like() if len(shards) > 1 else self.total
-        self.loss = 0.0
 
 
 class Engine:
-    """Turns windows into updates of `params`, in place.
+    """Turns windows into updates of `params`, in place, after moving them to shared memory.
 
     `optimizer_state` is a dict of flat vectors. `clip` is ("norm", limit), ("value", limit) or None.
     """
@@ -122,23 +91,32 @@ class Engine:
     ) -> None:
         self.model, self.params, self.seed = model, params, seed
         self.optimizer, self.options, self.clip = optimizer, options, clip
-        self.optimizer_state = {name: np.zeros_like(params.flat) for name in state_names(optimizer)}
+        dtype, size = params.flat.dtype, params.flat.size
+        params.move_to(shared_zeros((size,), dtype))
+        names = state_names(optimizer)
+        self.optimizer_state = {name: shared_zeros((size,), dtype) for name in names}
         self.shards = shard_rows(batch_size)
         lanes = min(len(self.shards), MAX_LANES)
         self.lanes = [Lane(params, list(range(k, len(self.shards), lanes))) for k in range(lanes)]
-        self.weights = StepWeights(model, params, rows=max(s.stop - s.start for s in self.shards))
-        threads = threads or available_cores()
-        self.team = Team(threads)
-        size = params.flat.size
+        rows = max(s.stop - s.start for s in self.shards)
+        self.weights = StepWeights(model, params, rows, empty=shared_zeros)
+        self._hands = threads or available_cores()
+        self._team: Team | None = None
+        # What hands read and write, beside parameters, gradients and the optimizer's vectors
         chunks = [slice(a, min(a + CHUNK, size)) for a in range(0, size, CHUNK)]
-        self._squares = np.zeros(len(chunks))
-        # dealt out to as many tasks as there are threads, each with its scratch
+        self._squares = shared_zeros((len(chunks),), np.float64)
+        self._losses = shared_zeros((lanes,), np.float64)
+        self._state = shared_zeros(model.zero_state(batch_size).shape, dtype)
+        self._window = shared_zeros((2, 0, batch_size), np.intp)
+        # Chunks are dealt out, and every hand has its scratch
         numbered = list(enumerate(chunks))
-        self._deals = [(numbered[k::threads], Workspace(params.flat.dtype)) for k in range(threads)]
+        self._deals = [(numbered[k :: self._hands], Workspace(dtype)) for k in range(self._hands)]
 
     def close(self) -> None:
-        """Stop the threads."""
-        self.team.close()
+        """Let the team go; the next step makes another."""
+        if self._team is not None:
+            self._team.close()
+            self._team = None
 
     def step(
         self, ids: Array, targets: Array, state: Array, step: int, learning_rate: float
@@ -148,35 +126,56 @@ class Engine:
         `ids` and `targets` (T, B) are the window, `state` (L, S, B, H) is carried on in place.
 
         Returns the mean loss in nats per character and the gradient's norm before clipping. Raises
-        TrainingError, before parameters and optimizer state are changed, when either is not finite.
+        TrainingError, before parameters, optimizer state and `state` are changed, when either is not
+        finite, or when a process of the team is lost.
         """
         with blas.one_thread():
+            team = self._team_for(len(ids))
+            for place, values in zip(self._window, (ids, targets), strict=True):
+                place[: len(ids)] = values
+            self._state[...] = state
             scale = 1 / ids.size
-            run_lane = partial(self._run_lane, ids, targets, state, step, scale)
-            self.team.run([partial(run_lane, lane) for lane in self.lanes])
-            self.team.run([partial(self._reduce, *deal) for deal in self._deals])
-            loss = math.fsum(lane.loss for lane in self.lanes) * scale
+            team.run(self._run_lanes, len(ids), step, scale)
+            team.run(self._reduce)
+            loss = math.fsum(self._losses) * scale
             norm = math.sqrt(math.fsum(self._squares))
             shrink = self._shrink(loss, norm, step, learning_rate)
-            update = partial(self._update, shrink, step, learning_rate)
-            self.team.run([partial(update, *deal) for deal in self._deals])
-            self.team.run(self.weights.tasks)
+            team.run(self._update, shrink, step, learning_rate)
+            team.run(self._refresh)
+            state[...] = self._state
         return loss, norm
 
-    def _run_lane(
-        self, ids: Array, targets: Array, state: Array, step: int, scale: float, lane: Lane
-    ) -> None:
-        """Forward and backward over the lane's shards; their gradients add up in `lane.total`."""
-        lane.loss = 0.0
+    def _team_for(self, T: int) -> Team:
+        """The team, a new one where windows are longer than before: their memory is shared by fork."""
+        if self._window.shape[1] < T:
+            self.close()
+            self._window = shared_zeros((2, T, self._window.shape[2]), np.intp)
+        if self._team is None:
+            jobs = (self._run_lanes, self._reduce, self._update, self._refresh)
+            self._team = make_team(self._hands, jobs)
+        return self._team
+
+    def _run_lanes(self, hand: int, T: int, step: int, scale: float) -> None:
+        for k in range(hand, len(self.lanes), self._hands):
+            self._losses[k] = self._run_lane(self.lanes[k], T, step, scale)
+
+    def _run_lane(self, lane: Lane, T: int, step: int, scale: float) -> float:
+        """Forward and backward over the lane's shards, whose gradients add up in `lane.total`; the
+        sum of their losses.
+        """
+        loss = 0.0
         for k, shard in enumerate(lane.shards):
             rows = self.shards[shard]
-            own_state = state[:, :, rows]
             into = lane.part if k else lane.total
-            lane.loss += self.model.loss_and_grad(
+            ids, targets = (
+                _columns(window[:T], rows, name, lane.ws)
+                for window, name in zip(self._window, ("engine.ids", "engine.targets"), strict=True)
+            )
+            loss += self.model.loss_and_grad(
                 self.weights,
-                _columns(ids, rows, "engine.ids", lane.ws),
-                _columns(targets, rows, "engine.targets", lane.ws),
-                own_state,
+                ids,
+                targets,
+                self._state[:, :, rows],
                 into,
                 lane.ws,
                 scale,
@@ -184,12 +183,18 @@ class Engine:
             )
             if k:
                 np.add(lane.total.flat, into.flat, lane.total.flat)
+        return loss
+
+    def _refresh(self, hand: int) -> None:
+        for task in self.weights.tasks[hand :: self._hands]:
+            task()
 
     def _mask_stream(self, step: int, shard: int, layer: int) -> np.random.Generator:
         return stream(self.seed, Purpose.DROPOUT, step, layer, shard)
 
-    def _reduce(self, chunks: list[tuple[int, slice]], ws: Workspace) -> None:
+    def _reduce(self, hand: int) -> None:
         """Sum the lanes' gradients into the first one's buffer, and each chunk's squares."""
+        chunks, ws = self._deals[hand]
         total, *others = (lane.total.flat for lane in self.lanes)
         for number, chunk in chunks:
             g = total[chunk]
@@ -213,14 +218,8 @@ class Engine:
             )
         return shrink
 
-    def _update(
-        self,
-        shrink: float,
-        step: int,
-        learning_rate: float,
-        chunks: list[tuple[int, slice]],
-        ws: Workspace,
-    ) -> None:
+    def _update(self, hand: int, shrink: float, step: int, learning_rate: float) -> None:
+        chunks, ws = self._deals[hand]
         kind, limit = self.clip or ("none", math.inf)
         gradient = self.lanes[0].total.flat
         for _, chunk in chunks:

@@ -27,15 +27,24 @@ class Parameters(Mapping[str, Array]):
     def __init__(
         self, shapes: Mapping[str, Shape], dtype: DTypeLike = np.float32, flat: Array | None = None
     ) -> None:
+        self._shapes = dict(shapes)
         size = count(shapes)
-        self.flat: Array = np.zeros(size, dtype) if flat is None else flat
-        assert self.flat.shape == (size,)
+        self._settle(np.zeros(size, dtype) if flat is None else flat)
+
+    def _settle(self, flat: Array) -> None:
+        assert flat.shape == (count(self._shapes),)
+        self.flat = flat
         self._views: dict[str, Array] = {}
         start = 0
-        for name, shape in shapes.items():
+        for name, shape in self._shapes.items():
             stop = start + math.prod(shape)
-            self._views[name] = self.flat[start:stop].reshape(shape)
+            self._views[name] = flat[start:stop].reshape(shape)
             start = stop
+
+    def move_to(self, flat: Array) -> None:
+        """Live in `flat` from now on; views that were handed out before stay behind."""
+        flat[:] = self.flat
+        self._settle(flat)
 
     def __getitem__(self, name: str) -> Array:
         return self._views[name]
@@ -49,7 +58,7 @@ class Parameters(Mapping[str, Array]):
     @property
     def shapes(self) -> dict[str, Shape]:
         """The shape of every array, in storage order."""
-        return {name: view.shape for name, view in self._views.items()}
+        return dict(self._shapes)
 
     def group(self, prefix: str) -> dict[str, Array]:
         """The arrays whose names start with `prefix`, under the rest of their names."""

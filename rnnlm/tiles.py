@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .params import Array
+from .params import Array, Shape
 
 SMALL_PRODUCT = 1_000_000  # OpenBLAS, interface/gemm.c and kernel/x86_64/sgemm_small_kernel_permit
 WIDTHS = (64, 48, 32, 16)  # multiples of the AVX-512 vector of 16 floats
@@ -25,11 +25,11 @@ def tile_width(rows: int, inner: int, columns: int) -> int:
     return columns
 
 
-def empty_tiles(rows: int, W: Array) -> Array:
-    """Uninitialised tiles (G, N/w, K, w) for products of `rows` rows with W (G, K, N)."""
+def tiles_shape(rows: int, W: Array) -> Shape:
+    """(G, N/w, K, w): the shape of the tiles for products of `rows` rows with W (G, K, N)."""
     G, K, N = W.shape
     width = tile_width(rows, K, N)
-    return np.empty((G, N // width, K, width), W.dtype)
+    return G, N // width, K, width
 
 
 def fill_tiles(tiles: Array, W: Array, scale: float = 1.0) -> None:

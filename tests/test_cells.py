@@ -15,7 +15,7 @@ from rnnlm.cells import CELLS, Cell, steps
 from rnnlm.layers import dense_projection, dense_projection_backward
 from rnnlm.params import Array, Parameters
 from rnnlm.tape import Tape
-from rnnlm.tiles import empty_tiles, fill_tiles
+from rnnlm.tiles import fill_tiles, tiles_shape
 from rnnlm.workspace import Workspace
 
 every_cell = pytest.mark.parametrize("cell", all_cells(), ids=repr)
@@ -55,8 +55,8 @@ class Window:
         (T, B, H), G = self.dh.shape, len(self.cell.gates)
         ws = ws or Workspace(self.X.dtype)
         w = dict(self.params) | {
-            "Wh.tiles": empty_tiles(B, self.params["Wh"]),
-            "WhT.tiles": empty_tiles(B, self.params["Wh"]),
+            "Wh.tiles": np.empty(tiles_shape(B, self.params["Wh"]), self.X.dtype),
+            "WhT.tiles": np.empty(tiles_shape(B, self.params["Wh"]), self.X.dtype),
         }
         scale = np.array(self.cell.scale, self.X.dtype)
         for k in range(G):

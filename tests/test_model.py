@@ -406,7 +406,7 @@ def test_products_over_tiles_equal_plain_products(
     W = rng.standard_normal((gates, inner, columns))
     if transpose:
         W = np.ascontiguousarray(W.swapaxes(1, 2)).swapaxes(1, 2)
-    cut = tiles.empty_tiles(rows, W)
+    cut = np.empty(tiles.tiles_shape(rows, W))
     width = cut.shape[-1]
     assert width == columns or rows * inner * width <= tiles.SMALL_PRODUCT
     for k in range(gates):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import Problem, all_cells
+from teams import children, forking
 
-from rnnlm import blas, parallel
+from rnnlm import blas, parallel, team
 from rnnlm.cells import Cell
 from rnnlm.cells.lstm import LSTM
 from rnnlm.cells.rnn import RNN
 from rnnlm.errors import TrainingError
 from rnnlm.optim import OPTIMIZERS, adam, sgd, state_names
-from rnnlm.parallel import Engine, Team, shard_rows
+from rnnlm.parallel import Engine, shard_rows
 from rnnlm.params import Array
 
 every_cell = pytest.mark.parametrize("cell", all_cells(), ids=repr)
@@ -29,6 +31,12 @@ every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=
 both_vocabularies = pytest.mark.parametrize(
     ("V", "T", "B", "H"), [(65, 36, 15, 32), (4447, 4, 16, 16)], ids=["V=65", "V=4447"]
 )
+
+
+@pytest.fixture(autouse=True)
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lanes work where this process can see them; tests that want forks say so."""
+    monkeypatch.setattr(team, "may_fork", lambda: False)
 
 
 def problem(cell: Cell, B: int, **size: Any) -> Problem:
@@ -88,6 +96,60 @@ def test_the_number_of_threads_changes_no_bit_of_a_larger_model(B: int) -> None:
     assert_threads_change_no_bit(lambda: problem(LSTM(), B, T=6, H=128, V=65, dropout=0.1))
 
 
+@forking
+@every_cell
+@pytest.mark.parametrize("B", [33, 300])
+def test_processes_change_no_bit(cell: Cell, B: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads and forked processes, windows that grow and shrink: the same losses and vectors."""
+    results = []
+    for forks in (False, True):
+        monkeypatch.setattr(team, "may_fork", lambda forks=forks: forks)
+        p, returned = problem(cell, B, T=6, dropout=0.3), []
+        with closing(engine(p, threads=3, clip=("norm", 1.0))) as e:
+            for t, length in enumerate((3, 6, 2, 6), 1):
+                window = p.ids[:length], p.targets[:length]
+                returned.append(e.step(*window, p.state, t, 0.05))
+        results.append((np.array(returned), p.params.flat, p.state, *e.optimizer_state.values()))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@forking
+def test_divergence_in_processes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is the same, and the step after it has the bits that it has without."""
+    monkeypatch.setattr(team, "may_fork", lambda: True)
+    results = []
+    for refused in (False, True):
+        p = problem(LSTM(), 20)
+        with closing(engine(p, threads=2)) as e:
+            train(e, p, 1)
+            if refused:
+                bad = np.full_like(p.state, np.nan)
+                with pytest.raises(TrainingError, match=r"step 2.*diverged"):
+                    e.step(p.ids, p.targets, bad, 2, 0.05)
+                assert np.isnan(bad).all()
+            results.append((*e.step(p.ids, p.targets, p.state, 2, 0.05), p.params.flat))
+    assert results[0][:2] == results[1][:2]
+    np.testing.assert_array_equal(results[0][2], results[1][2])
+
+
+@forking
+def test_a_lost_process_stops_the_step_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when memory runs out: one line that says so, parameters and state as they were."""
+    monkeypatch.setattr(team, "may_fork", lambda: True)
+    p = problem(LSTM(), 20)
+    with closing(engine(p, threads=2)) as e:
+        train(e, p, 2)
+        before = p.params.flat.copy(), p.state.copy()
+        (child,) = children()
+        os.kill(child, signal.SIGKILL)
+        with pytest.raises(TrainingError, match=r"was killed by SIGKILL.*last checkpoint"):
+            e.step(p.ids, p.targets, p.state, 3, 0.05)
+        np.testing.assert_array_equal(p.params.flat, before[0])
+        np.testing.assert_array_equal(p.state, before[1])
+    assert children() == set()
+
+
 @every_cell
 @pytest.mark.parametrize("B", [33, 300])
 def test_poisoned_buffers_change_no_bit(cell: Cell, B: int) -> None:
@@ -105,6 +167,9 @@ def test_poisoned_buffers_change_no_bit(cell: Cell, B: int) -> None:
                 for _, ws in e._deals:
                     ws.poison()
                 e._squares.fill(np.nan)
+                e._losses.fill(np.nan)
+                e._window.fill(-1)
+                e._state.fill(np.nan)
             results.append((*e.step(p.ids, p.targets, p.state, 2, 0.05), p.params.flat))
     assert results[0][:2] == results[1][:2]
     np.testing.assert_array_equal(results[0][2], results[1][2])
@@ -129,7 +194,7 @@ def test_every_shard_drops_differently() -> None:
     with closing(engine(p)) as e:
         e.step(p.ids, p.targets, p.state, 1, 0.1)
         assert len(e.lanes) == 2
-        assert e.lanes[0].loss != e.lanes[1].loss
+        assert e._losses[0] != e._losses[1]
 
 
 # One update
@@ -345,35 +410,6 @@ def test_the_optimizers_vectors_begin_at_zero(optimizer: Any) -> None:
         assert list(e.optimizer_state) == state_names(optimizer)
         for vector in e.optimizer_state.values():
             np.testing.assert_array_equal(vector, np.zeros_like(p.params.flat))
-
-
-@pytest.fixture(params=[1, 2, 4])
-def team(request: pytest.FixtureRequest) -> Iterator[Team]:
-    """A team of one, two or four threads."""
-    with closing(Team(request.param)) as team:
-        yield team
-
-
-def test_a_team_runs_every_task_once(team: Team) -> None:
-    """More tasks than threads, fewer, and none."""
-    for n in (50, 2, 0):
-        done: list[int] = []
-        team.run([partial(done.append, k) for k in range(n)])
-        assert sorted(done) == list(range(n))
-
-
-def test_a_tasks_error_reaches_the_caller_and_the_team_lives_on(team: Team) -> None:
-    """Whichever thread it happens on."""
-
-    def fail() -> None:
-        raise ZeroDivisionError
-
-    for _ in range(20):
-        with pytest.raises(ZeroDivisionError):
-            team.run([fail] * 4)
-    done: list[int] = []
-    team.run([lambda: done.append(1)])
-    assert done == [1]
 
 
 # BLAS

@@ -20,7 +20,7 @@ LAYERS = [
     {"checkpoint"},
     {"corpus", "batches", "parallel", "choices"},
     {"model"},
-    {"cells", "layers", "optim", "schedules", "vocabulary"},
+    {"cells", "layers", "optim", "schedules", "vocabulary", "team"},
     {"tiles", "config"},
     {"workspace"},
     {"tape", "params", "npz", "files", "memory", "seeds", "registry", "blas"},

@@ -19,7 +19,7 @@ from rnnlm.training import Training
 from rnnlm.vocabulary import CharVocabulary
 
 from ..models import Case
-from ..resident import peak_resident
+from ..resident import peak_resident, peak_with_children
 from .repeated import Repeated
 
 ENDLESS = 1 << 40
@@ -72,7 +72,7 @@ class TrainMemory(Train):
     """Training steps, and the memory that the process has had at most."""
 
     def turn(self, seconds: float) -> dict[str, float]:
-        return {**super().turn(seconds), "peak": peak_resident()}
+        return {**super().turn(seconds), "peak": peak_with_children()}
 
 
 class Target:

@@ -28,7 +28,7 @@ def run(bench: Bench) -> Report:
     report = Report(
         f"memory: training {CASE.label}, batch {CASE.batch}, window {CASE.window}",
         Table(COLUMNS),
-        ["Peak resident memory of the whole process, libraries included, after some steps."],
+        ["Peak resident memory, libraries and forked processes included, after some steps."],
     )
     peaks: dict[str, float] = {}
     tasks = list(TASKS.items())
