@@ -100,10 +100,10 @@ class Engine:
         self.lanes = [Lane(params, list(range(k, len(self.shards), lanes))) for k in range(lanes)]
         rows = max(s.stop - s.start for s in self.shards)
         self.weights = StepWeights(model, params, rows, empty=shared_zeros)
-        self._hands = threads or available_cores()
         self._team: Team | None = None
         # What hands read and write, beside parameters, gradients and the optimizer's vectors
         chunks = [slice(a, min(a + CHUNK, size)) for a in range(0, size, CHUNK)]
+        self._hands = min(threads or available_cores(), max(lanes, len(chunks)))
         self._squares = shared_zeros((len(chunks),), np.float64)
         self._losses = shared_zeros((lanes,), np.float64)
         self._state = shared_zeros(model.zero_state(batch_size).shape, dtype)

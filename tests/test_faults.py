@@ -32,8 +32,9 @@ from rnnlm.vocabulary import LEVELS
 SMALL = (
     "model.hidden_size=8",
     "model.num_layers=1",
-    "train.batch_size=8",
-    "train.seq_length=32",
+    "train.batch_size=16",  # two lanes, and so two processes
+    "train.seq_length=16",
+    "train.threads=2",
     "train.log_every=5",
     "train.eval_every=100",
 )
@@ -112,6 +113,70 @@ def test_a_signal_saves_and_the_printed_command_resumes(
     assert found
     assert 0 < int(found[1]) == steps(run)
     rnnlm(*shlex.split(found[2]))
+    assert differences(whole, run) == []
+
+
+def helpers(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that a run has forked."""
+    try:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [int(pid) for pid in children.split()]
+
+
+forking = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
+
+
+@forking
+def test_signals_to_every_process_of_a_run_are_one_signal(
+    long: list[str], whole: Path, tmp_path: Path
+) -> None:
+    """As a terminal's Ctrl-C is, and a service manager's stop."""
+    run = tmp_path / "run"
+    process = start(*long, "--run-dir", run, start_new_session=True)
+    assert wait_for(lambda: helpers(process), process)
+    os.killpg(process.pid, signal.SIGTERM)
+    ended, out, _ = finish(process)
+    assert ended == 143
+    assert f"stopped at step {steps(run)};" in out
+    rnnlm("train", "--resume", run)
+    assert differences(whole, run) == []
+
+
+@forking
+def test_a_run_that_loses_a_process_says_so_and_goes_on_from_its_checkpoint(
+    long: list[str], whole: Path, tmp_path: Path
+) -> None:
+    """As when the system is short of memory and kills one."""
+    run = tmp_path / "run"
+    process = start(*long, "--run-dir", run)
+    assert wait_for(lambda: helpers(process), process)
+    (helper,) = helpers(process)
+    os.kill(helper, signal.SIGKILL)
+    ended, _, err = finish(process)
+    assert ended == 1
+    assert err.splitlines()[-1].startswith(f"Error: process {helper}, which did a part")
+    rnnlm("train", "--resume", run)
+    assert differences(whole, run) == []
+
+
+@forking
+def test_a_run_that_is_killed_can_be_resumed_at_once(
+    long: list[str], whole: Path, tmp_path: Path
+) -> None:
+    """Its lock is gone with it, not with the processes it had forked."""
+    run = tmp_path / "run"
+    process = start(*long, "--run-dir", run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert wait_for(lambda: helpers(process), process)
+    (helper,) = helpers(process)
+    os.kill(helper, signal.SIGSTOP)
+    process.kill()
+    process.wait()
+    try:
+        rnnlm("train", "--resume", run)
+    finally:
+        os.kill(helper, signal.SIGCONT)
     assert differences(whole, run) == []
 
 
