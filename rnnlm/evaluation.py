@@ -14,6 +14,7 @@ from .params import Array, Parameters
 from .workspace import Workspace
 
 CHUNK = 128  # steps at a time; a constant, because the bits of a product depend on its rows
+MOST_ROWS = 4096  # of all streams in a chunk
 
 
 def perplexity(nats_per_char: float) -> float | None:
@@ -68,7 +69,7 @@ def evaluate(model: Model, params: Parameters, ids: Array, streams: int = 1) -> 
     targets = ids[1 : used + 1].reshape(streams, length)
     ws = Workspace(params.flat.dtype)
     state = model.zero_state(streams, params.flat.dtype)
-    chunk = max(1, CHUNK // streams)
+    chunk = min(CHUNK, max(1, MOST_ROWS // streams))
     chunks = []
     with blas.one_thread(), np.errstate(all="ignore"):  # whoever asked looks at the figure
         weights = StepWeights(model, params, rows=streams, backward=False)

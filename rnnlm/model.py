@@ -149,7 +149,7 @@ class Model:
             else:
                 dense_projection(X, p["Wx"], p["b"], gates)
             s[:, 0] = state[layer]
-            run = ws.tape(f"model.forward.{layer}", z, s, p["Wh.tiles"])
+            run = ws.tape(f"model.forward.{layer}", T, z, s, p["Wh.tiles"])
             if not run:
                 for t in range(T):
                     self.cell.step(run, p, z[:, t], s[:, t], s[:, t + 1], ws)
@@ -209,7 +209,7 @@ class Model:
                 dropout_backward(trace.mask, dX)
             ds[:] = 0 if dstate is None else dstate[layer]
             p, z, s = w.layers[layer], trace.z, trace.s
-            run = ws.tape(f"model.backward.{layer}", z, s, dX, ds, p["WhT.tiles"])
+            run = ws.tape(f"model.backward.{layer}", T, z, s, dX, ds, p["WhT.tiles"])
             if not run:
                 self.cell.backward(run, p, z, s, dX.reshape(T, B, H), ds, ws)
             run.play()

@@ -22,12 +22,13 @@ from .optim import Optimizer, state_names
 from .params import Array, Parameters
 from .seeds import Purpose, stream
 from .team import Team, make_team, shared_zeros
-from .workspace import Workspace
+from .workspace import LONGEST_TAPE, Workspace
 
 SHARD_ROWS = 32  # at most; measured in tests/bench/README.md
 MIN_ROWS_TO_SPLIT = 16  # below, two half-batches cost more than one whole
 MAX_LANES = 8  # gradient buffers and workspaces, whatever the batch
 LARGEST = 1e18  # the largest gradient norm that an optimizer is given
+TAPE_BYTES = 7000  # of recorded calls, a step and layer
 CHUNK = 32768  # elements of a flat vector that are worked on at a time
 
 
@@ -50,14 +51,15 @@ def training_bytes(model: Model, batch_size: int, seq_length: int, slots: int) -
     """About how many bytes an engine with `slots` optimizer vectors takes, in float32.
 
     Parameters, the optimizer's vectors, a gradient per lane (two where a lane has several shards), the
-    step's copies of the weights, and each lane's activations.
+    step's copies of the weights, and each lane's activations and recorded calls.
     """
     shards = shard_rows(batch_size)
     lanes = min(len(shards), MAX_LANES)
     vectors = 1 + slots + 2 + lanes * (2 if len(shards) > lanes else 1)
     rows = max(s.stop - s.start for s in shards)
     activations = lanes * model.activation_count(seq_length, rows)
-    return 4 * (vectors * model.num_parameters + activations)
+    tapes = lanes * model.num_layers * min(seq_length, LONGEST_TAPE) * TAPE_BYTES
+    return 4 * (vectors * model.num_parameters + activations) + tapes
 
 
 class Lane:
@@ -127,7 +129,8 @@ class Engine:
 
         Returns the mean loss in nats per character and the gradient's norm before clipping. Raises
         TrainingError, before parameters, optimizer state and `state` are changed, when either is not
-        finite, or when a process of the team is lost.
+        finite. Raises it too when a process of the team is lost: in the middle of an update, perhaps,
+        so that parameters are not to be used any more.
         """
         with blas.one_thread():
             team = self._team_for(len(ids))

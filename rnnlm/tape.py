@@ -27,7 +27,10 @@ class Tape:
         NumPy takes such an array in half the time of a Python number.
         """
         args = (np.array(x, first.dtype) if isinstance(x, float) else x for x in rest)
-        self._calls.append(partial(function, first, *args))
+        self._take(partial(function, first, *args))
+
+    def _take(self, call: Callable[[], object]) -> None:
+        self._calls.append(call)
 
     def __bool__(self) -> bool:
         return bool(self._calls)
@@ -36,3 +39,13 @@ class Tape:
         """Make all recorded calls."""
         for call in self._calls:
             call()
+
+
+class Live(Tape):
+    """Makes each call at once and keeps nothing: for windows so long that a tape would be in the way.
+
+    It is empty, and so asks to be told again every time.
+    """
+
+    def _take(self, call: Callable[[], object]) -> None:
+        call()

@@ -52,7 +52,10 @@ def make_team(hands: int, jobs: Sequence[Job]) -> Team:
 
 def may_fork() -> bool:
     """Whether a fork is safe: on Linux, in a process whose only thread this is."""
-    return sys.platform == "linux" and len([*Path("/proc/self/task").iterdir()]) == 1
+    try:
+        return sys.platform == "linux" and len([*Path("/proc/self/task").iterdir()]) == 1
+    except OSError:  # no /proc
+        return False
 
 
 def shared_zeros(shape: Shape, dtype: DTypeLike) -> Array:

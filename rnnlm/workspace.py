@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .params import Array
-from .tape import Tape
+from .tape import Live, Tape
 
+LONGEST_TAPE = 1024  # steps: some kilobytes each
 TAPES = 2  # of one name: for whole windows and for the last, shorter one of an epoch
 
 
@@ -34,8 +35,10 @@ class Workspace:
             flat = self._flat[name] = np.empty(size, kind)
         return flat[:size].reshape(shape)
 
-    def tape(self, name: str, *memory: Array) -> Tape:
+    def tape(self, name: str, steps: int, *memory: Array) -> Tape:
         """The tape of that name for exactly this memory, empty where it is still to be recorded."""
+        if steps > LONGEST_TAPE:
+            return Live()
         tapes = self._tapes.setdefault(name, {})
         key = tuple((a.__array_interface__["data"], a.shape) for a in memory)
         if key not in tapes:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import Problem, all_cells, assert_is_gradient, cross_entropy, model_losses, one_hot
 
-from rnnlm import blas, layers, tiles
+from rnnlm import blas, layers, tiles, workspace
 from rnnlm.cells import Cell
 from rnnlm.cells.lstm import LSTM
 from rnnlm.layers import OutputGradients, one_hot_projection, one_hot_projection_backward
@@ -183,6 +183,20 @@ def test_a_workspace_serves_windows_of_any_length(cell: Cell) -> None:
         p.gradients(ws).assert_same_bits(p.gradients())
 
 
+@every_cell
+def test_long_windows_are_not_recorded_and_have_the_same_bits(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their calls are made at once, each time anew."""
+    p = Problem.of(cell, layers=2)
+    recorded = p.gradients()
+    monkeypatch.setattr(workspace, "LONGEST_TAPE", 4)
+    ws = p.workspace()
+    for _ in range(2):
+        p.gradients(ws).assert_same_bits(recorded)
+    assert not ws._tapes
+
+
 def test_a_tape_plays_what_it_recorded() -> None:
     """In order, on the memory as it is then; a number takes the first argument's precision."""
     a, b, run = np.ones(2, np.float32), np.zeros(2, np.float32), Tape()
@@ -206,14 +220,14 @@ def test_a_workspace_keeps_a_tape_for_the_same_memory() -> None:
     """By name, place and shape, and a few of them only."""
     ws = Workspace(np.float32)
     a = ws("a", 4)
-    run = ws.tape("steps", a)
+    run = ws.tape("steps", 9, a)
     run(np.negative, a, a)
-    assert ws.tape("steps", ws("a", 4)) is run
-    assert ws.tape("steps", ws("a", 3)) is not run
-    assert ws.tape("other", a) is not run
-    assert ws.tape("steps", ws("a", 4)) is run
-    ws.tape("steps", ws("a", 2))
-    assert not ws.tape("steps", ws("a", 4))
+    assert ws.tape("steps", 9, ws("a", 4)) is run
+    assert ws.tape("steps", 9, ws("a", 3)) is not run
+    assert ws.tape("other", 9, a) is not run
+    assert ws.tape("steps", 9, ws("a", 4)) is run
+    ws.tape("steps", 9, ws("a", 2))
+    assert not ws.tape("steps", 9, ws("a", 4))
 
 
 def test_poison_reaches_every_buffer() -> None:
