@@ -117,12 +117,12 @@ def test_a_signal_saves_and_the_printed_command_resumes(
 
 
 def helpers(process: subprocess.Popen[str]) -> list[int]:
-    """The processes that a run has forked."""
+    """The processes that a run has forked and that are at work: they hold a pipe and standard files."""
     try:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        return [int(pid) for pid in children if len([*Path(f"/proc/{pid}/fd").iterdir()]) <= 4]
     except (FileNotFoundError, ProcessLookupError):
         return []
-    return [int(pid) for pid in children.split()]
 
 
 forking = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
