@@ -22,8 +22,10 @@ from . import __version__
 from .errors import RnnlmError
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from .checkpoint import Checkpoint
-    from .training import Training
+    from .training import Event, Training
     from .vocabulary import Unknown
 
 FILE = click.Path(path_type=Path)
@@ -58,10 +60,11 @@ class Commands(click.Group):
             click.echo(f"Error: {_escape(str(error), keep='')}", err=True)
             ctx.exit(1)
         except BrokenPipeError:  # the reader went away, as `| head` does; Click would exit with 1
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _to_nowhere()
             ctx.exit(0)
         except OSError as error:
-            click.echo(f"Error: {error.filename}: {error.strerror}", err=True)
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"Error: {where}{error.strerror}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
             ctx.exit(128 + signal.SIGINT)
@@ -283,6 +286,17 @@ def info(checkpoint_or_run: Path | None) -> None:
 
 # What the commands show
 
+SIGPIPE = 13  # signal.SIGPIPE, where there is one
+
+
+def _to_nowhere() -> None:
+    """What is still to be written, also when Python ends, is lost without a word."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+            continue
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
 
 def _echo_lines(lines: Iterable[str]) -> None:
     for line in lines:
@@ -290,7 +304,9 @@ def _echo_lines(lines: Iterable[str]) -> None:
 
 
 def _figure(value: float | None) -> str:
-    return "beyond float range" if value is None else f"{value:.4f}"
+    if value is None:
+        return "beyond float range"
+    return f"{value:.4f}" if value < 1e9 else f"{value:.4g}"
 
 
 def _escape(text: str, keep: str = "\n\t") -> str:
@@ -368,6 +384,15 @@ class _Stop:
     def __call__(self) -> bool:
         return self.signal is not None
 
+    @contextmanager
+    def where_a_reader_leaves(self) -> Iterator[None]:
+        """Take a broken pipe for the signal that other programs get for it."""
+        try:
+            yield
+        except BrokenPipeError:
+            _to_nowhere()
+            self.signal = self.signal or SIGPIPE
+
 
 @contextmanager
 def _stop_signals() -> Iterator[_Stop]:
@@ -390,11 +415,18 @@ def _stop_signals() -> Iterator[_Stop]:
 
 
 def _show_training(training: Training, stop: _Stop) -> None:
-    """Train, with a progress bar on a terminal and sparse lines elsewhere."""
+    """Train, with a progress bar on a terminal and sparse lines elsewhere.
+
+    When whoever reads the output goes away, as `| head` does, that stops the run as Ctrl-C would: what
+    happens is saved before it is shown to nobody.
+    """
     from tqdm import tqdm
 
     folder = training.run.folder
-    _echo_lines([*training.summary(), f"run folder: {folder}"])
+    with stop.where_a_reader_leaves():
+        _echo_lines([*training.summary(), f"run folder: {folder}"])
+        if training.progress.step:
+            click.echo(f"going on from step {training.progress.step:,}")
     tqdm.monitor_interval = 0  # its thread would keep the training from forking
     bar: tqdm[Any] = tqdm(
         total=training.total_steps,
@@ -404,27 +436,31 @@ def _show_training(training: Training, stop: _Stop) -> None:
         disable=not sys.stderr.isatty(),
         dynamic_ncols=True,
     )
-    with bar:
+    with stop.where_a_reader_leaves(), bar:
         for event in training.events(stop):
-            record = event.record
-            if event.kind == "step":
-                if bar.update():
-                    bar.set_postfix_str(_postfix(record), refresh=False)
-            elif event.kind == "train" and bar.disable:
-                click.echo(
-                    f"step {record['step']}/{training.total_steps}: {_postfix(record)}", err=True
-                )
-            elif event.kind in ("eval", "sample"):
-                with bar.external_write_mode(sys.stdout):
-                    click.echo(_event_line(record))
-    if stop.signal is not None and training.progress.step < training.total_steps:
-        click.echo(
-            f"stopped at step {training.progress.step}; "
-            f"to go on: rnnlm train --resume {shlex.quote(str(folder))}"
-        )
-        sys.exit(128 + stop.signal)
+            with stop.where_a_reader_leaves():
+                _show_event(event, bar)
     shown = shlex.quote(str(folder))
+    if stop.signal is not None and training.progress.step < training.total_steps:
+        with suppress(BrokenPipeError):
+            click.echo(
+                f"stopped at step {training.progress.step}; to go on: rnnlm train --resume {shown}",
+                err=True,
+            )
+        sys.exit(128 + stop.signal)
     click.echo(f'next: rnnlm sample {shown} --prime "..."\n      rnnlm eval {shown}')
+
+
+def _show_event(event: Event, bar: tqdm[Any]) -> None:
+    record = event.record
+    if event.kind == "step":
+        if bar.update():
+            bar.set_postfix_str(_postfix(record), refresh=False)
+    elif event.kind == "train" and bar.disable:
+        click.echo(f"step {record['step']}/{bar.total}: {_postfix(record)}", err=True)
+    elif event.kind in ("eval", "sample"):
+        with bar.external_write_mode(sys.stdout):
+            click.echo(_event_line(record))
 
 
 def _postfix(record: dict[str, Any]) -> str:

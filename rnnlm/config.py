@@ -265,7 +265,9 @@ def _parse(
     text: str, name: str, overrides: Iterable[str], choices: Mapping[str, Choices]
 ) -> Config:
     if len(text) > MAX_BYTES:
-        raise ConfigError(f"{name}: larger than {MAX_BYTES} bytes: not a config")
+        raise ConfigError(
+            f"{name}: larger than {MAX_BYTES} bytes: not a config (--set data.path=... names a text)"
+        )
     tree = _tree(_compose(text, name), name, 0)
     if isinstance(tree, Leaf):
         if not tree.is_null:
@@ -285,7 +287,9 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the config: {error.strerror}") from None
     if len(content) > MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes: not a config")
+        raise ConfigError(
+            f"{path}: larger than {MAX_BYTES} bytes: not a config (--set data.path=... names a text)"
+        )
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -545,7 +545,7 @@ class _Reader:
                 at = offset - held + getattr(error, "start", 0)
                 raise DataError(
                     f"{name}: not {encoding} at byte {at:,} ({getattr(error, 'reason', error)}): "
-                    "say what it is with --encoding, or use --level byte"
+                    "say what it is with --encoding (data.encoding), or use --level byte (data.level)"
                 ) from None
             offset += len(block)
             if text:
@@ -711,7 +711,7 @@ def _check_free(out: Path, force: bool) -> None:
     except (OSError, ValueError) as error:
         raise DataError(f"{out}: cannot hold a prepared corpus ({error}): name a folder") from None
     if held and not force:
-        raise DataError(f"{out}: exists and is not empty: name another folder, or use force")
+        raise DataError(f"{out}: exists and is not empty: name another folder, or use --force")
     for name in FILES:
         if held.get(name):
             raise DataError(f"{out / name}: a folder where a file is to be written: remove it")

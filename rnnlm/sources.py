@@ -83,6 +83,23 @@ def _check_agreement(config: Config, corpus: Corpus) -> None:
             )
 
 
+class WrongTextError(DataError):
+    """A prepared folder that holds another text than the one that was asked for."""
+
+
+def same_data(at: Checkpoint, folder: Path) -> Corpus:
+    """The corpus in a prepared folder. Raises DataError unless it is the one that a run was trained
+    on, by its content.
+    """
+    corpus = Corpus.open(folder)
+    if corpus.fingerprint != at.data["fingerprint"]:
+        raise WrongTextError(
+            f"{folder}: not the text that this run was trained on (its content hash differs): put it "
+            "back, or start a new run with --init-from"
+        )
+    return corpus
+
+
 def recorded_data(at: Checkpoint, *others: Path) -> Corpus:
     """The corpus that a run was trained on, found again and compared by its content.
 
@@ -93,16 +110,13 @@ def recorded_data(at: Checkpoint, *others: Path) -> Corpus:
         raise CheckpointError("this checkpoint recorded no data: name a folder with --data")
     beside = [] if at.path is None else [at.path.parent / "data"]
     places = list(dict.fromkeys([*beside, Path(at.data["folder"]), *others]))
-    wrong = None
+    wrong: DataError | None = None
     for place in places:
         if is_prepared(place):
-            corpus = Corpus.open(place)
-            if corpus.fingerprint == at.data["fingerprint"]:
-                return corpus
-            wrong = wrong or DataError(
-                f"{place}: not the text that this run was trained on (its content hash differs): put "
-                "it back, or start a new run with --init-from"
-            )
+            try:
+                return same_data(at, place)
+            except WrongTextError as error:
+                wrong = wrong or error
     if wrong is not None:
         raise wrong
     looked = ", ".join(str(place) for place in places)

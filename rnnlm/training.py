@@ -34,7 +34,7 @@ from .runs import Run, new_folder, numbered
 from .sampling import generate
 from .schedules import NEEDS_TOTAL, SCHEDULES
 from .seeds import Purpose, stream
-from .sources import open_data, recorded_data
+from .sources import is_prepared, open_data, recorded_data, same_data
 
 SAMPLE_LENGTH = 200
 
@@ -151,8 +151,11 @@ class Training:
         try:
             at = Checkpoint.load(run.last)
             config = _resumed_config(at.config, folder, list(overrides))
-            others = [folder / "data", *([Path(config.data.path)] if config.data.path else [])]
-            corpus = recorded_data(at, *others)
+            path = config.data.path
+            if path != at.config.data.path:
+                corpus = same_data(at, Path(path or ""))
+            else:
+                corpus = recorded_data(at, folder / "data", *([Path(path)] if path else []))
             training = cls(config, run, corpus, at)
             run.write_config(config)
             run.open_metrics(at.progress.metrics_bytes)
@@ -438,5 +441,15 @@ def _resumed_config(old: Config, folder: Path, overrides: list[str]) -> Config:
             raise ConfigError(
                 f"{folder}: cannot resume with {key} changed from {before} to {after}{why}: set "
                 "it back, or start a new run with --init-from"
+            )
+        if key == "data.path" and not (after and is_prepared(Path(after))):
+            raise ConfigError(
+                f"{folder}: cannot resume with data.path {after}, which is not a prepared folder: the "
+                "run has its own copy of its text; leave the key out"
+            )
+        if key == "run.dir" and (after is None or Path(after).resolve() != folder.resolve()):
+            raise ConfigError(
+                f"{folder}: cannot resume with run.dir {after}: a run goes on in its own folder, which "
+                "may be moved as a whole; leave the key out"
             )
     return new

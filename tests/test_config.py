@@ -218,6 +218,9 @@ def test_every_option_is_in_the_readme_with_its_default() -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     for key in ("optimizer", "schedule"):
         for name, options in CHOICES[key].items():
-            shown = ", ".join(f"`{option}: {default:g}`" for option, default in options.items())
+            shown = ", ".join(
+                f"`{option}: {str(default).lower() if isinstance(default, bool) else f'{default:g}'}`"
+                for option, default in options.items()
+            )
             row = f"| {key} | `{name}` | {shown or 'none'} |"
             assert row in readme, row

@@ -106,10 +106,10 @@ def test_a_signal_saves_and_the_printed_command_resumes(
     assert process.stderr
     process.stderr.readline()  # it is training
     process.send_signal(sent)
-    ended, out, err = finish(process)
+    ended, _, err = finish(process)
     assert ended == code
     assert "stopping after this step" in err
-    found = re.search(r"stopped at step (\d+); to go on: rnnlm (.*)", out)
+    found = re.search(r"stopped at step (\d+); to go on: rnnlm (.*)", err)
     assert found
     assert 0 < int(found[1]) == steps(run)
     rnnlm(*shlex.split(found[2]))
@@ -137,9 +137,9 @@ def test_signals_to_every_process_of_a_run_are_one_signal(
     process = start(*long, "--run-dir", run, start_new_session=True)
     assert wait_for(lambda: helpers(process), process)
     os.killpg(process.pid, signal.SIGTERM)
-    ended, out, _ = finish(process)
+    ended, _, err = finish(process)
     assert ended == 143
-    assert f"stopped at step {steps(run)};" in out
+    assert f"stopped at step {steps(run)};" in err
     rnnlm("train", "--resume", run)
     assert differences(whole, run) == []
 
@@ -191,9 +191,9 @@ def test_a_second_signal_stops_at_once_and_harms_no_file(
     process.send_signal(signal.SIGINT)
     assert wait_for(lambda: list(run.glob(".last.npz.*.tmp")), process)
     process.send_signal(signal.SIGTERM)
-    ended, out, _ = finish(process)
+    ended, _, err = finish(process)
     assert ended == -signal.SIGTERM
-    assert "to go on" not in out
+    assert "to go on" not in err
     assert steps(run) == 0
     rnnlm("train", "--resume", run)
     assert differences(whole, run) == []
@@ -602,7 +602,33 @@ def test_a_closed_pipe_ends_a_command_quietly(
     process.stdout = None
     code, _, err = finish(process)
     assert code in (0, 1, 141)
-    assert not [line for line in err.splitlines() if not line.startswith("step ")], err
+    assert not [
+        line for line in err.splitlines() if not line.startswith(("step ", "stopped at "))
+    ], err
+
+
+def test_a_run_whose_reader_goes_away_is_saved_and_goes_on(
+    long: list[str], whole: Path, tmp_path: Path
+) -> None:
+    """Like a run that was interrupted; its exit code is a shell's for a broken pipe."""
+    run = tmp_path / "run"
+    process = start(*long, "--run-dir", run, *sets("train.eval_every=50"))
+    assert process.stdout
+    while "validation" not in process.stdout.readline():
+        pass
+    process.stdout.close()
+    process.stdout = None
+    code, _, err = finish(process)
+    assert code == 141
+    found = re.search(r"stopped at step (\d+); to go on: rnnlm (.*)", err)
+    assert found
+    assert steps(run) == int(found[1]) >= 100
+    out, _ = rnnlm(*shlex.split(found[2]))
+    assert f"going on from step {found[1]}\n" in out
+    arrays = [np.load(folder / "last.npz") for folder in (run, whole)]
+    for name in arrays[1].files:
+        if name.startswith("layers"):
+            np.testing.assert_array_equal(arrays[0][name], arrays[1][name])
 
 
 # Nothing outside the paths that are given

@@ -252,6 +252,28 @@ def test_resume_refuses_another_text(text_file: Path, tmp_path: Path) -> None:
         Training.resume(tmp_path / "a", ["train.epochs=3"])
 
 
+def test_resume_takes_another_place_for_the_same_text_only(text_file: Path, tmp_path: Path) -> None:
+    """A path or folder that would have no effect is refused, and not recorded."""
+    corpus = prepare([text_file], tmp_path / "data")
+    run(tiny_config(tmp_path / "data", tmp_path / "a"))
+    before = (tmp_path / "a" / "config.yaml").read_bytes()
+    text_file.write_text(TEXT[:-9])
+    prepare([text_file], tmp_path / "other")
+    for override, error in [
+        (f"data.path={tmp_path / 'other'}", "not the text that this run was trained on"),
+        (f"data.path={text_file}", "not a prepared folder"),
+        ("data.path=/nonexistent", "not a prepared folder"),
+        (f"run.dir={tmp_path / 'b'}", "its own folder"),
+    ]:
+        with pytest.raises((ConfigError, DataError), match=error):
+            Training.resume(tmp_path / "a", [override])
+        assert (tmp_path / "a" / "config.yaml").read_bytes() == before
+    (tmp_path / "data").rename(tmp_path / "moved")
+    with Training.resume(tmp_path / "a", [f"data.path={tmp_path / 'moved'}"]) as training:
+        assert training.corpus.fingerprint == corpus.fingerprint
+        assert training.corpus.folder == tmp_path / "moved"
+
+
 def test_a_run_does_not_change_when_its_source_is_edited(text_file: Path, tmp_path: Path) -> None:
     """Raw text is prepared into the run folder, and found there again."""
     run(tiny_config(text_file, tmp_path / "a"))
