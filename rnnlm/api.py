@@ -62,7 +62,10 @@ def evaluate_split(
     if corpus.vocabulary != checkpoint.vocabulary:
         ids = checkpoint.vocabulary.translate(corpus.vocabulary, ids, unknown)
     if len(ids) < 2:
-        raise DataError(f"{corpus.folder}: its {split} split has {len(ids)} characters: too few")
+        raise DataError(
+            f"{corpus.folder}: its {split} split has {len(ids)} characters, too few: name another "
+            "split, or a text"
+        )
     return evaluate_ids(checkpoint.model, checkpoint.params, ids)
 
 

@@ -440,7 +440,7 @@ def _resumed_config(old: Config, folder: Path, overrides: list[str]) -> Config:
             )
             raise ConfigError(
                 f"{folder}: cannot resume with {key} changed from {before} to {after}{why}: set "
-                "it back, or start a new run with --init-from"
+                f"it back, or start a new run{'' if key.startswith('model.') else ' with --init-from'}"
             )
         if key == "data.path" and not (after and is_prepared(Path(after))):
             raise ConfigError(
