@@ -44,6 +44,9 @@ def main() -> None:
     from . import blas
 
     blas.hold_from_start()
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed: no other file may take its number
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what it cannot encode is shown escaped
             stream.reconfigure(errors="backslashreplace")

@@ -47,7 +47,10 @@ class Team(Protocol):
 
 def make_team(hands: int, jobs: Sequence[Job]) -> Team:
     """The best team of that size for these jobs, which is all that it can do."""
-    return Forks(hands, jobs) if hands > 1 and may_fork() else Threads(hands)
+    if hands > 1 and may_fork():
+        with suppress(OSError):  # no more processes or pipes are allowed
+            return Forks(hands, jobs)
+    return Threads(hands)
 
 
 def may_fork() -> bool:
@@ -95,7 +98,13 @@ class Forks:
 
     def __init__(self, hands: int, jobs: Sequence[Job]) -> None:
         self._jobs = list(jobs)
-        self._helpers = [Helper(k, self._jobs) for k in range(1, hands)]
+        self._helpers: list[Helper] = []
+        try:
+            for k in range(1, hands):
+                self._helpers.append(Helper(k, self._jobs))
+        except BaseException:
+            self.close()
+            raise
         self._usable = True
 
     def run(self, job: Job, *args: Any) -> None:
@@ -128,11 +137,13 @@ class Helper:
     def __init__(self, k: int, jobs: list[Job]) -> None:
         self._pipe, theirs = Pipe()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self.SIGNALS)
-        self._pid = os.fork()
-        if self._pid == 0:
-            self._live(theirs, k, jobs)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        theirs.close()
+        try:
+            self._pid = os.fork()
+            if self._pid == 0:
+                self._live(theirs, k, jobs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            theirs.close()
 
     def send(self, message: tuple[int, tuple[Any, ...]]) -> None:
         """Ask for a job."""

@@ -631,6 +631,16 @@ def test_a_run_whose_reader_goes_away_is_saved_and_goes_on(
             np.testing.assert_array_equal(arrays[0][name], arrays[1][name])
 
 
+def test_a_run_without_standard_files_ends_like_any_other(
+    small: list[str], two_epochs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """No pipe or checkpoint takes the place of a closed one."""
+    args = command(*small, *sets("train.epochs=1"), "--run-dir", tmp_path / "run")
+    closed = f"{shlex.join(args)} <&- >&- 2>&-"
+    assert subprocess.run(closed, shell=True, env=environment(), check=False).returncode == 0
+    assert differences(two_epochs[0], tmp_path / "run") == []
+
+
 # Nothing outside the paths that are given
 
 AUDIT = """

@@ -217,6 +217,26 @@ def test_a_process_with_one_thread_is_forked() -> None:
     assert shown.stdout.split() == ["Forks", "Threads"]
 
 
+@forking
+def test_where_no_process_can_be_made_threads_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And none that was made before is left."""
+    forks = iter([os.fork])
+
+    def fork() -> int:
+        for real in forks:
+            return real()
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr("rnnlm.team.may_fork", lambda: True)
+    monkeypatch.setattr("os.fork", fork)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with closing(make_team(3, JOBS)) as team:
+        assert isinstance(team, Threads)
+        team.run(count)
+    assert done.tolist() == [1, 1, 1, 0]
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
 def test_shared_memory_begins_with_zeros() -> None:
     """Of any shape, and none."""
     for shape in ((), (0,), (3, 5)):
