@@ -46,7 +46,8 @@ def main() -> None:
     blas.hold_from_start()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed: no other file may take its number
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
+            file = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, file)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what it cannot encode is shown escaped
             stream.reconfigure(errors="backslashreplace")
