@@ -21,7 +21,7 @@ from .workspace import Workspace
 
 def temperature(logits: Array, value: float) -> None:
     """Divide by the temperature: below 1 sharpens, above 1 flattens. 0 leaves only the largest."""
-    if value > 0:
+    if logits.dtype.type(value) > 0:
         # relative to the largest, so that a tiny temperature cannot overflow to +inf
         np.subtract(logits, logits.max(axis=1, keepdims=True), logits)
         with np.errstate(over="ignore"):

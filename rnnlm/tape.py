@@ -20,6 +20,7 @@ class Tape:
 
     def __init__(self) -> None:
         self._calls: list[Callable[[], object]] = []
+        self._complete = False
 
     def __call__(self, function: Callable[..., object], first: Any, *rest: Any) -> None:
         """Record function(first, *rest); a float becomes an array of the dtype of `first`.
@@ -33,10 +34,12 @@ class Tape:
         self._calls.append(call)
 
     def __bool__(self) -> bool:
-        return bool(self._calls)
+        """Whether it was recorded to its end: what was interrupted in the middle is not played."""
+        return self._complete
 
     def play(self) -> None:
-        """Make all recorded calls."""
+        """Make all recorded calls; there are no more to come."""
+        self._complete = True
         for call in self._calls:
             call()
 
@@ -44,8 +47,11 @@ class Tape:
 class Live(Tape):
     """Makes each call at once and keeps nothing: for windows so long that a tape would be in the way.
 
-    It is empty, and so asks to be told again every time.
+    It is never complete, and so asks to be told again every time.
     """
 
     def _take(self, call: Callable[[], object]) -> None:
         call()
+
+    def play(self) -> None:
+        """Nothing is left to be done."""

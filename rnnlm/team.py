@@ -29,6 +29,7 @@ from numpy.typing import DTypeLike
 from .errors import TrainingError
 from .params import Array, Shape
 
+ALONE_AFTER = 1.0  # seconds without a job, after which a helper looks for its owner
 Job = Callable[..., None]  # its first argument is the number of the hand
 
 
@@ -64,7 +65,11 @@ def may_fork() -> bool:
 def shared_zeros(shape: Shape, dtype: DTypeLike) -> Array:
     """Zeros in memory that processes forked from this one share with it."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    return np.frombuffer(mmap.mmap(-1, max(1, size)), dtype, math.prod(shape)).reshape(shape)
+    try:
+        memory = mmap.mmap(-1, max(1, size))
+    except OSError as error:
+        raise MemoryError(f"{size} bytes of shared memory: {error.strerror}") from None
+    return np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
 
 
 class Threads:
@@ -138,9 +143,10 @@ class Helper:
         self._pipe, theirs = Pipe()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, self.SIGNALS)
         try:
+            owner = os.getpid()
             self._pid = os.fork()
             if self._pid == 0:
-                self._live(theirs, k, jobs)
+                self._live(theirs, owner, k, jobs)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             theirs.close()
@@ -162,21 +168,25 @@ class Helper:
 
     def close(self) -> None:
         """End the process, after the job it may be at."""
+        with suppress(OSError):
+            self._pipe.send(None)  # other processes may hold this end of the pipe
         self._pipe.close()
         with suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
 
     def _mourn(self) -> NoReturn:
-        code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        code = 0
+        with suppress(ChildProcessError):  # somebody else has asked how it ended
+            code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "ended"
         raise TrainingError(
             f"process {self._pid}, which did a part of the training, {how}, perhaps for want of "
             "memory: go on from the last checkpoint, with fewer train.threads if it happens again"
         )
 
-    def _live(self, pipe: Connection, k: int, jobs: list[Job]) -> NoReturn:
+    def _live(self, pipe: Connection, owner: int, k: int, jobs: list[Job]) -> NoReturn:
         try:
-            gc.disable()  # nothing of the owner's may be finalised here
+            gc.freeze()  # nothing of the owner's may be finalised here
             for number in self.SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
@@ -184,7 +194,13 @@ class Helper:
             os.closerange(3, pipe.fileno())
             os.closerange(pipe.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
             while True:
-                number, args = pipe.recv()
+                while not pipe.poll(ALONE_AFTER):
+                    if os.getppid() != owner:
+                        os._exit(0)
+                message = pipe.recv()
+                if message is None:
+                    break
+                number, args = message
                 pipe.send(_error_of(jobs[number], k, *args))
         except (EOFError, OSError):
             pass
@@ -196,12 +212,12 @@ def _error_of(job: Job, k: int, *args: Any) -> Exception | None:
     """Do the job; its error, if there was one, fit to be sent."""
     try:
         _quietly(job, k, *args)
-    except Exception as error:
+    except BaseException as error:
         try:
             pickle.loads(pickle.dumps(error))
         except Exception:
             return RuntimeError(f"{type(error).__name__}: {error}")
-        return error
+        return error if isinstance(error, Exception) else RuntimeError(repr(error))
     return None
 
 

@@ -36,12 +36,13 @@ class Workspace:
         return flat[:size].reshape(shape)
 
     def tape(self, name: str, steps: int, *memory: Array) -> Tape:
-        """The tape of that name for exactly this memory, empty where it is still to be recorded."""
+        """The tape of that name for exactly this memory; false where it is still to be recorded."""
         if steps > LONGEST_TAPE:
             return Live()
         tapes = self._tapes.setdefault(name, {})
-        key = tuple((a.__array_interface__["data"], a.shape) for a in memory)
-        if key not in tapes:
+        key = tuple((a.ctypes.data, a.shape) for a in memory)
+        if not tapes.get(key):  # none, or one whose recording was interrupted
+            tapes.pop(key, None)
             if len(tapes) == TAPES:
                 del tapes[next(iter(tapes))]
             tapes[key] = Tape()

@@ -203,7 +203,6 @@ def test_a_tape_plays_what_it_recorded() -> None:
     assert not run
     run(np.add, a, 0.5, b)
     run(np.multiply, b, b, b)
-    assert run
     assert b.tolist() == [0, 0]
     for value, expected in ((1, 2.25), (2, 6.25)):
         a[:] = value
@@ -222,12 +221,24 @@ def test_a_workspace_keeps_a_tape_for_the_same_memory() -> None:
     a = ws("a", 4)
     run = ws.tape("steps", 9, a)
     run(np.negative, a, a)
+    run.play()
     assert ws.tape("steps", 9, ws("a", 4)) is run
     assert ws.tape("steps", 9, ws("a", 3)) is not run
     assert ws.tape("other", 9, a) is not run
     assert ws.tape("steps", 9, ws("a", 4)) is run
     ws.tape("steps", 9, ws("a", 2))
     assert not ws.tape("steps", 9, ws("a", 4))
+
+
+def test_a_recording_that_was_interrupted_is_made_anew() -> None:
+    """Half of the calls are not played for all."""
+    ws = Workspace(np.float32)
+    a = ws("a", 4)
+    half = ws.tape("steps", 9, a)
+    half(np.negative, a, a)
+    again = ws.tape("steps", 9, a)
+    assert again is not half
+    assert not again
 
 
 def test_poison_reaches_every_buffer() -> None:

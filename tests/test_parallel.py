@@ -101,6 +101,7 @@ def test_the_number_of_threads_changes_no_bit_of_a_larger_model(B: int) -> None:
 @pytest.mark.parametrize("B", [33, 300])
 def test_processes_change_no_bit(cell: Cell, B: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads and forked processes, windows that grow and shrink: the same losses and vectors."""
+    monkeypatch.setattr(parallel, "CHUNK", 100)  # so that there are chunks for every process
     results = []
     for forks in (False, True):
         monkeypatch.setattr(team, "may_fork", lambda forks=forks: forks)

@@ -64,6 +64,15 @@ def test_temperature_divides_differences(logits: np.ndarray, value: float) -> No
     assert np.allclose(softmax(out), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("value", [1e-44, 1e-46, 1e-300])
+def test_a_temperature_too_small_for_the_precision_is_greedy(value: float) -> None:
+    """Not the opposite."""
+    out = np.array([[1.0, 3.0, 2.0]], np.float32)
+    with np.errstate(all="ignore"):
+        temperature(out, value)
+    assert draw(out, np.array([0.999]))[0] == 1
+
+
 @given(LOGITS)
 def test_temperature_zero_is_greedy(logits: np.ndarray) -> None:
     """Only the largest logit is left, the first of equals."""

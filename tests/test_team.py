@@ -189,6 +189,21 @@ def alive(process: Path) -> bool:
 
 
 @forking
+def test_a_team_ends_though_another_process_holds_its_pipe() -> None:
+    """As every process does that the owner forks afterwards."""
+    team = Forks(2, JOBS)
+    other = os.fork()
+    if other == 0:
+        time.sleep(60)
+        os._exit(0)
+    began = time.monotonic()
+    team.close()
+    assert time.monotonic() - began < 30
+    os.kill(other, signal.SIGKILL)
+    os.waitpid(other, 0)
+
+
+@forking
 def test_a_process_with_other_threads_is_not_forked() -> None:
     """A lock that another thread holds would be held for ever in the copy."""
     asked = threading.Event()

@@ -405,8 +405,11 @@ def test_too_much_memory_is_refused_with_what_fits(
         )
 
 
-def test_memory_is_estimated_within_a_quarter(text_file: Path) -> None:
+def test_memory_is_estimated_within_a_quarter(
+    text_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The estimate against what the engine's buffers really hold."""
+    monkeypatch.setattr("rnnlm.team.may_fork", lambda: False)  # they are to be seen here
     from rnnlm.model import build_model
     from rnnlm.optim import OPTIMIZERS
     from rnnlm.parallel import Engine, training_bytes
