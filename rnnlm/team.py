@@ -39,7 +39,8 @@ class Team(Protocol):
     def run(self, job: Job, *args: Any) -> None:
         """job(k, *args) for every hand k, side by side; 0 is the caller.
 
-        The first error of any is raised when all have stopped.
+        The first error of any is raised when all have stopped. Raises TrainingError when a process is
+        lost; others may then be at work until the team is closed.
         """
 
     def close(self) -> None:
@@ -97,8 +98,8 @@ class Forks:
     """A team of processes, forked when it is made: they see what was there then and, of what changes,
     only memory from `shared_zeros`.
 
-    They end when the team is closed or its owner is gone, whatever ended it, and leave all signals to
-    it, since a terminal sends Ctrl-C to every process.
+    They end when the team is closed or its owner is gone, whatever ended it, and leave SIGINT, SIGTERM
+    and SIGHUP to it, since a terminal sends Ctrl-C to every process.
     """
 
     def __init__(self, hands: int, jobs: Sequence[Job]) -> None:

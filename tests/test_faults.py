@@ -23,6 +23,7 @@ import pytest
 from conftest import TEXT
 from faults import command, differences, environment, finish, rnnlm, start, wait_for
 from soak import soak
+from teams import forking
 
 from rnnlm import Checkpoint, RnnlmError, make_config, prepare, train
 from rnnlm.files import atomic_write
@@ -123,9 +124,6 @@ def helpers(process: subprocess.Popen[str]) -> list[int]:
         return [int(pid) for pid in children if len([*Path(f"/proc/{pid}/fd").iterdir()]) <= 4]
     except (FileNotFoundError, ProcessLookupError):
         return []
-
-
-forking = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
 
 
 @forking

@@ -97,6 +97,19 @@ def test_an_excluded_id_is_never_drawn(u: float) -> None:
     assert draw(logits, np.array([u]))[0] in (1, 3)
 
 
+@pytest.mark.parametrize("shift", [-2000.0, -800.0, 0.0, 800.0, 1e30])
+@pytest.mark.parametrize("n", [1, 3])
+def test_draws_do_not_depend_on_the_size_of_the_logits(shift: float, n: int) -> None:
+    """Where exp overflows or underflows, too, only differences count."""
+    logits = np.array([[0.0, -np.inf, 1.0]], np.float32) + np.float32(shift)
+    expected = [0, 0, 2, 2] if abs(shift) < 1e6 else [0, 0, 0, 2]  # beyond: 1 more is nothing
+    with np.errstate(over="ignore"):  # as generate has it
+        drawn = [
+            draw(np.tile(logits, (n, 1)), np.full(n, u)).tolist() for u in (0.0, 0.26, 0.48, 0.9)
+        ]
+    assert drawn == [[k] * n for k in expected]
+
+
 @pytest.mark.parametrize("embedding", [None, 5])
 @pytest.mark.parametrize("cell", all_cells(), ids=str)
 def test_steps_give_the_logits_of_a_window(cell: Cell, embedding: int | None) -> None:
