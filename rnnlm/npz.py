@@ -11,6 +11,7 @@ import math
 import re
 import stat
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -114,4 +115,8 @@ def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     shape = tuple(int(n) for n in header[3].replace(b",", b" ").split())
     if math.prod(shape) * dtype.itemsize != len(content) - header.end():
         raise ValueError(f"member {info.filename!r} is not as long as its shape {shape} says")
+    if dtype.kind == "U":  # NumPy makes a str of any numbers, and Python fails when it is read
+        points = np.frombuffer(content, f"{dtype.byteorder}u4", offset=header.end())
+        if points.max(initial=0) > sys.maxunicode:
+            raise ValueError(f"member {info.filename!r} has characters beyond Unicode")
     return np.frombuffer(content, dtype, offset=header.end()).reshape(shape)
