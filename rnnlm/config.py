@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -23,6 +24,19 @@ from .registry import Choices
 
 MAX_BYTES = 1 << 16  # of a YAML file; a config is a page of text
 MAX_DEPTH = 3  # section, key, option
+
+# One way to write a value: int and float also read `1_0`, `٣`, ` 3` and `nan`; `010` is 8 in YAML 1.1
+INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
+NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+INTERVAL = re.compile(r"([^ ]+)(?: +(step|epoch|minute)s?)?")
+BOOLEANS = {
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
 
 
 def key(default: Any, doc: str, type: str, **limits: Any) -> Any:
@@ -58,7 +72,9 @@ class Interval:
 class DataConfig:
     """Where the text comes from and how it is read."""
 
-    path: str | None = key(None, "a prepared folder, or a text file or folder of texts", "text")
+    path: str | None = key(
+        None, "a prepared folder, or a text file or folder of texts", "text or null"
+    )
     level: str = key("char", "what a symbol is: `char` or `byte`", "text", one_of=("char", "byte"))
     encoding: str = key("utf-8", "encoding of raw text (not used at byte level)", "text")
     newlines: str = key(
@@ -189,7 +205,19 @@ class Config:
 
     def to_yaml(self) -> str:
         """The resolved configuration; reading it back gives an equal Config."""
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Escapes what cannot be seen; unescaped, some line ends would be read as others."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"'
+    ),
+)
 
 
 SECTIONS: Mapping[str, Any] = MappingProxyType(
@@ -268,7 +296,7 @@ def _parse(
         raise ConfigError(
             f"{name}: larger than {MAX_BYTES} bytes: not a config (--set data.path=... names a text)"
         )
-    tree = _tree(_compose(text, name), name, 0)
+    tree = _tree(text, name, 0)
     if isinstance(tree, Leaf):
         if not tree.is_null:
             raise ConfigError(
@@ -276,6 +304,8 @@ def _parse(
             )
         tree = Branch({}, name)
     for override in overrides:
+        if not isinstance(override, str):
+            raise ConfigError(f"an override is text such as train.epochs=3, not {override!r}")
         _override(tree, override)
     return _build(tree, choices)
 
@@ -298,43 +328,71 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}:{line}:{column}: not UTF-8: {error.reason}") from None
 
 
-def _compose(text: str, name: str) -> yaml.Node | None:
-    """YAML's node graph, which keeps lines and constructs nothing."""
+def _events(text: str, name: str) -> Iterator[yaml.Event]:
+    """The beginnings and ends of YAML's nodes, read as they are asked for; nothing is built of them."""
     try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        at = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise ConfigError(f"{at}: bad YAML: {error.problem or error.context}") from None
+        loader = yaml.SafeLoader(text)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
         raise ConfigError(f"{name}:{line}:{column}: bad YAML: {error.reason}") from None
-    except RecursionError:
-        raise ConfigError(f"{name}:1:1: bad YAML: nested too deeply") from None
+    try:
+        while loader.check_event():
+            event = loader.get_event()  # type: ignore[no-untyped-call]
+            if getattr(event, "anchor", None) is not None:
+                raise ConfigError(
+                    f"{_at(name, event.start_mark)}: anchors and aliases (& and *) are not read: "
+                    "write the value out, or quote it"
+                )
+            yield event
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark or loader.get_mark()
+        raise ConfigError(
+            f"{_at(name, mark)}: bad YAML: {error.problem or error.context}"
+        ) from None
+    except (ValueError, OverflowError):  # numbers that PyYAML hands to chr and int unchecked
+        at = _at(name, loader.get_mark())
+        raise ConfigError(f"{at}: bad YAML: a character or version that does not exist") from None
 
 
-def _tree(node: yaml.Node | None, name: str, depth: int) -> Leaf | Branch:
-    if node is None:
+def _at(name: str, mark: Any) -> str:
+    return f"{name}:{mark.line + 1}:{mark.column + 1}"
+
+
+def _tree(text: str, name: str, depth: int) -> Leaf | Branch:
+    """The one value or mapping of a YAML text."""
+    events = _events(text, name)
+    for event in events:
+        if isinstance(event, yaml.DocumentStartEvent):
+            break
+    else:
         return Leaf("", False, name)
-    mark = node.start_mark
-    where = f"{name}:{mark.line + 1}:{mark.column + 1}"
-    if isinstance(node, yaml.ScalarNode):
-        return Leaf(node.value, node.style in ("'", '"'), where)
-    if not isinstance(node, yaml.MappingNode):
+    tree = _node(next(events), events, name, depth)
+    for event in events:
+        if isinstance(event, yaml.DocumentStartEvent):
+            raise ConfigError(f"{_at(name, event.start_mark)}: bad YAML: a second document")
+    return tree
+
+
+def _node(event: yaml.Event, events: Iterator[yaml.Event], name: str, depth: int) -> Leaf | Branch:
+    """The node that begins with `event`; the rest of it is taken from `events`."""
+    where = _at(name, event.start_mark)
+    if isinstance(event, yaml.ScalarEvent):
+        return Leaf(event.value, event.style is not None, where)
+    if not isinstance(event, yaml.MappingStartEvent):
         raise ConfigError(f"{where}: a list where a value or a mapping belongs")
     if depth == MAX_DEPTH:
         raise ConfigError(f"{where}: nested too deeply")
     children: dict[str, Leaf | Branch] = {}
-    for key_node, value in node.value:
-        at = f"{name}:{key_node.start_mark.line + 1}:{key_node.start_mark.column + 1}"
-        if not isinstance(key_node, yaml.ScalarNode):
+    while not isinstance(event := next(events), yaml.MappingEndEvent):
+        at = _at(name, event.start_mark)
+        if not isinstance(event, yaml.ScalarEvent):
             raise ConfigError(f"{at}: a key must be a word")
-        if key_node.value in children:
-            raise ConfigError(f"{at}: key {key_node.value} stands twice")
-        child = _tree(value, name, depth + 1)
+        if event.value in children:
+            raise ConfigError(f"{at}: key {_cut(event.value)} stands twice")
+        child = _node(next(events), events, name, depth + 1)
         # An error about a value points at the line of its key
-        children[key_node.value] = replace(child, where=at)
+        children[event.value] = replace(child, where=at)
     return Branch(children, where)
 
 
@@ -342,12 +400,12 @@ def _override(tree: Branch, text: str) -> None:
     """Put one `section.key=value` into the tree."""
     dotted, equals, value = text.partition("=")
     where = f"--set {text}"
-    path = dotted.strip().split(".")
-    if not equals or len(path) < 2:
-        raise ConfigError(f"{where}: expected section.key=value")
+    path = dotted.split(".")
+    if not equals or len(path) < 2 or dotted != dotted.strip():
+        raise ConfigError(f"{where}: expected section.key=value, without spaces around the key")
     leaf: Leaf | Branch = Leaf(value, False, where)
-    if value.lstrip().startswith("{"):
-        leaf = replace(_tree(_compose(value, where), where, len(path)), where=where)
+    if value.lstrip().startswith("{") and _takes_mapping(*path):
+        leaf = replace(_tree(value, where, len(path)), where=where)
     branch = tree
     for part in path[:-1]:
         child = branch.children.get(part)
@@ -357,6 +415,12 @@ def _override(tree: Branch, text: str) -> None:
             child = branch.children[part] = Branch(dict(short), where)
         branch = child
     branch.children[path[-1]] = leaf
+
+
+def _takes_mapping(section: str, name: str = "", *_: str) -> bool:
+    """Whether a key may be given as `{...}`; of other keys that is text, such as a file's name."""
+    keys = fields(SECTIONS[section]) if section in SECTIONS else ()
+    return any(f.name == name and f.metadata["type"] in ("choice", "clip") for f in keys)
 
 
 # ... and the tree becomes values, by the types the keys declare.
@@ -429,12 +493,16 @@ def _valid_keys(choices: Mapping[str, Choices]) -> list[str]:
 def _unknown(dotted: str, where: str, valid: Iterable[str]) -> NoReturn:
     """Raise, naming the nearest valid key: by its whole name, else by its last part."""
     valid = list(valid)
+    if dotted in valid:  # a name with dots in it, where one mapping stands in another
+        *outer, name = dotted.split(".")
+        nested = "".join(f"{part}: {{" for part in outer) + f"{name}: ...{'}' * len(outer)}"
+        raise ConfigError(f"{where}: {dotted} is written {nested}")
     near = difflib.get_close_matches(dotted, valid, 1, 0.6)
     if not near:
         last = {v.rsplit(".", 1)[-1]: v for v in reversed(valid)}
         near = [last[m] for m in difflib.get_close_matches(dotted.rsplit(".", 1)[-1], last, 1, 0.6)]
     hint = f"; did you mean {near[0]}?" if near else f"; sections are {_list(SECTIONS)}"
-    raise ConfigError(f"{where}: unknown key {dotted}{hint}")
+    raise ConfigError(f"{where}: unknown key {_cut(dotted)}{hint}")
 
 
 def _value(
@@ -473,9 +541,10 @@ def _choice(dotted: str, node: Leaf | Branch, named: Choices, valid: list[str]) 
         full = f"{dotted}.{option}"
         if option not in named[name]:
             own = [f"{dotted}.{o}" for o in named[name]]
-            if full in valid:
+            if full in valid or not own:
+                takes = _list(named[name]) or "no options"
                 raise ConfigError(
-                    f"{child.where}: {full} is not an option of {name}; it takes {_list(named[name])}"
+                    f"{child.where}: {_cut(full)} is not an option of {name}; it takes {takes}"
                 )
             _unknown(full, child.where, own)
         if isinstance(child, Branch):
@@ -513,11 +582,11 @@ def _clip(dotted: str, node: Leaf | Branch, valid: list[str]) -> dict[str, float
 
 
 def _scalar(dotted: str, leaf: Leaf, meta: Mapping[str, Any]) -> Any:
-    """A leaf's text as the declared type, within the declared limits."""
+    """A leaf's text as the declared type, within the declared limits; exactly, nothing is stripped."""
     kind: str = meta["type"]
-    if leaf.is_null and (kind.endswith("or null") or (kind == "text" and not meta.get("one_of"))):
+    if leaf.is_null and kind.endswith("or null"):
         return None
-    text = leaf.text.strip()
+    text = leaf.text
     base = kind.split()[0].rstrip(",")
     if leaf.quoted and base != "text" and base != "interval":
         raise ConfigError(f"{leaf.where}: {dotted} must be {_article(kind)}, not quoted text")
@@ -526,15 +595,19 @@ def _scalar(dotted: str, leaf: Leaf, meta: Mapping[str, Any]) -> Any:
         if kind == "integer or full" and text == "full":
             return None
         if base == "integer":
-            value = int(text)
+            value = int(_matched(INTEGER, text)[0])
         elif base == "number":
-            value = float(text)
+            value = float(_matched(NUMBER, text)[0])
             if not math.isfinite(value):
                 raise ValueError
         elif base == "true":
-            value = {"true": True, "false": False}[text.lower()]
+            value = BOOLEANS[text]
         elif base == "interval":
             return _interval(text, bool(meta.get("minutes")))
+        elif not text or "\0" in text:  # no name of a file or an encoding
+            raise ValueError
+        else:
+            text.encode("utf-8", "surrogateescape")  # as a file's name is
     except (ValueError, KeyError):
         raise ConfigError(
             f"{leaf.where}: {dotted} must be {_article(kind)}, not {_short(text)}"
@@ -565,15 +638,25 @@ def _check_limits(dotted: str, value: Any, leaf: Leaf, meta: Mapping[str, Any]) 
 
 def _interval(text: str, minutes: bool) -> Interval:
     """`500`, `1 epoch`, `0.5 epochs`, `10 minutes`; raises ValueError."""
-    amount, _, unit = text.partition(" ")
-    units = {"": "steps", "step": "steps", "epoch": "epochs"} | (
+    amount, unit = _matched(INTERVAL, text).groups()
+    units = {None: "steps", "step": "steps", "epoch": "epochs"} | (
         {"minute": "minutes"} if minutes else {}
     )
-    word = unit.strip().rstrip("s")
-    if word not in units or not 0 < float(amount) < 1e12:
+    if unit not in units:
         raise ValueError
-    number = int(amount) if units[word] == "steps" else float(amount)
-    return Interval(number, units[word])
+    word = INTEGER if units[unit] == "steps" else NUMBER
+    number = (int if word is INTEGER else float)(_matched(word, amount)[0])
+    if not 0 < number < 1e12:
+        raise ValueError
+    return Interval(number, units[unit])
+
+
+def _matched(pattern: re.Pattern[str], text: str) -> re.Match[str]:
+    """The match of all of a text; raises ValueError."""
+    match = pattern.fullmatch(text)
+    if match is None:
+        raise ValueError
+    return match
 
 
 def _article(kind: str) -> str:
@@ -589,7 +672,11 @@ def _article(kind: str) -> str:
 
 
 def _short(text: str) -> str:
-    return repr(text if len(text) <= 40 else text[:37] + "...")
+    return repr(_cut(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _list(names: Iterable[str]) -> str:

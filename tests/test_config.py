@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -103,13 +104,34 @@ def test_numbers_need_no_dot() -> None:
         ("- a\n- b", "c.yaml:1:1", "a list"),
         ("just words", "c.yaml:1:1", "a mapping with sections"),
         ("train:\n  epochs: 1\n  epochs: 2", "c.yaml:3:3", "stands twice"),
-        ("train: [", "c.yaml:1:9", "bad YAML"),
-        ("a: &a [*a]", "c.yaml:1:4", "a list"),
-        ("train: &t {optimizer: *t}", "c.yaml:1", "nested too deeply"),
+        ("train: {", "c.yaml:1:9", "bad YAML"),
+        ("a: &a [*a]", "c.yaml:1:4", "anchors and aliases"),
+        ("train: &t {optimizer: *t}", "c.yaml:1:8", "anchors and aliases"),
+        ("data: {path: *.txt}", "c.yaml:1:15", "bad YAML"),
+        ("data: {path: *txt}", "c.yaml:1:14", "or quote it"),
+        ('data: {path: "\\UFFFFFFFF"}', "c.yaml:1:17", "does not exist"),
+        ('data: {path: "a\\U00110000"}', "c.yaml:1:18", "does not exist"),
+        ("%YAML 1." + "9" * 5000, "c.yaml:1:9", "does not exist"),
+        ("%YAML " + "9" * 5000 + ".1", "c.yaml:1:7", "does not exist"),
+        ('data: {path: "\\ud800"}', "c.yaml:1:8", "must be text or null"),
+        ('data: {path: "a\\0b"}', "c.yaml:1:8", "must be text or null"),
+        ('data: {path: ""}', "c.yaml:1:8", "must be text or null"),
+        ("data: {encoding: }", "c.yaml:1:8", "must be text, not ''"),
+        ("data.path: x", "c.yaml:1:1", "data.path is written data: {path: ...}"),
+        (
+            "train: {optimizer.learning_rate: 1}",
+            "c.yaml:1:9",
+            "train.optimizer.learning_rate is written train: {optimizer: {learning_rate: ...}}",
+        ),
+        ("train: {schedule: {decay: 0.5}}", "c.yaml:1:20", "it takes no options"),
+        ("train: {schedule: {name: constant, x: 0.5}}", "c.yaml:1:36", "it takes no options"),
+        ("k" * 60_000, "c.yaml:1:1", "a mapping with sections"),
+        (f"? {'k' * 60_000}\n: 1", "c.yaml:1:3", "unknown key kkk"),
         ("train: \x07", "c.yaml:1:8", "bad YAML"),
         ("? [1]\n: 2", "c.yaml:1:3", "a key must be a word"),
         ("x: 1\n---\ny: 2", "c.yaml:2:1", "bad YAML"),
-        ("[" * 5000, "c.yaml:1:1", "nested too deeply"),
+        ("[" * 5000, "c.yaml:1:1", "a list"),
+        ("a: " + "{a: " * 5000, "c.yaml:1:12", "nested too deeply"),
         ("data: {val_fraction: 0.6, test_fraction: 0.4}", "", "leave no text"),
         ("train: {epochs: 99999999999999999999}", "c.yaml:1:9", "at most"),
     ],
@@ -124,7 +146,16 @@ def test_mistakes_are_named_with_their_line_and_the_nearest_key(
 
 
 @pytest.mark.parametrize(
-    "override", ["train.epochs", "epochs=3", "train.epocs=3", "train.epochs=x", "=", "train=3"]
+    "override",
+    [
+        "train.epochs",
+        "epochs=3",
+        "train.epocs=3",
+        "train.epochs=x",
+        "=",
+        "train=3",
+        "train.epochs = 3",
+    ],
 )
 def test_a_bad_override_is_quoted_in_its_error(override: str) -> None:
     """An error from --set says which one."""
@@ -140,11 +171,17 @@ def test_an_option_of_another_cell_is_refused(key: str, cell: str) -> None:
 
 
 def test_anchors_that_blow_up_cost_nothing() -> None:
-    """A billion laughs is refused at the first unknown key."""
+    """A billion laughs, and known keys below each other, are refused at the first anchor."""
+    keys = [", ".join(f"k{i}: {value}" for i in range(400)) for value in ("1", "*a", "*b")]
+    began = time.perf_counter()
+    assert "c.yaml:1:4: anchors" in message(
+        "a: &a {{{}}}\nb: &b {{{}}}\ntrain: {{{}}}".format(*keys)
+    )
+    assert time.perf_counter() - began < 1
     lines = ["a0: &a0 [x, x]"] + [
         f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)
     ]
-    assert "list" in message("\n".join(lines))
+    assert "anchors" in message("\n".join(lines))
 
 
 def test_a_python_tag_runs_nothing(tmp_path: Path) -> None:
@@ -166,6 +203,93 @@ def test_unreadable_files_are_one_line(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=words):
             load_config(tmp_path / name, (), CHOICES)
+
+
+VALUES = {
+    "train.epochs": [
+        "1_0",
+        "٣",
+        " 3",
+        "3 ",
+        "010",
+        "0x10",
+        "3.",
+        "1e1",
+        "+ 3",
+        "--3",
+        "3\u00a0",
+        "½",
+    ],
+    "data.val_fraction": [
+        "0_1.5",
+        "٠",
+        " 0",
+        "infinity",
+        "inf",
+        "nan",
+        "0x1p-3",
+        ".",
+        "1e",
+        "1e400",
+    ],
+    "train.checkpoint_every": [
+        *("10 s", "1 epochsss", "1 e", "10s", " 10", "10 ", "1\tepoch", "1_0 steps", "nan epochs"),
+        *(
+            "infinity minutes",
+            "٣ epochs",
+            "1.5",
+            "1.5 steps",
+            "-1 epoch",
+            "0 minutes",
+            "1 Epoch",
+            "ss",
+        ),
+    ],
+    "model.cell": [" gru", "gru ", "GRU", ""],
+    "model.reset_after": ["yes", "on", "1", " true", "tRuE", "ｔrue"],
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [(k, value) for k, some in VALUES.items() for value in some]
+)
+def test_a_value_is_read_in_one_way_or_refused(key: str, value: str) -> None:
+    """Not what int, float and lower() make of it besides, and no misspelt unit."""
+    assert f"--set {key}=" in message("", f"{key}={value}")
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("train.epochs=+3", 3),
+        ("data.val_fraction=.5", 0.5),
+        ("data.val_fraction=5.E-1", 0.5),
+        ("model.reset_after=TRUE", True),
+        ("train.checkpoint_every=10  minutes", Interval(10, "minutes")),
+        ("train.checkpoint_every=3 steps", Interval(3)),
+        ("train.checkpoint_every=1 epochs", Interval(1, "epochs")),
+        ("data.path= my file ", " my file "),
+        ("data.path={a}.txt", "{a}.txt"),
+        ("data.path=&a", "&a"),
+        ("data.path='~'", "'~'"),
+        ("data.path=~", None),
+    ],
+)
+def test_what_is_meant_is_taken_as_it_stands(override: str, value: object) -> None:
+    """Signs, points and exponents of numbers; every character of a name, spaces at its ends too."""
+    config = make_config(None, override, "model.cell=gru")
+    section, key = override.partition("=")[0].split(".")
+    assert getattr(getattr(config, section), key) == value
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+    | st.sampled_from(["a\x85b ", "~", "null", "\udcff", "*a", "a\n", "{a}", "k " * 200])
+)
+def test_any_name_survives_being_written(name: str) -> None:
+    """Line ends, quotes, marks, what YAML takes for null: config.yaml names the same file."""
+    config = make_config().with_values("data", path=name).with_values("run", dir=name)
+    assert parse(config.to_yaml()) == config
 
 
 @given(st.text(max_size=60))

@@ -72,6 +72,11 @@ def with_meta(data: bytes, change: Callable[[dict[str, object]], None]) -> bytes
     return with_manifest(read_members(data), change)  # type: ignore[arg-type]
 
 
+# Three nested mappings of 400 keys: 64 million where aliases are followed
+BOMB = "a: &a {{{}}}\nb: &b {{{}}}\ntrain: {{{}}}\n".format(
+    *(", ".join(f"k{i}: {value}" for i in range(400)) for value in ("1", "*a", "*b"))
+)
+
 # Checkpoints
 
 
@@ -197,6 +202,10 @@ def test_a_manifest_of_other_values_is_refused(
         ("config", np.array(["", ""])),
         ("config", np.array(3)),
         ("config", np.array('"a\\nb": \x1b[31m')),
+        ("config", np.array(BOMB)),
+        ("config", np.array('data: {path: "\\UFFFFFFFF"}')),
+        ("config", np.array("%YAML 1." + "9" * 5000)),
+        ("config", np.array("? " + "k" * 60_000)),
         ("vocabulary", np.zeros((0, 10**9), np.uint32)),
         ("Wy", np.zeros((3, 4), ">f4")),
         ("Wy", np.array("text")),
@@ -212,6 +221,20 @@ def test_arrays_that_no_run_writes_are_refused(
 ) -> None:
     """Each in agreement with the manifest; the long config without reading it as YAML."""
     refusal(tmp_path / "c.npz", with_array(sound, name, array))
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("name", ["config", "meta"])
+def test_characters_beyond_unicode_are_refused(
+    name: str, order: str, sound: bytes, tmp_path: Path
+) -> None:
+    """Of which NumPy makes a str that Python cannot work with."""
+    members = read_members(sound)
+    points = np.array([123, 0x110000, 0xFFFFFFFF], f"{order}u4")
+    members[f"{name}.npy"] = npy(points.view(f"{order}U3").reshape(()))
+    data = with_manifest(members, lambda meta: None) if name != "meta" else None
+    said = refusal(tmp_path / "c.npz", data or write_members(list(members.items())))
+    assert "beyond Unicode" in said
 
 
 def test_what_is_not_a_file_is_refused_at_once(tmp_path: Path) -> None:
@@ -270,12 +293,14 @@ def config_error(path: Path, content: bytes) -> str:
         (b"train:\n  seed: 1e400\n", "2:3", "an integer"),
         (b"train:\n  seed: " + b"9" * 5000, "2:3", "an integer"),
         (b"data:\n  val_fraction: 1e400\n", "2:3", "a number"),
-        (b"model: &m {cell: gru}\nmodel: *m\n", "2:1", "stands twice"),
+        (b"model: &m {cell: gru}\nmodel: *m\n", "1:8", "anchors"),
         (b"model:\n  <<: {cell: gru}\n", "2:3", "unknown key"),
         (b"model:\n  !!str cell: gru\n  cell: lstm\n", "3:3", "stands twice"),
-        (b"model: *nowhere\n", "1:8", "bad YAML"),
+        (b"model: *nowhere\n", "1:8", "aliases"),
         (b"%YAML 9.9\n---\nmodel: {}\n", "1:1", "bad YAML"),
-        (b"{" * 600, "1:1", "nested too deeply"),
+        (b"{" * 600, "1:2", "a key must be a word"),
+        (b"{a: " * 600, "1:13", "nested too deeply"),
+        (b'data: {path: "\\UFFFFFFFF"}', "1:17", "does not exist"),
     ],
     ids=str,
 )
