@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from .checkpoint import Checkpoint
 from .corpus import Corpus
-from .errors import ConfigError, DataError
+from .errors import CheckpointError, ConfigError, DataError, shown
 from .evaluation import Evaluation, perplexity
 from .evaluation import evaluate as evaluate_ids
+from .files import as_path
 from .model import model_line
 from .runs import find_checkpoint
 from .sampling import generate as generate_ids
 from .sources import is_prepared, recorded_data
 from .vocabulary import Unknown, Vocabulary
+
+MOST_CHARACTERS = 10**12  # of a sample; more than half a year of work
+MOST_SAMPLES = 1 << 16  # side by side
+LENGTHS = f"an integer from 0 to {MOST_CHARACTERS:,}"
+NUMBERS = f"an integer from 1 to {MOST_SAMPLES:,}"
 
 
 def load(path: str | Path | None = None) -> Checkpoint:
@@ -22,13 +30,16 @@ def load(path: str | Path | None = None) -> Checkpoint:
 
     Raises CheckpointError when there is none or it is damaged.
     """
-    return Checkpoint.load(find_checkpoint(None if path is None else Path(path)))
+    return Checkpoint.load(
+        find_checkpoint(None if path is None else as_path(path, CheckpointError))
+    )
 
 
 def find_vocabulary(path: str | Path) -> Vocabulary:
     """The vocabulary of a checkpoint, a run folder or a prepared folder."""
-    if is_prepared(Path(path)):
-        return Corpus.open(Path(path)).vocabulary
+    path = as_path(path, CheckpointError)
+    if is_prepared(path):
+        return Corpus.open(path).vocabulary
     return load(path).vocabulary
 
 
@@ -40,6 +51,7 @@ def evaluate(
     Raises DataError for characters outside the vocabulary (`unknown="skip"` leaves them out) and for
     a text of fewer than two characters.
     """
+    _check_checkpoint(checkpoint)
     return evaluate_ids(checkpoint.model, checkpoint.params, checkpoint.ids(text, unknown))
 
 
@@ -148,19 +160,25 @@ def samples(
 
     Sample i does not depend on how many there are.
     """
-    _check(temperature >= 0, "temperature", "at least 0", temperature)
-    _check(top_k is None or top_k >= 1, "top_k", "at least 1", top_k)
-    _check(top_p is None or 0 < top_p <= 1, "top_p", "above 0 and at most 1", top_p)
-    _check(length >= 0, "length", "at least 0", length)
-    _check(num_samples >= 1, "num_samples", "at least 1", num_samples)
-    _check(seed >= 0, "seed", "at least 0", seed)
+    _check_checkpoint(checkpoint)
+    index = operator.index
+    _check("temperature", temperature, "a number of at least 0", lambda v: float(v) >= 0)
+    if top_k is not None:
+        _check("top_k", top_k, "an integer of at least 1", lambda v: index(v) >= 1)
+    if top_p is not None:
+        _check("top_p", top_p, "a number above 0 and at most 1", lambda v: 0 < float(v) <= 1)
+    _check("length", length, LENGTHS, lambda v: 0 <= index(v) <= MOST_CHARACTERS)
+    _check("num_samples", num_samples, NUMBERS, lambda v: 1 <= index(v) <= MOST_SAMPLES)
+    _check("seed", seed, "an integer of at least 0", lambda v: index(v) >= 0)
+    if not isinstance(stop, str):
+        raise ConfigError(f"stop must be text, not {shown(stop)}")
     filters = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     given = {name: value for name, value in filters.items() if value is not None}
     if temperature == 1:
         del given["temperature"]
     first = checkpoint.counts / max(1, checkpoint.counts.sum())
     prime_ids = checkpoint.ids(prime, unknown)
-    if len(prime) and not len(prime_ids):
+    if prime and not len(prime_ids):
         raise DataError("no character of the prime is in the vocabulary")
     return _texts(
         checkpoint,
@@ -224,6 +242,16 @@ class StopText:
         return held
 
 
-def _check(ok: bool, name: str, words: str, value: object) -> None:
+def _check_checkpoint(value: object) -> None:
+    if not isinstance(value, Checkpoint):
+        raise CheckpointError(f"a checkpoint is what load gives, not {shown(value)}")
+
+
+def _check(name: str, value: object, words: str, fits: Callable[[Any], bool]) -> None:
+    """Raise ConfigError unless a value fits; one of a wrong type does not."""
+    try:
+        ok = not isinstance(value, (bool, str, bytes)) and fits(value)
+    except (TypeError, ValueError, OverflowError):
+        ok = False
     if not ok:
-        raise ConfigError(f"{name} must be {words}, not {value}")
+        raise ConfigError(f"{name} must be {words}, not {shown(value)}")

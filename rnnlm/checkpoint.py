@@ -16,14 +16,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from .choices import CHOICES
 from .config import Config, parse_config
-from .errors import CheckpointError, ConfigError, DataError
-from .files import atomic_write
+from .errors import CheckpointError, ConfigError, DataError, shown
+from .files import as_path, atomic_write
 from .model import Model, build_model
 from .npz import read_npz, write_npz
 from .optim import OPTIMIZERS, state_names
@@ -73,13 +73,25 @@ class Checkpoint:
         return build_model(self.config.model, len(self.vocabulary))
 
     def ids(self, text: str | bytes, unknown: Unknown = "error") -> Array:
-        """The ids of a text that goes through the checkpoint's own text rules (newlines, level)."""
+        """The ids of a text that goes through the checkpoint's own text rules (newlines, level).
+
+        Raises DataError for characters outside the vocabulary, unless `unknown` is "skip", and for what
+        is no text: str, or at byte level also bytes.
+        """
+        if not isinstance(text, str if self.vocabulary.encoding else (str, bytes)):
+            what = "str" if self.vocabulary.encoding else "str or bytes"
+            raise DataError(
+                f"a text for a model of {self.vocabulary.noun}s must be {what}, not {shown(text)}"
+            )
+        if unknown not in get_args(Unknown):
+            raise ConfigError(f"unknown must be 'error' or 'skip', not {shown(unknown)}")
         if isinstance(text, str):
             text = self.vocabulary.normalize(text, self.config.data.newlines)
         return self.vocabulary.ids(text, unknown)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write atomically. Raises CheckpointError when that fails; the old file is untouched then."""
+        path = as_path(path, CheckpointError)
         arrays: dict[str, Array] = {
             **self.params,
             **{f"optimizer.{name}": vector for name, vector in self.optimizer_state.items()},
@@ -108,8 +120,9 @@ class Checkpoint:
             ) from None
 
     @classmethod
-    def load(cls, path: Path) -> Checkpoint:
+    def load(cls, path: str | Path) -> Checkpoint:
         """Read and check a checkpoint. Raises CheckpointError naming what is wrong with it."""
+        path = as_path(path, CheckpointError)
         arrays = read_npz(path)
         meta = _read_meta(path, arrays)
         try:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from .cells import CELLS
-from .config import Config, load_config
+from .config import Config, load_config, parse_config
+from .errors import ConfigError, shown
 from .optim import OPTIMIZERS
 from .registry import choices
 from .schedules import SCHEDULES
@@ -23,3 +26,16 @@ def make_config(path: str | Path | None = None, *overrides: str) -> Config:
     Raises ConfigError.
     """
     return load_config(path, overrides, CHOICES)
+
+
+def check_config(config: Config) -> None:
+    """Raise ConfigError unless a config could be written and read again, as a checkpoint does."""
+    if not isinstance(config, Config):
+        raise ConfigError(f"a config is what make_config gives, not {shown(config)}")
+    try:
+        text = config.to_yaml()
+    except (AttributeError, TypeError, ValueError, OverflowError, yaml.YAMLError):
+        raise ConfigError(
+            "the config has values of wrong types: make it with make_config"
+        ) from None
+    parse_config(text, "config", (), CHOICES)

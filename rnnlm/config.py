@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from .errors import ConfigError
+from .errors import ConfigError, brief, shown
+from .files import as_path
 from .registry import Choices
 
 MAX_BYTES = 1 << 16  # of a YAML file; a config is a page of text
@@ -190,7 +191,11 @@ class Config:
     given: frozenset[str] = field(default=frozenset(), compare=False)
 
     def with_values(self, section: str, **values: Any) -> Config:
-        """A copy with some keys of one section replaced."""
+        """A copy with some keys of one section replaced, by values that are taken as they are."""
+        valid = _keys()
+        for dotted in (f"{section}.{name}" for name in values):
+            if dotted not in valid:
+                _unknown(dotted, "with_values", valid)
         return replace(self, **{section: replace(getattr(self, section), **values)})
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
@@ -272,7 +277,7 @@ def load_config(
     `choices` has the names and options that `cell`, `optimizer` and `schedule` may take. Raises
     ConfigError naming the key, where it stands and the nearest valid one.
     """
-    text = "" if path is None else _read(Path(path))
+    text = "" if path is None else _read(as_path(path, ConfigError))
     return parse_config(text, "defaults" if path is None else str(path), overrides, choices)
 
 
@@ -283,10 +288,7 @@ def parse_config(
     try:
         return _parse(text, name, overrides, choices)
     except ConfigError as error:  # what a file says must not drive the terminal that shows it
-        said = str(error)
-        raise ConfigError(
-            said if said.isprintable() else said.encode("unicode_escape").decode()
-        ) from None
+        raise ConfigError(brief(str(error), MAX_BYTES)) from None
 
 
 def _parse(
@@ -305,7 +307,7 @@ def _parse(
         tree = Branch({}, name)
     for override in overrides:
         if not isinstance(override, str):
-            raise ConfigError(f"an override is text such as train.epochs=3, not {override!r}")
+            raise ConfigError(f"an override is text such as train.epochs=3, not {shown(override)}")
         _override(tree, override)
     return _build(tree, choices)
 
@@ -389,7 +391,7 @@ def _node(event: yaml.Event, events: Iterator[yaml.Event], name: str, depth: int
         if not isinstance(event, yaml.ScalarEvent):
             raise ConfigError(f"{at}: a key must be a word")
         if event.value in children:
-            raise ConfigError(f"{at}: key {_cut(event.value)} stands twice")
+            raise ConfigError(f"{at}: key {brief(event.value)} stands twice")
         child = _node(next(events), events, name, depth + 1)
         # An error about a value points at the line of its key
         children[event.value] = replace(child, where=at)
@@ -475,6 +477,11 @@ def _resolve(config: Config, choices: Mapping[str, Choices]) -> Config:
     return config
 
 
+def _keys() -> list[str]:
+    """Every dotted key of the sections."""
+    return [f"{section}.{f.name}" for section, cls in SECTIONS.items() for f in fields(cls)]
+
+
 def _valid_keys(choices: Mapping[str, Choices]) -> list[str]:
     """Every dotted key there is, options included."""
     keys = []
@@ -502,7 +509,7 @@ def _unknown(dotted: str, where: str, valid: Iterable[str]) -> NoReturn:
         last = {v.rsplit(".", 1)[-1]: v for v in reversed(valid)}
         near = [last[m] for m in difflib.get_close_matches(dotted.rsplit(".", 1)[-1], last, 1, 0.6)]
     hint = f"; did you mean {near[0]}?" if near else f"; sections are {_list(SECTIONS)}"
-    raise ConfigError(f"{where}: unknown key {_cut(dotted)}{hint}")
+    raise ConfigError(f"{where}: unknown key {brief(dotted)}{hint}")
 
 
 def _value(
@@ -544,7 +551,7 @@ def _choice(dotted: str, node: Leaf | Branch, named: Choices, valid: list[str]) 
             if full in valid or not own:
                 takes = _list(named[name]) or "no options"
                 raise ConfigError(
-                    f"{child.where}: {_cut(full)} is not an option of {name}; it takes {takes}"
+                    f"{child.where}: {brief(full)} is not an option of {name}; it takes {takes}"
                 )
             _unknown(full, child.where, own)
         if isinstance(child, Branch):
@@ -604,13 +611,11 @@ def _scalar(dotted: str, leaf: Leaf, meta: Mapping[str, Any]) -> Any:
             value = BOOLEANS[text]
         elif base == "interval":
             return _interval(text, bool(meta.get("minutes")))
-        elif not text or "\0" in text:  # no name of a file or an encoding
+        elif not text or b"\0" in text.encode("utf-8", "surrogateescape"):  # no name of a file
             raise ValueError
-        else:
-            text.encode("utf-8", "surrogateescape")  # as a file's name is
     except (ValueError, KeyError):
         raise ConfigError(
-            f"{leaf.where}: {dotted} must be {_article(kind)}, not {_short(text)}"
+            f"{leaf.where}: {dotted} must be {_article(kind)}, not {shown(text)}"
         ) from None
     _check_limits(dotted, value, leaf, meta)
     return value
@@ -622,7 +627,7 @@ def _check_limits(dotted: str, value: Any, leaf: Leaf, meta: Mapping[str, Any]) 
         near = difflib.get_close_matches(str(value), names, 1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(
-            f"{leaf.where}: {dotted} must be one of {_list(names)}, not {_short(leaf.text)}{hint}"
+            f"{leaf.where}: {dotted} must be one of {_list(names)}, not {shown(leaf.text)}{hint}"
         )
     for limit, wrong, words in (
         ("low", lambda bound: value < bound, "at least"),
@@ -632,7 +637,7 @@ def _check_limits(dotted: str, value: Any, leaf: Leaf, meta: Mapping[str, Any]) 
     ):
         if limit in meta and wrong(meta[limit]):  # type: ignore[no-untyped-call]
             raise ConfigError(
-                f"{leaf.where}: {dotted} must be {words} {meta[limit]}, not {_short(leaf.text)}"
+                f"{leaf.where}: {dotted} must be {words} {meta[limit]}, not {shown(leaf.text)}"
             )
 
 
@@ -669,14 +674,6 @@ def _article(kind: str) -> str:
     tail = " or null" if kind.endswith("or null") and base != "true" else ""
     tail = " or full" if kind.endswith("or full") else tail
     return words.get(base, f"an {base}" if base[0] in "aeiou" else f"a {base}") + tail
-
-
-def _short(text: str) -> str:
-    return repr(_cut(text))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _list(names: Iterable[str]) -> str:

@@ -31,8 +31,8 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 
-from .errors import DataError
-from .files import sync_folder
+from .errors import DataError, shown
+from .files import as_path, sync_folder
 from .params import Array
 from .vocabulary import NEWLINES, SHOWN, Vocabulary, level_class
 
@@ -96,7 +96,7 @@ class Corpus:
 
         Structure, sizes and the range of every id are always checked; `verify` adds the hashes.
         """
-        folder = Path(folder)
+        folder = as_path(folder, DataError)
         index = _read_index(folder)
         try:
             corpus = cls(folder=folder, **_parse_index(index))
@@ -346,17 +346,19 @@ def prepare(
     prepare are replaced, and only those. After an error `out` is as it was before.
     """
     kind = level_class(level)
+    if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
+        raise DataError(f"a vocabulary is that of a checkpoint or corpus, not {shown(vocabulary)}")
     if vocabulary is not None and vocabulary.level != level:
         raise DataError(
             f"the vocabulary is of level {vocabulary.level}, not {level}: use its level"
         )
     if newlines not in NEWLINES:
-        raise DataError(f"newlines {newlines!r}: use {' or '.join(NEWLINES)}")
+        raise DataError(f"newlines {shown(newlines)}: use {' or '.join(NEWLINES)}")
     reader = _Reader(kind, _encoding(kind, encoding), newlines, stdin)
     texts = {"train": _listed(inputs), "val": _listed(val), "test": _listed(test)}
     fractions = {"val": val_fraction, "test": test_fraction}
     shares = _shares({name: f for name, f in fractions.items() if not texts[name]})
-    out = Path(out)
+    out = as_path(out, DataError)
     _check_free(out, force)
     files = _find_files(texts, out)
     try:
@@ -404,15 +406,18 @@ def _encoding(kind: type[Vocabulary], encoding: str | None) -> str | None:
         name = codecs.lookup(wanted).name
         if name not in NOT_FOR_FILES:
             return "utf-8" if name == "utf-8-sig" else name  # a mark is dropped in any case
-    except (LookupError, ValueError):
+    except (LookupError, TypeError, ValueError):
         pass
-    raise DataError(f"{wanted!r} is not an encoding of text files: try utf-8 or latin-1")
+    raise DataError(f"{shown(wanted)} is not an encoding of text files: try utf-8 or latin-1")
 
 
 def _listed(paths: Name | Sequence[Name] | None) -> list[str]:
     if paths is None:
         return []
-    return [os.fspath(p) for p in ([paths] if isinstance(paths, (str, os.PathLike)) else paths)]
+    listed = [*paths] if isinstance(paths, Iterable) and not isinstance(paths, str) else [paths]
+    for path in listed:
+        as_path(path, DataError)
+    return [os.fspath(path) for path in listed]
 
 
 def _shares(fractions: Mapping[str, float]) -> dict[str, Fraction]:
@@ -421,9 +426,9 @@ def _shares(fractions: Mapping[str, float]) -> dict[str, Fraction]:
         shares = {name: Fraction(str(fraction)) for name, fraction in fractions.items()}
         if min(shares.values(), default=0) >= 0 and sum(shares.values()) < 1:
             return shares
-    except ValueError:  # not a finite number
+    except (ValueError, ZeroDivisionError):  # not a finite number
         pass
-    named = " and ".join(f"{name}_fraction {fraction}" for name, fraction in fractions.items())
+    named = " and ".join(f"{name}_fraction {shown(value)}" for name, value in fractions.items())
     raise DataError(f"{named}: use 0 or more, and less than 1 together, to leave training text")
 
 

@@ -8,6 +8,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from .errors import RnnlmError, shown
+
+
+def as_path(name: object, error: type[RnnlmError]) -> Path:
+    """The path that a caller names by text or a path. Raises `error` for what names no file."""
+    try:
+        path = Path(name)  # type: ignore[arg-type]
+        if name != "" and b"\0" not in os.fsencode(path):
+            return path
+    except (TypeError, ValueError):
+        pass
+    raise error(f"the name of a file or folder must be text or a path, not {shown(name)}")
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:

@@ -15,7 +15,7 @@ from .checkpoint import Checkpoint
 from .config import Config
 from .corpus import FILES
 from .errors import CheckpointError, RnnlmError
-from .files import atomic_write, make_folder, remove_temporaries
+from .files import as_path, atomic_write, make_folder, remove_temporaries
 
 RUNS = Path("runs")
 LOCK = "lock"
@@ -254,9 +254,28 @@ def numbered(folder: Path, step: int) -> Path:
     return folder / f"step-{step:09d}.npz"
 
 
-def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; a torn last line is left out."""
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            if line.endswith("\n"):
-                yield json.loads(line)
+def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The records of a `metrics.jsonl`; a torn last line is left out.
+
+    Raises CheckpointError where the file cannot be read, and for a line that is not a JSON object.
+    """
+    path = as_path(path, CheckpointError)
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if line.endswith(b"\n"):
+                    yield _record(line, f"{path}:{number}")
+    except OSError as error:
+        raise _failed(path, "read", error) from None
+
+
+def _record(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise CheckpointError(
+            f"{where}: not a JSON object, as rnnlm writes them: put the file back, or take the line out"
+        )
+    return record

@@ -20,10 +20,10 @@ from typing import Any
 
 from .batches import Windows
 from .checkpoint import Checkpoint, Progress
-from .choices import CHOICES
+from .choices import CHOICES, check_config
 from .config import Config, differences, load_config, parse_config
 from .corpus import Corpus
-from .errors import ConfigError, TrainingError
+from .errors import CheckpointError, ConfigError, TrainingError, shown
 from .evaluation import bits_per_char, evaluate, perplexity
 from .memory import available_memory, readable
 from .model import Model, build_model, model_line
@@ -75,7 +75,13 @@ def train(
     init_from: Checkpoint | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Event]:
-    """Start a new run and yield its events; `stop` is asked after every step."""
+    """Start a new run and yield its events; `stop` is asked after every step.
+
+    The first event comes after whatever RnnlmError there is in the config, its paths and the text.
+    """
+    check_config(config)
+    if init_from is not None and not isinstance(init_from, Checkpoint):
+        raise CheckpointError(f"init_from is a checkpoint as load gives it, not {shown(init_from)}")
     with Training.start(config, name, init_from) as training:
         yield from training.events(stop)
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import DataError
+from .errors import DataError, shown
 from .params import Array
 
 Unknown = Literal["error", "skip"]  # symbols outside the vocabulary: a DataError, or left out
@@ -102,7 +102,7 @@ class Vocabulary(ABC):
         return self._id_of[symbols].astype(np.intp)
 
     def ids(self, text: str | bytes, unknown: Unknown = "error") -> NDArray[np.intp]:
-        """The ids (n,) of a text."""
+        """The ids (n,) of a text. Raises TypeError for what is no text at this level."""
         return self._known_ids(self.units(text), unknown)
 
     def translate(
@@ -219,6 +219,8 @@ class ByteVocabulary(Vocabulary):
     def units(text: str | bytes) -> Array:
         if isinstance(text, bytes):
             return np.frombuffer(text, np.uint8)
+        if not isinstance(text, str):
+            raise TypeError("a byte vocabulary reads bytes or str")
         try:  # surrogates that stand for undecodable bytes, as in arguments, become the bytes
             return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
         except UnicodeEncodeError:
@@ -265,6 +267,6 @@ LEVELS: dict[str, type[Vocabulary]] = {"char": CharVocabulary, "byte": ByteVocab
 
 def level_class(level: str) -> type[Vocabulary]:
     """The class of a level by name; DataError for an unknown one."""
-    if level not in LEVELS:
-        raise DataError(f"{level!r} is not a level: use {' or '.join(LEVELS)}")
+    if not isinstance(level, str) or level not in LEVELS:
+        raise DataError(f"{shown(level)} is not a level: use {' or '.join(LEVELS)}")
     return LEVELS[level]

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,19 @@ from fuzz import (
     write_members,
 )
 
-from rnnlm import Checkpoint, CheckpointError, Config, Corpus, DataError, make_config, prepare
+from rnnlm import (
+    Checkpoint,
+    CheckpointError,
+    Config,
+    Corpus,
+    DataError,
+    RnnlmError,
+    api,
+    make_config,
+    prepare,
+    read_metrics,
+    train,
+)
 from rnnlm.checkpoint import Progress
 from rnnlm.cli import cli
 from rnnlm.npz import read_npz
@@ -512,3 +525,82 @@ def test_the_fuzzers_checkpoints_load(tmp_path: Path) -> None:
     target = Checkpoints(tmp_path)
     assert len(target.loaded) == 3
     assert [target(random.Random("1/2")) for _ in range(2)] == [target(random.Random("1/2"))] * 2
+
+
+# Wrong values in a script
+
+NO_VALUES = (3, None, b"x", "", "a\0b", "\ud800", [], [3], {}, object(), "x" * 300, "text/x")
+
+
+def api_calls(sound: bytes, folder: Path) -> dict[str, Callable[[Any], object]]:
+    """Every function of the package, with a place for one wrong value."""
+    (folder / "c.npz").write_bytes(sound)
+    whole = Checkpoint.load(folder / "c.npz")
+    config = make_config(None, "train.epochs=1")
+    return {
+        "load": lambda v: api.load(v if v is not None else 0),
+        "Checkpoint.load": Checkpoint.load,
+        "Checkpoint.save": lambda v: whole.save(v),
+        "Checkpoint.ids": lambda v: whole.ids(v) if v else whole.ids("a", v),
+        "make_config": lambda v: make_config(v if v is not None else 0),
+        "make_config, override": lambda v: make_config(None, v),
+        "with_values": lambda v: config.with_values(v, epochs=3),
+        "read_metrics": lambda v: list(read_metrics(v)),
+        "evaluate": lambda v: api.evaluate(v, "a text"),
+        "evaluate, text": lambda v: api.evaluate(whole, v),
+        "generate": lambda v: list(api.generate(v)),
+        "generate, prime": lambda v: list(api.generate(whole, v or 0)),
+        "samples": lambda v: list(api.samples(v)),
+        "train": lambda v: list(train(v)),
+        "train, value": lambda v: list(train(config.with_values("train", epochs=v))),
+        "train, section": lambda v: list(train(Config(data=v))),
+        "train, init_from": lambda v: list(train(config, init_from=v)),
+        "Corpus.open": Corpus.open,
+        "prepare": lambda v: prepare(v, folder / "out"),
+        "prepare, out": lambda v: prepare([folder / "text"], v),
+        "prepare, val": lambda v: prepare([folder / "text"], folder / "out", val=v or 0),
+        "prepare, level": lambda v: prepare([folder / "text"], folder / "out", level=v),
+        "prepare, encoding": lambda v: prepare([folder / "text"], folder / "out", encoding=v or 0),
+        "prepare, newlines": lambda v: prepare([folder / "text"], folder / "out", newlines=v),
+        "prepare, fraction": lambda v: prepare([folder / "text"], folder / "out", val_fraction=v),
+        "prepare, vocabulary": lambda v: prepare(
+            [folder / "text"], folder / "out", vocabulary=v or 0
+        ),
+    }
+
+
+def test_a_wrong_value_in_a_script_is_an_error_of_rnnlm(sound: bytes, in_tmp: Path) -> None:
+    """Wrong types, missing files, names that no file can have: one sentence, nothing is made."""
+    (in_tmp / "text").write_text(TEXT)
+    for name, call in api_calls(sound, in_tmp).items():
+        for value in NO_VALUES:
+            try:
+                call(value)
+            except RnnlmError as error:
+                assert str(error).isprintable(), (name, value)
+                assert 10 < len(str(error)) < 1000, (name, value)
+            else:
+                pytest.fail(f"{name} took {value!r:.50}")
+    assert {path.name for path in in_tmp.iterdir()} - {"runs"} == {"c.npz", "text"}
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b'{"step": 1}\n{"step": \n{"step": 3}\n', 2),
+        (b"\xff\xfe\n", 1),
+        (b"[1]\n", 1),
+        (b"9" * 5000 + b"\n", 1),
+        (b"[" * 100_000 + b"\n", 1),
+        (b"\n", 1),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_damaged_log_is_named_with_its_line(content: bytes, line: int, tmp_path: Path) -> None:
+    """Torn in the middle, not UTF-8, not objects; a torn end is what a killed run leaves."""
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n{"step')
+    assert list(read_metrics(str(path))) == [{"step": 1}]
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"metrics\.jsonl:{line}: not a JSON object"):
+        list(read_metrics(path))

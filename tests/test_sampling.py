@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from oracles import all_cells
 
+from rnnlm import Checkpoint, ConfigError, make_config, samples
+from rnnlm import generate as generate_text
 from rnnlm.cells import Cell
 from rnnlm.cli import sample as sample_command
-from rnnlm.model import Model, StepWeights
+from rnnlm.model import Model, StepWeights, build_model
 from rnnlm.sampling import FILTERS, Stepper, draw, generate, temperature, top_k, top_p
+from rnnlm.vocabulary import LEVELS
 from rnnlm.workspace import Workspace
 
 LOGITS = arrays(np.float32, (3, 9), elements=st.floats(-30, 30, width=32))
@@ -171,7 +175,44 @@ def test_without_a_prime_the_first_character_follows_the_frequencies() -> None:
 
 def test_every_filter_is_an_option_of_the_command_and_of_the_library() -> None:
     """A filter added to the table must be reachable."""
-    from rnnlm import samples
-
     assert set(FILTERS) <= {option.name for option in sample_command.params}
     assert set(FILTERS) <= set(inspect.signature(samples).parameters)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("length", v) for v in (1 << 63, 10**5000, -1, 1.5, "5", None, True, math.nan)),
+        *(("num_samples", v) for v in (1 << 63, 0, 10**5000, 2.0, "2", None)),
+        *(("top_k", v) for v in (0, -(10**5000), 1.5, "3", [])),
+        *(("top_p", v) for v in (0, 2, math.nan, "0.5", 10**400, [])),
+        *(("temperature", v) for v in (-1, math.nan, "1", None, 1j)),
+        *(("seed", v) for v in (-1, 1.5, "0", None)),
+        ("stop", None),
+        ("stop", b"x"),
+        ("unknown", "sikp"),
+        ("unknown", []),
+    ],
+    ids=lambda value: f"{value!s:.20}" if not isinstance(value, int) else "",
+)
+def test_a_value_out_of_range_or_of_a_wrong_type_is_named(name: str, value: object) -> None:
+    """Before anything is drawn or memory is taken; numbers with thousands of digits, too."""
+    with pytest.raises(ConfigError, match=f"^{name} must be .*, not ") as caught:
+        samples(small_checkpoint(), **{name: value})  # type: ignore[arg-type]
+    assert len(str(caught.value)) < 200
+
+
+def test_large_values_that_mean_something_are_taken() -> None:
+    """A k beyond the vocabulary keeps all of it; a seed is any natural number."""
+    checkpoint = small_checkpoint()
+    drawn = "".join(generate_text(checkpoint, "a", 9, top_k=1 << 64, seed=10**30))
+    assert len(drawn) == 9
+    assert drawn != "".join(generate_text(checkpoint, "a", 9, seed=10**30 + 1))
+
+
+def small_checkpoint() -> Checkpoint:
+    """An untrained model of seven letters."""
+    config = make_config(None, "model.hidden_size=8", "model.num_layers=1")
+    params = build_model(config.model, 7).init(np.random.default_rng(0))
+    vocabulary = LEVELS["char"](np.arange(97, 104))
+    return Checkpoint(config, vocabulary, params, counts=np.ones(7, np.int64))
