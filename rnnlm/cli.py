@@ -28,7 +28,17 @@ if TYPE_CHECKING:
     from .training import Event, Training
     from .vocabulary import Unknown
 
-FILE = click.Path(path_type=Path)
+
+class Name(click.Path):
+    """The name of a file or folder; an empty one would be taken for the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("a name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = Name(path_type=Path)
 CHECKPOINT = click.argument("checkpoint_or_run", required=False, type=FILE)
 UNKNOWN = click.option(
     "--unknown",
@@ -169,7 +179,9 @@ def train(
             raise click.UsageError("--resume takes nothing beside it but --set")
         start = Training.resume(resume, overrides)
     else:
-        settings = make_config(config, *overrides, *([f"run.dir={run_dir}"] if run_dir else []))
+        settings = make_config(config, *overrides)
+        if run_dir is not None:  # a name as it was typed: `null` and ` a ` are names, too
+            settings = settings.with_values("run", dir=str(run_dir))
         weights = None if init_from is None else load(init_from)
         if dry_run:
             _echo_lines(preview(settings, weights))

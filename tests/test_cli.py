@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import TEXT, TINY, environment
 
-from rnnlm import __version__
+from rnnlm import __version__, load, make_config
 from rnnlm.cli import cli
 
 SETS = [part for key in TINY for part in ("--set", key)]
@@ -195,6 +195,58 @@ def test_usage_errors_are_2(trained: Path) -> None:
     rnnlm("train", "--resume", trained, "--dry-run", code=2)
     rnnlm("eval", trained, "--text", "-", "--split", "val", code=2)
     rnnlm("prepare", code=2)
+
+
+@pytest.mark.parametrize("name", ["null", "~", " a b ", "{x: y}", "*a", "n\x85l\n", "é"])
+def test_a_run_folder_has_the_name_that_was_typed(name: str, in_tmp: Path) -> None:
+    """An option's value is not YAML; the run goes on under that name, and its config says the same."""
+    Path("text.txt").write_text(TEXT)
+    data = ("--set", "data.path=text.txt", "--set", "train.epochs=1")
+    rnnlm("train", *SETS, *data, "--run-dir", name)
+    assert {path.name for path in in_tmp.iterdir()} == {"text.txt", name}
+    assert make_config(Path(name) / "config.yaml").run.dir == name
+    assert load(name).config.run.dir == name
+    rnnlm("train", "--resume", name, "--set", "train.log_every=7")
+
+
+@pytest.mark.parametrize("name", [" text ", "{a}.txt", "'~'", "&a"])
+def test_a_text_has_the_name_that_was_set(name: str, in_tmp: Path) -> None:
+    """What --set gives to data.path is taken to the last character."""
+    Path(name).write_text(TEXT)
+    assert "windows" in rnnlm("train", "--dry-run", *SETS, "--set", f"data.path={name}").output
+
+
+def test_an_empty_name_is_not_the_current_folder(in_tmp: Path) -> None:
+    """In no place for a path."""
+    Path("text.txt").write_text(TEXT)
+    for args in (
+        ("train", ""),
+        ("train", "--run-dir", ""),
+        ("train", "--resume", ""),
+        ("train", "--init-from", ""),
+        ("prepare", "text.txt", "--out", ""),
+        ("prepare", "text.txt", "--out", "out", "--vocab", ""),
+        ("info", ""),
+        ("sample", ""),
+        ("sample", "--output", ""),
+        ("eval", "--data", ""),
+    ):
+        assert "empty" in rnnlm(*args, code=2).stderr
+    rnnlm("prepare", "", "--out", "out", code=1)
+    rnnlm(
+        "train", "--set", "data.path=text.txt", "--set", 'run.dir=""', "--set", "data.path=", code=1
+    )
+    assert [path.name for path in in_tmp.iterdir()] == ["text.txt"]
+
+
+def test_numbers_of_any_size_are_taken_or_refused_in_one_line(trained: Path) -> None:
+    """Beyond what a computer counts to; what cannot be held is refused before memory is taken."""
+    for option, words in (("--length", "1,000,000,000,000"), ("--num-samples", "65,536")):
+        for value in (1 << 63, 10**30):
+            assert words in rnnlm("sample", trained, option, value, code=1).stderr
+    for option in ("--top-k", "--seed"):
+        sample(trained, "--length", 5, option, 1 << 63)
+    rnnlm("sample", trained, "--length", "9" * 5000, code=2)
 
 
 def sample(trained: Path, *args: object, **kwargs: Any) -> str:
