@@ -21,8 +21,6 @@ from .vocabulary import Unknown, Vocabulary
 
 MOST_CHARACTERS = 10**12  # of a sample; more than half a year of work
 MOST_SAMPLES = 1 << 16  # side by side
-LENGTHS = f"an integer from 0 to {MOST_CHARACTERS:,}"
-NUMBERS = f"an integer from 1 to {MOST_SAMPLES:,}"
 
 
 def load(path: str | Path | None = None) -> Checkpoint:
@@ -167,8 +165,10 @@ def samples(
         _check("top_k", top_k, "an integer of at least 1", lambda v: index(v) >= 1)
     if top_p is not None:
         _check("top_p", top_p, "a number above 0 and at most 1", lambda v: 0 < float(v) <= 1)
-    _check("length", length, LENGTHS, lambda v: 0 <= index(v) <= MOST_CHARACTERS)
-    _check("num_samples", num_samples, NUMBERS, lambda v: 1 <= index(v) <= MOST_SAMPLES)
+    words = f"an integer from 0 to {MOST_CHARACTERS:,}"
+    _check("length", length, words, lambda v: 0 <= index(v) <= MOST_CHARACTERS)
+    words = f"an integer from 1 to {MOST_SAMPLES:,}"
+    _check("num_samples", num_samples, words, lambda v: 1 <= index(v) <= MOST_SAMPLES)
     _check("seed", seed, "an integer of at least 0", lambda v: index(v) >= 0)
     if not isinstance(stop, str):
         raise ConfigError(f"stop must be text, not {shown(stop)}")

@@ -28,7 +28,7 @@ MAX_DEPTH = 3  # section, key, option
 
 # One way to write a value: int and float also read `1_0`, `٣`, ` 3` and `nan`; `010` is 8 in YAML 1.1
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 INTERVAL = re.compile(r"([^ ]+)(?: +(step|epoch|minute)s?)?")
 BOOLEANS = {
     "true": True,
@@ -403,8 +403,10 @@ def _override(tree: Branch, text: str) -> None:
     dotted, equals, value = text.partition("=")
     where = f"--set {text}"
     path = dotted.split(".")
-    if not equals or len(path) < 2 or dotted != dotted.strip():
-        raise ConfigError(f"{where}: expected section.key=value, without spaces around the key")
+    if dotted != dotted.strip():
+        raise ConfigError(f"{where}: write section.key=value without spaces around the key")
+    if not equals or len(path) < 2:
+        raise ConfigError(f"{where}: expected section.key=value")
     leaf: Leaf | Branch = Leaf(value, False, where)
     if value.lstrip().startswith("{") and _takes_mapping(*path):
         leaf = replace(_tree(value, where, len(path)), where=where)

@@ -77,7 +77,7 @@ def train(
 ) -> Iterator[Event]:
     """Start a new run and yield its events; `stop` is asked after every step.
 
-    The first event comes after whatever RnnlmError there is in the config, its paths and the text.
+    Raises RnnlmError before the first event where the config or the text cannot be used.
     """
     check_config(config)
     if init_from is not None and not isinstance(init_from, Checkpoint):
