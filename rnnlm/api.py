@@ -18,6 +18,7 @@ from .runs import find_checkpoint
 from .sampling import generate as generate_ids
 from .sources import is_prepared, recorded_data
 from .vocabulary import Unknown, Vocabulary
+from .words import counted
 
 MOST_CHARACTERS = 10**12  # of a sample; more than half a year of work
 MOST_SAMPLES = 1 << 16  # side by side
@@ -73,8 +74,8 @@ def evaluate_split(
         ids = checkpoint.vocabulary.translate(corpus.vocabulary, ids, unknown)
     if len(ids) < 2:
         raise DataError(
-            f"{corpus.folder}: its {split} split has {len(ids)} characters, too few: name another "
-            "split, or a text"
+            f"{corpus.folder}: its {split} split has {counted(len(ids), 'character')}, too few: "
+            "name another split, or a text"
         )
     return evaluate_ids(checkpoint.model, checkpoint.params, ids)
 
@@ -88,7 +89,7 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
         return "beyond float range" if figure is None else f"{figure:.4f}"
 
     yield model_line(model)
-    yield f"vocabulary: {len(vocabulary):,} {vocabulary.noun}s: {excerpt(vocabulary)}"
+    yield f"vocabulary: {counted(len(vocabulary), vocabulary.noun)}: {excerpt(vocabulary)}"
     yield f"position: step {p.step:,}, epoch {p.epoch:.4g}, {p.seconds:,.0f} s of training"
     for name, loss in (
         ("training", p.train_loss),

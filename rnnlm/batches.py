@@ -14,6 +14,7 @@ import numpy as np
 
 from .errors import DataError
 from .params import Array
+from .words import counted
 
 
 class Windows:
@@ -34,8 +35,8 @@ class Windows:
                 options.append(f"train.seq_length at most {self.stream_length}")
             fits = " or ".join(options) or "more text is needed"
             raise DataError(
-                f"the training text has {n} characters, too few for batch_size {batch_size} and "
-                f"seq_length {window}: {fits}"
+                f"the training text has {counted(n, 'character')}, too few for batch_size "
+                f"{batch_size} and seq_length {window}: {fits}"
             )
         used = self.stream_length * batch_size
         self._inputs = ids[:used].reshape(batch_size, self.stream_length)

@@ -35,6 +35,7 @@ from .errors import DataError, shown
 from .files import as_path, sync_folder
 from .params import Array
 from .vocabulary import NEWLINES, SHOWN, Vocabulary, level_class
+from .words import counted
 
 FORMAT, VERSION = "rnnlm-corpus", 1
 SPLITS = ("train", "val", "test")
@@ -153,15 +154,16 @@ class Corpus:
         """What a person wants to know of a corpus, line by line."""
         noun, counts, unseen = self.vocabulary.noun, self.counts, self.unseen.tolist()
         lines = [
-            f"{counts.sum():,} {noun}s, {np.count_nonzero(counts):,} distinct, "
+            f"{counted(int(counts.sum()), noun)}, {np.count_nonzero(counts):,} distinct, "
             f"entropy {self.entropy:.3f} bits per {noun}",
             ", ".join(f"{name} {self.chars(name):,}" for name in SPLITS),
         ]
         if self.newlines_replaced:
-            lines.append(f"{self.newlines_replaced:,} line ends (CRLF or CR) turned into LF")
+            ends = counted(self.newlines_replaced, "line end")
+            lines.append(f"{ends} (CRLF or CR) turned into LF")
         if unseen:
             shown = ", ".join(self.vocabulary.spell(symbol) for symbol in unseen[:SHOWN])
-            more = f" and {len(unseen) - SHOWN:,} others" if len(unseen) > SHOWN else ""
+            more = f" and {counted(len(unseen) - SHOWN, 'other')}" if len(unseen) > SHOWN else ""
             lines.append(f"never seen in training ({len(unseen):,}): {shown}{more}")
         return lines
 

@@ -11,6 +11,7 @@ from . import blas
 from .errors import DataError, TrainingError
 from .model import Model, StepWeights
 from .params import Array, Parameters
+from .words import counted
 from .workspace import Workspace
 
 CHUNK = 128  # steps at a time; a constant, because the bits of a product depend on its rows
@@ -62,7 +63,8 @@ def evaluate(model: Model, params: Parameters, ids: Array, streams: int = 1) -> 
     length = (len(ids) - 1) // streams if len(ids) else 0
     if length < 1:
         raise DataError(
-            f"{len(ids)} characters in {streams} stream(s): nothing to predict; more text is needed"
+            f"{counted(len(ids), 'character')} in {counted(streams, 'stream')}: nothing to predict; "
+            "more text is needed"
         )
     used = length * streams
     inputs = ids[:used].reshape(streams, length)

@@ -16,6 +16,7 @@ from .config import Config
 from .corpus import FILES
 from .errors import CheckpointError, RnnlmError
 from .files import as_path, atomic_write, make_folder, remove_temporaries
+from .words import quoted
 
 RUNS = Path("runs")
 LOCK = "lock"
@@ -124,7 +125,7 @@ class Run:
             if have < length:
                 raise CheckpointError(
                     f"{self.metrics}: {have} bytes, but last.npz recorded {length}: put the file back, "
-                    f"or start a new run with --init-from {self.last}"
+                    f"or start a new run with --init-from {quoted(str(self.last))}"
                 )
             self._metrics = os.open(self.metrics, os.O_WRONLY | os.O_APPEND | OWN_FILE, 0o666)
             os.ftruncate(self._metrics, length)
@@ -175,7 +176,7 @@ def _check_unused(folder: Path) -> None:
     if not unused:
         raise CheckpointError(
             f"{folder}: already holds something: give another --run-dir, or go on with "
-            f"rnnlm train --resume {folder}"
+            f"rnnlm train --resume {quoted(str(folder))}"
         )
 
 

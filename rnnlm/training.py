@@ -35,6 +35,7 @@ from .sampling import generate
 from .schedules import NEEDS_TOTAL, SCHEDULES
 from .seeds import Purpose, stream
 from .sources import is_prepared, open_data, recorded_data, same_data
+from .words import counted
 
 SAMPLE_LENGTH = 200
 
@@ -373,11 +374,13 @@ def plan(model: Model, config: Config, corpus: Corpus, windows: Windows) -> Iter
     """Lines that say what a run will do: data, model, memory, steps."""
     t = config.train
     sizes = ", ".join(f"{corpus.chars(split):,} {split}" for split in ("train", "val", "test"))
-    yield f"data: {corpus.folder}: {sizes} characters, {len(corpus.vocabulary):,} symbols"
+    symbols = counted(len(corpus.vocabulary), "symbol")
+    yield f"data: {corpus.folder}: {sizes} characters, {symbols}"
     yield model_line(model)
     yield (
-        f"steps: {t.epochs} epochs of {len(windows):,} windows: {t.batch_size} streams, "
-        f"{windows.seq_length} characters each; {windows.left_out} characters left out"
+        f"steps: {counted(t.epochs, 'epoch')} of {counted(len(windows), 'window')}: "
+        f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, 'character')} each; "
+        f"{counted(windows.left_out, 'character')} left out"
     )
     yield f"memory: about {readable(check_memory(model, config, windows))}"
 
