@@ -8,18 +8,19 @@ from __future__ import annotations
 import io
 import json
 import os
-import shlex
 import signal
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 import click
 
 from . import __version__
-from .errors import RnnlmError
+from .errors import DataError, RnnlmError, TrainingError
+from .interrupts import end_at_once, end_cleanly, stop
+from .words import counted, escaped, quoted
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -53,6 +54,7 @@ def main() -> None:
     """Run the command line in a process of its own."""
     from . import blas
 
+    stop.catch()
     blas.hold_from_start()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed: no other file may take its number
@@ -61,30 +63,41 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what it cannot encode is shown escaped
             stream.reconfigure(errors="backslashreplace")
-    cli(prog_name="rnnlm")
+    try:
+        cli(prog_name="rnnlm")
+    finally:
+        stop.at_first = end_at_once
+        for stream in (sys.stdout, sys.stderr):
+            _flush_or_drop(stream)
 
 
 class Commands(click.Group):
-    """Turns rnnlm's errors into one line on standard error and exit code 1."""
+    """Turns every error into one line on standard error, and ends with an exit code."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def main(self, *args: Any, **options: Any) -> NoReturn:
+        sys.exit(self._exit_code(*args, **{**options, "standalone_mode": False}))
+
+    def _exit_code(self, *args: Any, **options: Any) -> int:
         try:
-            return super().invoke(ctx)
-        except RnnlmError as error:
-            click.echo(f"Error: {_escape(str(error), keep='')}", err=True)
-            ctx.exit(1)
+            return super().main(*args, **options) or 0
+        except click.Abort:  # Ctrl-C in a process that is not the command line's own
+            return 128 + signal.SIGINT
+        except click.ClickException as error:
+            message = io.StringIO()
+            error.show(message)
+            _say(message.getvalue().rstrip("\n"))
+            return error.exit_code
         except BrokenPipeError:  # the reader went away, as `| head` does; Click would exit with 1
-            _to_nowhere()
-            ctx.exit(0)
+            return 0
+        except RnnlmError as error:
+            said = str(error)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            click.echo(f"Error: {where}{error.strerror}", err=True)
-            ctx.exit(1)
-        except KeyboardInterrupt:
-            ctx.exit(128 + signal.SIGINT)
+            said = f"{where}{error.strerror or error}"
         except MemoryError:
-            click.echo("Error: not enough memory for this model, batch and window", err=True)
-            ctx.exit(1)
+            said = "not enough memory for what is asked"
+        _say_line(f"Error: {said}")
+        return 1
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -143,6 +156,7 @@ def prepare(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: A
     from .api import find_vocabulary
     from .corpus import prepare as prepare_corpus
 
+    stop.at_first = end_cleanly
     vocabulary = None if vocab is None else find_vocabulary(vocab)
     newlines = options.pop("newlines")
     if newlines is not None:
@@ -150,8 +164,7 @@ def prepare(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: A
             raise click.UsageError("--newlines has no effect at --level byte")
         options["newlines"] = newlines
     corpus = prepare_corpus(inputs, out, vocabulary=vocabulary, **options)
-    _echo_lines(corpus.summary())
-    click.echo(f"next: rnnlm train --set data.path={out}")
+    _show_lines([*corpus.summary(), f"next: rnnlm train --set {quoted(f'data.path={out}')}"])
 
 
 @cli.command(epilog=example("rnnlm train configs/tinyshakespeare.yaml --set train.epochs=3"))
@@ -174,21 +187,26 @@ def train(
     from .choices import make_config
     from .training import Training, preview
 
-    if resume is not None:
-        if config or run_dir or init_from or dry_run:
-            raise click.UsageError("--resume takes nothing beside it but --set")
-        start = Training.resume(resume, overrides)
-    else:
-        settings = make_config(config, *overrides)
-        if run_dir is not None:  # a name as it was typed: `null` and ` a ` are names, too
-            settings = settings.with_values("run", dir=str(run_dir))
-        weights = None if init_from is None else load(init_from)
-        if dry_run:
-            _echo_lines(preview(settings, weights))
-            return
-        start = Training.start(settings, config.stem if config else "run", weights)
-    with start as training, _stop_signals() as stop:
-        _show_training(training, stop)
+    stop.at_first = end_cleanly
+    try:
+        if resume is not None:
+            if config or run_dir or init_from or dry_run:
+                raise click.UsageError("--resume takes nothing beside it but --set")
+            start = Training.resume(resume, overrides)
+        else:
+            settings = make_config(config, *overrides)
+            if run_dir is not None:  # a name as it was typed: `null` and ` a ` are names, too
+                settings = settings.with_values("run", dir=str(run_dir))
+            weights = None if init_from is None else load(init_from)
+            if dry_run:
+                _show_lines(preview(settings, weights))
+                return
+            start = Training.start(settings, config.stem if config else "run", weights)
+        with start as training:
+            stop.at_first = _say_stopping
+            _show_training(training)
+    except MemoryError:
+        raise TrainingError("not enough memory for this model, batch and window") from None
 
 
 @cli.command(epilog=example('rnnlm sample runs/my-run --prime "The " --temperature 0.7'))
@@ -230,9 +248,9 @@ def sample(
     **options: Any,
 ) -> None:
     """Generate text, character by character. Without a path: from the newest run under ./runs."""
-    from .api import load, samples
+    from .api import samples
 
-    checkpoint = load(checkpoint_or_run)
+    _, checkpoint = _found(checkpoint_or_run)
     start: str | bytes = prime
     if prime_file is not None:
         if prime:
@@ -240,6 +258,7 @@ def sample(
         start = _read_text(prime_file, checkpoint)
     pieces = samples(checkpoint, start, **options)
     ids = checkpoint.ids(start, options["unknown"])
+    stop.at_first = end_cleanly
     shown = "" if no_prime else checkpoint.vocabulary.text(ids)
     with _output(output) as write:
         _write_samples(pieces, shown, options["num_samples"], write)
@@ -265,11 +284,11 @@ def eval_(
     as_json: bool,
 ) -> None:
     """Report nats and bits per character and perplexity of a split or of any text."""
-    from .api import evaluate, evaluate_split, load
+    from .api import evaluate, evaluate_split
 
     if text is not None and (split or data):
         raise click.UsageError("--text excludes --split and --data")
-    checkpoint = load(checkpoint_or_run)
+    _, checkpoint = _found(checkpoint_or_run)
     if text is not None:
         result = evaluate(checkpoint, _read_text(text, checkpoint), unknown=unknown)
     else:
@@ -281,64 +300,82 @@ def eval_(
         "perplexity": result.perplexity,
     }
     if as_json:
-        click.echo(json.dumps(figures))
+        _show(json.dumps(figures))
         return
-    click.echo(f"{result.chars:,} characters predicted")
+    _show(f"{counted(result.chars, 'character')} predicted")
     for name in ("nats_per_char", "bits_per_char", "perplexity"):
-        click.echo(f"{name.replace('_', ' ')}: {_figure(figures[name])}")
+        _show(f"{name.replace('_', ' ')}: {_figure(figures[name])}")
 
 
 @cli.command(epilog=example("rnnlm info runs/my-run/last.npz"))
 @CHECKPOINT
 def info(checkpoint_or_run: Path | None) -> None:
     """Say what is inside a checkpoint: config, sizes, parameters, step, losses, vocabulary."""
-    from .api import describe, load
+    from .api import describe
+
+    path, checkpoint = _found(checkpoint_or_run)
+    _show_lines([f"checkpoint: {path}", *describe(checkpoint)])
+
+
+def _found(path: Path | None) -> tuple[Path, Checkpoint]:
+    """The checkpoint that a user means, and where it is, which is said where nobody named it."""
+    from .api import load
     from .runs import find_checkpoint
 
-    path = find_checkpoint(checkpoint_or_run)
-    click.echo(f"checkpoint: {path}")
-    _echo_lines(describe(load(path)))
+    found = find_checkpoint(path)
+    if path is None:
+        _say_line(f"newest run: {found}")
+    return found, load(found)
 
 
-# What the commands show
+# What the commands show: all of it goes through here, and is escaped
 
 SIGPIPE = 13  # signal.SIGPIPE, where there is one
 
 
-def _to_nowhere() -> None:
-    """What is still to be written, also when Python ends, is lost without a word."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
-            stream.flush()
-            continue
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+def _show(text: str, keep: str = "\n\t") -> None:
+    """Print on standard output."""
+    with _standard_output():
+        click.echo(escaped(text, keep))
 
 
-def _echo_lines(lines: Iterable[str]) -> None:
+def _show_lines(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(_escape(line, keep="\t"))
+        _show(line, keep="\t")
+
+
+def _say(text: str, keep: str = "\n\t") -> None:
+    """Print on standard error, if that can be done."""
+    with suppress(OSError):
+        click.echo(escaped(text, keep), err=True)
+
+
+def _say_line(text: str) -> None:
+    _say(text, keep="")
+
+
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    """Name what failed; the operating system does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def _flush_or_drop(stream: TextIO) -> None:
+    """Write what a stream still holds; where that fails, this and what follows goes nowhere."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _figure(value: float | None) -> str:
     if value is None:
         return "beyond float range"
     return f"{value:.4f}" if value < 1e9 else f"{value:.4g}"
-
-
-def _escape(text: str, keep: str = "\n\t") -> str:
-    """Control characters made visible: what a model or a file holds must not drive a terminal."""
-    return "".join(
-        c
-        if c.isprintable() or c in keep or not _is_control(c)
-        else c.encode("unicode_escape").decode()
-        for c in text
-    )
-
-
-def _is_control(c: str) -> bool:
-    import unicodedata
-
-    return unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp") and c != "\u200d"
 
 
 def _read_text(name: str, checkpoint: Checkpoint) -> str | bytes:
@@ -351,15 +388,14 @@ def _read_text(name: str, checkpoint: Checkpoint) -> str | bytes:
 @contextmanager
 def _output(path: Path | None) -> Iterator[Any]:
     """A function that writes text: to a file, raw; to a pipe, raw; to a terminal, escaped."""
-    from .errors import DataError
-
     if path is None:
         out = sys.stdout
-        escape = _escape if out.isatty() else str
+        escape = escaped if out.isatty() else str
 
         def write(text: str) -> None:
-            out.write(escape(text))
-            out.flush()
+            with _standard_output():
+                out.write(escape(text))
+                out.flush()
 
         yield write
         return
@@ -392,79 +428,86 @@ def _write_samples(pieces: Iterable[list[str]], shown: str, n: int, write: Any) 
         write(f"=== sample {number} ===\n{body}" + ("" if body.endswith("\n") else "\n"))
 
 
-class _Stop:
-    """Remembers the first SIGINT or SIGTERM; the second one ends the process at once."""
+class _Lenient:
+    """A standard stream on which a training is shown: what becomes of it does not end a run halfway.
 
-    signal: int | None = None
+    When whoever reads it goes away, as `| head` does, that stops the run as Ctrl-C would. Anything else
+    that is wrong (a terminal that was closed, a full disk) only keeps the run from being seen.
+    """
 
-    def __call__(self) -> bool:
-        return self.signal is not None
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._forgiven():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._forgiven():
+            self._stream.flush()
 
     @contextmanager
-    def where_a_reader_leaves(self) -> Iterator[None]:
-        """Take a broken pipe for the signal that other programs get for it."""
+    def _forgiven(self) -> Iterator[None]:
         try:
             yield
         except BrokenPipeError:
-            _to_nowhere()
-            self.signal = self.signal or SIGPIPE
+            _flush_or_drop(self._stream)
+            stop.signal = stop.signal or SIGPIPE
+        except OSError:
+            pass
 
 
 @contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    stop = _Stop()
-
-    def handle(number: int, _frame: object) -> None:
-        stop.signal = number
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
-        with suppress(OSError):
-            os.write(2, b"\nstopping after this step; once more to stop at once\n")
-
-    before = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM)}
+def _lenient_output() -> Iterator[None]:
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, _Lenient(stream)) for stream in streams)
     try:
-        yield stop
+        yield
     finally:
-        if stop.signal is None:  # else the process is about to exit, and once more means at once
-            for each, handler in before.items():
-                signal.signal(each, handler)
+        sys.stdout, sys.stderr = streams
 
 
-def _show_training(training: Training, stop: _Stop) -> None:
-    """Train, with a progress bar on a terminal and sparse lines elsewhere.
+def _say_stopping(_number: int) -> None:
+    with suppress(OSError):
+        os.write(2, b"\nstopping after this step; once more to stop at once\n")
 
-    When whoever reads the output goes away, as `| head` does, that stops the run as Ctrl-C would: what
-    happens is saved before it is shown to nobody.
-    """
+
+def _show_training(training: Training) -> None:
+    """Train, with a progress bar on a terminal and sparse lines elsewhere."""
+    shown = quoted(str(training.run.folder))
+    with _lenient_output():
+        _show_lines([*training.summary(), f"run folder: {training.run.folder}"])
+        if training.progress.step:
+            _show(f"going on from step {training.progress.step:,}")
+        with _bar(training.total_steps, training.progress.step) as bar:
+            for event in training.events(stop):
+                _show_event(event, bar)
+        if stop.signal is not None and training.progress.step < training.total_steps:
+            at = f"stopped at step {training.progress.step}"
+            _say(f"{at}; to go on: rnnlm train --resume {shown}")
+            sys.exit(128 + stop.signal)
+        _show(f'next: rnnlm sample {shown} --prime "..."\n      rnnlm eval {shown}')
+
+
+def _bar(total: int, initial: int) -> tqdm[Any]:
+    # A TQDM_ variable that tqdm cannot use would end the run, some only when the bar is drawn
+    for name in [name for name in os.environ if name.startswith("TQDM_")]:
+        del os.environ[name]
     from tqdm import tqdm
 
-    folder = training.run.folder
-    with stop.where_a_reader_leaves():
-        _echo_lines([*training.summary(), f"run folder: {folder}"])
-        if training.progress.step:
-            click.echo(f"going on from step {training.progress.step:,}")
     tqdm.monitor_interval = 0  # its thread would keep the training from forking
-    bar: tqdm[Any] = tqdm(
-        total=training.total_steps,
-        initial=training.progress.step,
+    return tqdm(
+        total=total,
+        initial=initial,
         unit="step",
         miniters=1,
         disable=not sys.stderr.isatty(),
         dynamic_ncols=True,
     )
-    with stop.where_a_reader_leaves(), bar:
-        for event in training.events(stop):
-            with stop.where_a_reader_leaves():
-                _show_event(event, bar)
-    shown = shlex.quote(str(folder))
-    if stop.signal is not None and training.progress.step < training.total_steps:
-        with suppress(BrokenPipeError):
-            click.echo(
-                f"stopped at step {training.progress.step}; to go on: rnnlm train --resume {shown}",
-                err=True,
-            )
-        sys.exit(128 + stop.signal)
-    click.echo(f'next: rnnlm sample {shown} --prime "..."\n      rnnlm eval {shown}')
 
 
 def _show_event(event: Event, bar: tqdm[Any]) -> None:
@@ -473,10 +516,10 @@ def _show_event(event: Event, bar: tqdm[Any]) -> None:
         if bar.update():
             bar.set_postfix_str(_postfix(record), refresh=False)
     elif event.kind == "train" and bar.disable:
-        click.echo(f"step {record['step']}/{bar.total}: {_postfix(record)}", err=True)
+        _say(f"step {record['step']}/{bar.total}: {_postfix(record)}")
     elif event.kind in ("eval", "sample"):
         with bar.external_write_mode(sys.stdout):
-            click.echo(_event_line(record))
+            _show(_event_line(record))
 
 
 def _postfix(record: dict[str, Any]) -> str:
@@ -486,7 +529,7 @@ def _postfix(record: dict[str, Any]) -> str:
 
 def _event_line(record: dict[str, Any]) -> str:
     if record["event"] == "sample":
-        return f"sample at step {record['step']}:\n" + _escape(record["text"])
+        return f"sample at step {record['step']}:\n{record['text']}"
     figures = (
         f"perplexity {_figure(record['perplexity'])} ({record['loss']:.4f} nats per character)"
     )

@@ -113,7 +113,7 @@ def start(
 def finish(process: subprocess.Popen[str], timeout: float = 60) -> tuple[int, str, str]:
     """Wait for the end: exit code, output and errors, in which there is never a traceback.
 
-    But for that of a KeyboardInterrupt while Python itself is loading or shutting down.
+    But for that of a KeyboardInterrupt while Python itself is loading.
     """
     try:
         out, err = process.communicate(timeout=timeout)
@@ -322,7 +322,7 @@ def main() -> None:
             print(line)
         return
     HANDICAPS[name](value)
-    from rnnlm.cli import main as rnnlm_main
+    from rnnlm.__main__ import main as rnnlm_main
 
     sys.argv = ["rnnlm", *sys.argv[3:]]
     rnnlm_main()

@@ -133,9 +133,9 @@ class Cycle:
             return
         self.faults[" and ".join(sent.name for sent in signals)] += 1
         stopped = code in (130, 143) and f"rnnlm train --resume {self.run}" in err
-        # before training began nothing catches signals
-        early = code in (-signals[0], 1, 130) and "to go on" not in err
-        twice = len(signals) == 2 and code in (-signals[1], 1, 130)
+        # before rnnlm is loaded it is Python that takes signals
+        early = code in (-signals[0], 1, 128 + signals[0]) and "to go on" not in err
+        twice = len(signals) == 2 and code in (-signals[1], 1, 128 + signals[1])
         self._expect("a signal", stopped or early or twice, (code, out, err))
 
     def interrupt(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from conftest import TEXT, TINY, environment
 
 from rnnlm import __version__, load, make_config
 from rnnlm.cli import cli
+from rnnlm.words import counted, quoted
 
 SETS = [part for key in TINY for part in ("--set", key)]
 
@@ -373,3 +376,68 @@ def test_a_config_file_runs_and_names_the_run(in_tmp: Path) -> None:
     (folder,) = Path("runs").iterdir()
     assert folder.name.startswith("small-")
     assert "GRU" in rnnlm("info").output
+
+
+def test_the_run_that_was_taken_is_named_where_nobody_did(trained: Path, in_tmp: Path) -> None:
+    """On standard error, so that what is printed stays as it is."""
+    shutil.copytree(trained, "runs/a")
+    for args in (("sample", "--length", 5), ("eval", "--json"), ("info",)):
+        bare = rnnlm(*args)
+        named = rnnlm(*args, "runs/a")
+        assert bare.stderr == "newest run: runs/a/best.npz\n"
+        assert (named.stderr, named.stdout) == ("", bare.stdout)
+
+
+def test_what_a_user_typed_does_not_drive_the_terminal(trained: Path, in_tmp: Path) -> None:
+    """Neither in a path that is shown nor in a message about a wrong one."""
+    Path("text.txt").write_text(TEXT)
+    odd = "o\x1b[31m \udcff\u202e"
+    said = [
+        rnnlm("prepare", "text.txt", "--out", odd).output,
+        rnnlm("train", *SETS, "--set", f"data.path={odd}", "--run-dir", f"r{odd}").output,
+        rnnlm("info", f"r{odd}").output,
+        rnnlm("prepare", "text.txt", "--out", odd, code=1).output,
+        rnnlm("train", "--run-dir", f"r{odd}", "--set", "data.path=text.txt", code=1).output,
+        rnnlm(f"no{odd}", code=2).output,
+        rnnlm("train", f"--no{odd}", code=2).output,
+    ]
+    assert "\\x1b" in said[-1]
+    for text in said:
+        assert not {"\x1b", "\u202e"} & set(text), text
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize("path", ["a b", "it's $HOME", "\x1b[31m\n'\\", "caf\udce9 \u202eß"])
+def test_a_command_to_type_next_can_be_typed(path: str, in_tmp: Path) -> None:
+    """A shell reads the very path."""
+    typed = ["bash", "-c", f'printf "%s" {quoted(path)}']
+    assert subprocess.run(typed, capture_output=True, check=True).stdout == os.fsencode(path)
+    Path("text.txt").write_text(TEXT)
+    said = rnnlm("prepare", "text.txt", "--out", path).output
+    assert said.endswith(f"\nnext: rnnlm train --set {quoted(f'data.path={path}')}\n")
+
+
+def test_memory_that_is_not_enough_is_one_line(
+    trained: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which speaks of the model only where one is trained."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("rnnlm.api.samples", fail)
+    assert "model" not in rnnlm("sample", trained, code=1).stderr
+    monkeypatch.setattr("rnnlm.training.Training.start", fail)
+    assert "model, batch and window" in rnnlm("train", code=1).stderr
+
+
+def test_one_of_a_thing_is_singular(trained: Path, in_tmp: Path) -> None:
+    """In what is printed of a run, a text and a figure."""
+    assert [counted(n, "step") for n in (0, 1, 2000)] == ["0 steps", "1 step", "2,000 steps"]
+    Path("text.txt").write_bytes(b"a" * 49 + b"\r\n")
+    keys = ("data.path=data", "train.epochs=1", "train.batch_size=1", "train.seq_length=full")
+    said = rnnlm("prepare", "text.txt", "--out", "data").output
+    assert "1 line end (CRLF" in said
+    said = rnnlm("train", "--dry-run", *(part for key in keys for part in ("--set", key))).output
+    assert "1 epoch of 1 window: 1 stream, " in said
+    assert "1 character predicted" in rnnlm("eval", trained, "--text", "-", stdin=b"Ma").output

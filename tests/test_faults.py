@@ -97,7 +97,9 @@ def steps(folder: Path) -> int:
 # Signals
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_saves_and_the_printed_command_resumes(
     sent: signal.Signals, code: int, long: list[str], whole: Path, tmp_path: Path
 ) -> None:
@@ -183,25 +185,100 @@ def test_a_second_signal_stops_at_once_and_harms_no_file(
 ) -> None:
     """Even inside the save that the first one asked for."""
     run = tmp_path / "run"
-    process = start(*long, "--run-dir", run, handicap=("slow", 0.05))
+    process = start(*long, "--run-dir", run, handicap=("slow", 0.15))
     assert process.stderr
     process.stderr.readline()
     process.send_signal(signal.SIGINT)
     assert wait_for(lambda: list(run.glob(".last.npz.*.tmp")), process)
     process.send_signal(signal.SIGTERM)
     ended, _, err = finish(process)
-    assert ended == -signal.SIGTERM
+    assert ended == 143
     assert "to go on" not in err
     assert steps(run) == 0
     rnnlm("train", "--resume", run)
     assert differences(whole, run) == []
 
 
+def test_signals_that_come_together_are_one_request(
+    long: list[str], whole: Path, tmp_path: Path
+) -> None:
+    """As `timeout`, service managers and closed terminals send them."""
+    run = tmp_path / "run"
+    process = start(*long, "--run-dir", run)
+    assert process.stderr
+    process.stderr.readline()
+    process.send_signal(signal.SIGSTOP)  # so that all are there when it goes on
+    for sent in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        process.send_signal(sent)
+    process.send_signal(signal.SIGCONT)
+    ended, _, err = finish(process)
+    assert ended in (129, 130, 143)
+    assert err.count("stopping after this step") == 1
+    assert f"stopped at step {steps(run)};" in err
+    rnnlm("train", "--resume", run)
+    assert differences(whole, run) == []
+
+
+def test_a_signal_that_was_to_be_ignored_is_ignored(
+    long: list[str], whole: Path, tmp_path: Path
+) -> None:
+    """SIGHUP under nohup, SIGINT in a background job of a shell script."""
+    run = tmp_path / "run"
+    ignoring = ["sh", "-c", 'trap "" INT HUP; exec "$@"', "sh", *command(*long, "--run-dir", run)]
+    process = subprocess.Popen(
+        ignoring, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr
+    process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGHUP)
+    ended, _, err = finish(process)
+    assert (ended, "stopping" in err) == (0, False)
+    assert differences(whole, run) == []
+
+
+EARLY = """
+import os, runpy, signal, sys
+
+def run(number, sent, args):
+    count = 0
+
+    def hook(event, names):
+        nonlocal count
+        if event == "import" and (count or names[0] == "rnnlm.interrupts"):
+            count += 1
+            if count == number:
+                os.kill(os.getpid(), sent)
+
+    sys.argv = ["rnnlm", *args]
+    sys.addaudithook(hook)
+    runpy.run_module("rnnlm", run_name="__main__", alter_sys=True)
+
+for number in map(int, sys.argv[1].split(",")):
+    sent = (signal.SIGINT, signal.SIGTERM)[number % 2]
+    pid = os.fork()
+    if pid == 0:
+        run(number, sent, sys.argv[2:])
+    print(128 + sent, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
 @pytest.mark.parametrize(
-    ("sent", "codes"), [(signal.SIGINT, (130,)), (signal.SIGTERM, (143, -signal.SIGTERM))]
+    ("numbers", "args"), [("2,3,6,15,30", ["--help"]), ("90,125,160", ["info", "nowhere.npz"])]
 )
+def test_a_signal_while_modules_load_ends_without_a_word(numbers: str, args: list[str]) -> None:
+    """From the first line that is rnnlm's on; what Python loads before is beyond it."""
+    script = [sys.executable, "-c", EARLY, numbers, *args]
+    done = subprocess.run(script, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    codes = [line.split() for line in done.stdout.splitlines()]
+    assert len(codes) == numbers.count(",") + 1
+    assert all(expected == code for expected, code in codes), codes
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_before_the_first_step_leaves_nothing_in_the_way(
-    sent: signal.Signals, codes: tuple[int, ...], text: Path, small: list[str], tmp_path: Path
+    sent: signal.Signals, code: int, text: Path, small: list[str], tmp_path: Path
 ) -> None:
     """The same command starts again, whatever the first one had made."""
     args = [*small, *sets("train.epochs=1", f"data.path={text}"), "--run-dir", tmp_path / "run"]
@@ -209,10 +286,9 @@ def test_a_signal_before_the_first_step_leaves_nothing_in_the_way(
     assert wait_for(lambda: (tmp_path / "run" / "data").exists(), process)
     process.send_signal(sent)
     ended, out, _ = finish(process)
-    assert ended in codes
+    assert ended == code
     assert out == ""
-    if sent is signal.SIGINT:
-        assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run").exists()
     rnnlm(*args)
 
 
@@ -531,11 +607,18 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def on_terminal(*args: object) -> str:
-    """What a command shows on a terminal of its own, and that it ended well."""
+def terminal() -> tuple[int, int]:
+    """Both sides of a terminal: that of who looks at it, and that of what runs in it."""
     leader, follower = os.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    process = start(*args, stdin=follower, stdout=follower, stderr=follower)
+    return leader, follower
+
+
+def on_terminal(*args: object, **options: Any) -> str:
+    """What a command shows on a terminal of its own, and that it ended well."""
+    leader, follower = terminal()
+    on_it = {"stdin": follower, "stdout": follower, "stderr": follower}
+    process = start(*args, **{**on_it, **options})
     os.close(follower)
 
     def pieces() -> Iterator[bytes]:
@@ -581,6 +664,85 @@ def test_a_terminal_has_a_progress_bar(small: list[str], tmp_path: Path) -> None
     shown = on_terminal(*small, *sets("train.epochs=20"), "--run-dir", tmp_path / "run")
     assert re.search(r"\r *\d+%.*step.*loss \d\.\d+, perplexity", shown)
     assert "test, checkpoint of step" in shown
+
+
+def test_a_bar_that_is_told_nonsense_is_shown(
+    small: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a variable that tqdm refuses when it is loaded, or one that it refuses when it draws."""
+    monkeypatch.setenv("TQDM_MININTERVAL", "abc")
+    monkeypatch.setenv("TQDM_BAR_FORMAT", "{nonsense}")
+    shown = on_terminal(*small, *sets("train.epochs=1"), "--run-dir", tmp_path / "run")
+    assert "100%" in shown
+
+
+IN_SESSION = """
+import fcntl, os, sys, termios
+os.setsid()
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp("sh", ["sh", "-c", sys.argv[1] + ' exec "$@"', "sh", *sys.argv[2:]])
+"""
+
+
+@pytest.mark.parametrize(("before", "code"), [("", 129), ('trap "" HUP;', 0)])
+def test_a_run_whose_terminal_is_closed_is_not_lost(
+    before: str, code: int, long: list[str], whole: Path, tmp_path: Path
+) -> None:
+    """It is saved and stops, or goes on to its end where SIGHUP is ignored, as nohup has it."""
+    run = tmp_path / "run"
+    leader, follower = terminal()
+    script = [sys.executable, "-c", IN_SESSION, before, *command(*long, "--run-dir", run)]
+    process = subprocess.Popen(
+        script, env=environment(), stdin=follower, stdout=follower, stderr=follower
+    )
+    os.close(follower)
+    shown = b""
+    while b"step/s" not in shown:  # the bar
+        shown += os.read(leader, 65536)
+    os.close(leader)
+    assert process.wait(timeout=60) == code
+    if code:
+        assert 0 < steps(run) < steps(whole)
+        rnnlm("train", "--resume", run)
+    assert differences(whole, run) == []
+
+
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+
+
+@needs_full
+@pytest.mark.parametrize("bar", [False, True])
+def test_a_full_disk_under_the_log_does_not_end_a_run(
+    bar: bool, small: list[str], two_epochs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Nor one under standard output while a bar is shown."""
+    args = (*small, *sets("train.epochs=1"), "--run-dir", tmp_path / "run")
+    with FULL.open("w") as full:
+        if bar:
+            assert "100%" in on_terminal(*args, stdout=full)
+        else:
+            assert start(*args, stdout=full, stderr=full).wait(timeout=60) == 0
+    assert differences(two_epochs[0], tmp_path / "run") == []
+
+
+@needs_full
+@pytest.mark.parametrize("stream", ["full", "read-only"])
+@pytest.mark.parametrize(
+    "args", [("--help",), ("train", "--help"), ("--version",), ("info",), ("sample",)]
+)
+def test_output_that_cannot_be_written_is_one_line(
+    args: tuple[str, ...], stream: str, hostile: Path
+) -> None:
+    """With exit code 1; where that line cannot be written either, there is none."""
+    if args[0] in ("info", "sample"):
+        args = (*args, str(hostile))
+    path, mode = (FULL, "w") if stream == "full" else (Path(os.devnull), "r")
+    with path.open(mode) as out:
+        code, _, err = finish(start(*args, stdout=out))
+        assert start(*args, stdout=out, stderr=out).wait(timeout=60) == 1
+    assert code == 1
+    assert re.fullmatch(r"Error: .*(No space left|Bad file descriptor).*\n", err)
 
 
 @pytest.mark.parametrize("command_line", ["sample", "info", "train"])

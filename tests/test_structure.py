@@ -24,7 +24,7 @@ LAYERS = [
     {"tiles", "config"},
     {"workspace"},
     {"tape", "params", "npz", "files", "memory", "seeds", "registry", "blas"},
-    {"errors", "words"},
+    {"errors", "interrupts", "words"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py" or p.parent != PACKAGE)

@@ -1,0 +1,58 @@
+"""SIGINT, SIGTERM and SIGHUP, from the first line of a process to its last.
+
+The handler is set once and never exchanged for another, so that no signal falls between two of them.
+What the first signal does is exchanged instead, as there is more or less to lose; the next one ends
+the process at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SAME_REQUEST = 0.1  # seconds; `timeout` and service managers send two signals to say one thing
+
+
+def end_at_once(number: int) -> None:
+    """End with a shell's exit code for the signal; nothing is cleaned up."""
+    os._exit(128 + number)
+
+
+def end_cleanly(number: int) -> None:
+    """End with the same code, after what the functions at work have to clean up."""
+    sys.exit(128 + number)
+
+
+class Stop:
+    """Whether a signal has come, and what it does; calling it says whether to stop."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.at_first: Callable[[int], None] = end_at_once
+        self._came: float | None = None
+
+    def __call__(self) -> bool:
+        return self.signal is not None
+
+    def catch(self) -> None:
+        """Set the handler, but for signals that whoever started this process wants ignored."""
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    def _handle(self, number: int, _frame: object) -> None:
+        now = time.monotonic()
+        if self._came is None:
+            self._came = now
+            self.signal = self.signal or number
+            self.at_first(number)
+        # A terminal that closes may send SIGHUP twice, and nobody sends it out of impatience
+        elif now - self._came > SAME_REQUEST and number != signal.SIGHUP:
+            end_at_once(number)
+
+
+stop = Stop()  # of this process
