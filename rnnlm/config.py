@@ -461,14 +461,15 @@ def _resolve(config: Config, choices: Mapping[str, Choices]) -> Config:
             if f.metadata["type"] == "choice":
                 chosen = getattr(getattr(config, section), f.name)
                 options = choices[f.metadata["registry"]][chosen["name"]]
-                full = {"name": chosen["name"]} | dict(options) | chosen
+                defaults = {name: option.default for name, option in options.items()}
+                full = {"name": chosen["name"]} | defaults | chosen
                 config = config.with_values(section, **{f.name: full})
     options = choices["cell"][config.model.cell]
     for name in ("activation", "reset_after"):
         value = getattr(config.model, name)
         if name in options:
             if value is None:
-                config = config.with_values("model", **{name: options[name]})
+                config = config.with_values("model", **{name: options[name].default})
         elif value is not None:
             owners = _list(cell for cell, taken in choices["cell"].items() if name in taken)
             raise ConfigError(
@@ -558,10 +559,9 @@ def _choice(dotted: str, node: Leaf | Branch, named: Choices, valid: list[str]) 
             _unknown(full, child.where, own)
         if isinstance(child, Branch):
             raise ConfigError(f"{child.where}: {full} must be a single value")
-        default = named[name][option]
+        declared = named[name][option]
         types = {bool: "true or false", int: "integer", float: "number"}
-        limits = {"low": 0, "high": 1 if option in ("momentum", "beta1", "beta2", "decay") else 1e6}
-        result[option] = _scalar(full, child, {"type": types[type(default)], **limits})
+        result[option] = _scalar(full, child, {"type": types[declared.type], **declared.limits})
     return result
 
 

@@ -3,8 +3,9 @@
 An optimizer is a function `(w, g, tmp, *state, t, **options)` over flat vectors of equal length: it
 updates `w` (and its state vectors, zero before the first step) in place from the gradient `g`, which
 it may overwrite; `tmp` is scratch and `t` counts the updates from 1. The parameters between `tmp` and
-the star name its state, the keywords with defaults are its options in the config. Working element by
-element makes the result independent of how the vectors are cut into chunks.
+the star name its state, the keywords with defaults are its options in the config, within the limits
+that their types declare. Working element by element makes the result independent of how the vectors
+are cut into chunks.
 """
 
 from __future__ import annotations
@@ -12,10 +13,16 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
+from typing import Annotated
 
 import numpy as np
 
 from .params import Array
+from .registry import Limits
+
+Rate = Annotated[float, Limits(low=0, high=1e6)]
+Share = Annotated[float, Limits(low=0, below=1)]  # of the past in a moving average; 1 never forgets
+Small = Annotated[float, Limits(low=1e-30, high=1e6)]  # above 0 in float32: it is divided by
 
 
 def sgd(
@@ -25,8 +32,8 @@ def sgd(
     velocity: Array,
     *,
     t: int,
-    learning_rate: float = 0.5,
-    momentum: float = 0.0,
+    learning_rate: Rate = 0.5,
+    momentum: Share = 0.0,
     nesterov: bool = False,
 ) -> None:
     """Stochastic gradient descent: v = μ v + g;  w -= lr · v, with Nesterov's form lr · (g + μ v)
@@ -50,9 +57,9 @@ def rmsprop(
     square: Array,
     *,
     t: int,
-    learning_rate: float = 0.002,
-    decay: float = 0.95,
-    epsilon: float = 1e-8,
+    learning_rate: Rate = 0.002,
+    decay: Share = 0.95,
+    epsilon: Small = 1e-8,
 ) -> None:
     """s = ρ s + (1 - ρ) g²;  w -= lr · g / (√s + ε)  (Tieleman and Hinton 2012, lecture 6e)."""
     _moving_average(square, g, tmp, decay)
@@ -70,8 +77,8 @@ def adagrad(
     square: Array,
     *,
     t: int,
-    learning_rate: float = 0.05,
-    epsilon: float = 1e-10,
+    learning_rate: Rate = 0.05,
+    epsilon: Small = 1e-10,
 ) -> None:
     """s += g²;  w -= lr · g / (√s + ε)  (Duchi, Hazan and Singer 2011, diagonal form)."""
     np.multiply(g, g, tmp)
@@ -91,10 +98,10 @@ def adam(
     v: Array,
     *,
     t: int,
-    learning_rate: float = 0.002,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    epsilon: float = 1e-8,
+    learning_rate: Rate = 0.002,
+    beta1: Share = 0.9,
+    beta2: Share = 0.999,
+    epsilon: Small = 1e-8,
 ) -> None:
     """m = β₁ m + (1 - β₁) g;  v = β₂ v + (1 - β₂) g²;  w -= lr · m̂ / (√v̂ + ε), where
     m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ)  (Kingma and Ba 2015, algorithm 1).
@@ -122,11 +129,11 @@ def adamw(
     v: Array,
     *,
     t: int,
-    learning_rate: float = 0.002,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    epsilon: float = 1e-8,
-    weight_decay: float = 0.01,
+    learning_rate: Rate = 0.002,
+    beta1: Share = 0.9,
+    beta2: Share = 0.999,
+    epsilon: Small = 1e-8,
+    weight_decay: Rate = 0.01,
 ) -> None:
     """w -= lr · λ w, then Adam's step  (Loshchilov and Hutter 2019, algorithm 2)."""
     np.multiply(w, 1 - learning_rate * weight_decay, w)

@@ -2,13 +2,21 @@
 
 A schedule is a function `(step, steps_per_epoch, total_steps, learning_rate, **options)` that gives
 the rate of the update number `step`, counted from 0. The keywords with defaults are its options in
-the config; `NEEDS_TOTAL` lists those that depend on how long the run is.
+the config, within the limits that their types declare; `NEEDS_TOTAL` lists the schedules that depend
+on how long the run is.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Annotated
+
+from .registry import Limits
+
+Factor = Annotated[float, Limits(low=0, high=1)]
+Rate = Annotated[float, Limits(low=0, high=1e6)]
+Count = Annotated[int, Limits(low=0, high=10**6)]
 
 
 def constant(step: int, steps_per_epoch: int, total_steps: int, learning_rate: float) -> float:
@@ -22,8 +30,8 @@ def exponential(
     total_steps: int,
     learning_rate: float,
     *,
-    decay: float = 0.97,
-    from_epoch: int = 10,
+    decay: Factor = 0.97,
+    from_epoch: Count = 10,
 ) -> float:
     """The configured rate for `from_epoch` epochs, then times `decay` with each epoch that begins."""
     return learning_rate * decay ** max(0, step // steps_per_epoch + 1 - from_epoch)
@@ -35,8 +43,8 @@ def cosine(
     total_steps: int,
     learning_rate: float,
     *,
-    warmup_steps: int = 0,
-    final_learning_rate: float = 0.0,
+    warmup_steps: Count = 0,
+    final_learning_rate: Rate = 0.0,
 ) -> float:
     """Linear from 0 over `warmup_steps`, then half a cosine down to `final_learning_rate`
     (Loshchilov and Hutter 2017, equation 5, without restarts).

@@ -13,7 +13,7 @@ from rnnlm.cells import CELLS, Cell
 from rnnlm.cells.rnn import ACTIVATIONS
 from rnnlm.model import MaskStream, Model, StepWeights
 from rnnlm.params import Array, Parameters
-from rnnlm.registry import options
+from rnnlm.registry import Option, options
 from rnnlm.workspace import Workspace
 
 # Every cell with every value of its options
@@ -21,8 +21,8 @@ from rnnlm.workspace import Workspace
 OPTION_VALUES = {"activation": list(ACTIVATIONS)}  # of options that are neither on nor off
 
 
-def _values(name: str, default: object) -> list[Any]:
-    if isinstance(default, bool):
+def _values(name: str, option: Option) -> list[Any]:
+    if option.type is bool:
         return [False, True]
     if name not in OPTION_VALUES:
         raise LookupError(f"cell option {name!r}: list the values to test in tests/oracles.py")

@@ -134,6 +134,12 @@ def test_numbers_need_no_dot() -> None:
         ("a: " + "{a: " * 5000, "c.yaml:1:12", "nested too deeply"),
         ("data: {val_fraction: 0.6, test_fraction: 0.4}", "", "leave no text"),
         ("train: {epochs: 99999999999999999999}", "c.yaml:1:9", "at most"),
+        ("train: {optimizer: {beta1: 1}}", "c.yaml:1:21", "beta1 must be below 1"),
+        ("train: {optimizer: {beta2: 1.0}}", "c.yaml:1:21", "beta2 must be below 1"),
+        ("train: {optimizer: {epsilon: 0}}", "c.yaml:1:21", "epsilon must be at least 1e-30"),
+        ("train: {optimizer: {epsilon: 1e-50}}", "c.yaml:1:21", "at least 1e-30"),
+        ("train: {optimizer: {learning_rate: -1}}", "c.yaml:1:21", "at least 0"),
+        ("train: {schedule: {name: cosine, warmup_steps: 1.5}}", "c.yaml:1:34", "an integer"),
     ],
 )
 def test_mistakes_are_named_with_their_line_and_the_nearest_key(
@@ -343,10 +349,10 @@ def test_every_option_is_in_the_readme_with_its_default() -> None:
     """The options of each cell, optimizer and schedule, as the registered functions have them."""
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     for key in ("optimizer", "schedule"):
-        for name, options in CHOICES[key].items():
+        for chosen, options in CHOICES[key].items():
             shown = ", ".join(
-                f"`{option}: {str(default).lower() if isinstance(default, bool) else f'{default:g}'}`"
-                for option, default in options.items()
+                f"`{name}: {str(o.default).lower() if o.type is bool else f'{o.default:g}'}`"
+                for name, o in options.items()
             )
-            row = f"| {key} | `{name}` | {shown or 'none'} |"
+            row = f"| {key} | `{chosen}` | {shown or 'none'} |"
             assert row in readme, row

@@ -66,12 +66,29 @@ def test_steps_lead_downhill(optimizer: Optimizer) -> None:
 @every_optimizer
 def test_every_option_changes_the_steps(optimizer: Optimizer) -> None:
     """No option is accepted and ignored."""
-    defaults = options(optimizer)
-    for name, default in defaults.items():
+    for name, option in options(optimizer).items():
         base = {"momentum": 0.5} if name == "nesterov" else {}
-        other = not default if isinstance(default, bool) else default * 0.5 + 0.1
-        a, b = (run(optimizer, [slice(None)], **base, **{name: v}) for v in (default, other))
+        other = not option.default if option.type is bool else option.default * 0.5 + 0.1
+        a, b = (run(optimizer, [slice(None)], **base, **{name: v}) for v in (option.default, other))
         assert (a[0] != b[0]).any(), name
+
+
+@every_optimizer
+def test_options_at_their_limits_leave_numbers(optimizer: Optimizer) -> None:
+    """In float32, also where there was never a gradient; every number has a limit on either side."""
+    for name, option in options(optimizer).items():
+        limits = option.limits
+        assert option.type is bool or len(limits) == 2, name
+        inside = {"low": lambda low: low, "high": lambda high: high}
+        inside |= {"below": lambda below: math.nextafter(below, 0)}
+        for value in [inside[bound](limit) for bound, limit in limits.items()]:
+            w, *state = (np.ones(3, np.float32) * (k == 0) for k in range(9))
+            chosen = {"learning_rate": 1e-3, name: value}
+            for t in (1, 2):
+                g = np.array([0, 1, 1e-20], np.float32)
+                vectors = state[: len(state_names(optimizer))]
+                optimizer(w, g, np.empty(3, np.float32), *vectors, t=t, **chosen)
+            assert np.isfinite([w, *vectors]).all(), (name, value)
 
 
 def test_state_names_are_read_from_the_signature() -> None:
