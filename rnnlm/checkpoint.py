@@ -90,7 +90,9 @@ class Checkpoint:
         return self.vocabulary.ids(text, unknown)
 
     def save(self, path: str | Path) -> None:
-        """Write atomically. Raises CheckpointError when that fails; the old file is untouched then."""
+        """Write atomically. Raises CheckpointError when that fails, or when `load` would refuse what is
+        written; the old file is untouched then.
+        """
         path = as_path(path, CheckpointError)
         arrays: dict[str, Array] = {
             **self.params,
@@ -100,6 +102,15 @@ class Checkpoint:
         }
         if self.state is not None:
             arrays["state"] = self.state
+        try:
+            _check_arrays(self.config, self.model, arrays)
+            _progress(asdict(self.progress))
+            _data(self.data)
+        except ValueError as error:
+            raise CheckpointError(
+                f"{path}: not written, since it could not be read again: bad {error}; what was there "
+                "before is untouched"
+            ) from None
         arrays["config"] = np.array(self.config.to_yaml())
         meta = {
             "format": FORMAT,
@@ -139,33 +150,9 @@ class Checkpoint:
             raise ValueError(f"array config: {text.dtype} {text.shape}")
         config = parse_config(str(text), f"{path}: config", (), CHOICES)
         vocabulary = LEVELS[config.data.level](arrays["vocabulary"])
-        V = len(vocabulary)
-        model = build_model(config.model, V)
-        optimizer = OPTIMIZERS[config.train.optimizer["name"]]
-        vectors = [f"optimizer.{name}" for name in state_names(optimizer)]
-        expected: dict[str, tuple[int, ...]] = {
-            **model.shapes,
-            "counts": (V,),
-            "vocabulary": (V,),
-            **{name: (model.num_parameters,) for name in vectors if name in arrays},
-        }
-        if "state" in arrays:
-            B = config.train.batch_size
-            expected["state"] = (model.num_layers, len(model.cell.states), B, model.hidden_size)
-        if set(arrays) - {"config", "meta"} != set(expected):
-            odd = sorted(set(arrays) - {"config", "meta"} ^ set(expected))
-            raise ValueError(f"arrays {str(odd)[:80]}")
-        for name, shape in expected.items():
-            kind = (
-                np.int64 if name == "counts" else np.uint32 if name == "vocabulary" else np.float32
-            )
-            if arrays[name].shape != shape or arrays[name].dtype != kind:
-                raise ValueError(f"array {name}: {arrays[name].dtype} {arrays[name].shape}")
-            if kind is np.float32 and not np.isfinite(arrays[name]).all():
-                raise ValueError(f"array {name}: not finite")
-        counts = arrays["counts"]
-        if counts.min() < 0 or not counts.any():
-            raise ValueError("array counts: not those of a text")
+        model = build_model(config.model, len(vocabulary))
+        own = {name: a for name, a in arrays.items() if name not in ("config", "meta")}
+        _check_arrays(config, model, own)
         params = Parameters(model.shapes)
         for name, view in params.items():
             view[...] = arrays[name]
@@ -173,13 +160,44 @@ class Checkpoint:
             config=config,
             vocabulary=vocabulary,
             params=params,
-            counts=counts,
+            counts=arrays["counts"],
             progress=_progress(meta["progress"]),
             data=_data(meta["data"]),
-            optimizer_state={n.split(".", 1)[1]: arrays[n].copy() for n in vectors if n in arrays},
+            optimizer_state={
+                name.removeprefix("optimizer."): array.copy()
+                for name, array in own.items()
+                if name.startswith("optimizer.")
+            },
             state=arrays["state"].copy() if "state" in arrays else None,
             path=path,
         )
+
+
+def _check_arrays(config: Config, model: Model, arrays: Mapping[str, Array]) -> None:
+    """Raise ValueError unless these are the arrays of a checkpoint with that config and model."""
+    V = model.vocabulary_size
+    optimizer = OPTIMIZERS[config.train.optimizer["name"]]
+    vectors = [f"optimizer.{name}" for name in state_names(optimizer)]
+    expected: dict[str, tuple[int, ...]] = {
+        **model.shapes,
+        "counts": (V,),
+        "vocabulary": (V,),
+        **{name: (model.num_parameters,) for name in vectors if name in arrays},
+    }
+    if "state" in arrays:
+        B = config.train.batch_size
+        expected["state"] = (model.num_layers, len(model.cell.states), B, model.hidden_size)
+    if set(arrays) != set(expected):
+        raise ValueError(f"arrays {str(sorted(set(arrays) ^ set(expected)))[:80]}")
+    for name, shape in expected.items():
+        kind = np.int64 if name == "counts" else np.uint32 if name == "vocabulary" else np.float32
+        if arrays[name].shape != shape or arrays[name].dtype != kind:
+            raise ValueError(f"array {name}: {arrays[name].dtype} {arrays[name].shape}")
+        if kind is np.float32 and not np.isfinite(arrays[name]).all():
+            raise ValueError(f"array {name}: not finite")
+    counts = arrays["counts"]
+    if counts.min() < 0 or not counts.any():
+        raise ValueError("array counts: not those of a text")
 
 
 def _describe(array: Array) -> list[Any]:

@@ -108,6 +108,8 @@ class Engine:
         self._hands = min(threads or available_cores(), max(lanes, len(chunks)))
         self._squares = shared_zeros((len(chunks),), np.float64)
         self._losses = shared_zeros((lanes,), np.float64)
+        self._made = shared_zeros((len(chunks),), np.float64)  # of each chunk: 0, or not a number
+        self._zeros = np.zeros(min(CHUNK, size), dtype)
         self._state = shared_zeros(model.zero_state(batch_size).shape, dtype)
         self._window = shared_zeros((2, 0, batch_size), np.intp)
         # Chunks are dealt out, and every hand has its scratch
@@ -129,8 +131,8 @@ class Engine:
 
         Returns the mean loss in nats per character and the gradient's norm before clipping. Raises
         TrainingError, before parameters, optimizer state and `state` are changed, when either is not
-        finite. Raises it too when a process of the team is lost: in the middle of an update, perhaps,
-        so that parameters are not to be used any more.
+        finite. Raises it too when what the update made is not finite, or when a process of the team is
+        lost, in the middle of an update perhaps: parameters are not to be used any more then.
         """
         with blas.one_thread():
             team = self._team_for(len(ids))
@@ -144,6 +146,7 @@ class Engine:
             norm = math.sqrt(math.fsum(self._squares))
             shrink = self._shrink(loss, norm, step, learning_rate)
             team.run(self._update, shrink, step, learning_rate)
+            self._check_update(step)
             team.run(self._refresh)
             state[...] = self._state
         return loss, norm
@@ -225,19 +228,25 @@ class Engine:
         chunks, ws = self._deals[hand]
         kind, limit = self.clip or ("none", math.inf)
         gradient = self.lanes[0].total.flat
-        for _, chunk in chunks:
+        for number, chunk in chunks:
             g = gradient[chunk]
             if shrink != 1.0:
                 np.multiply(g, shrink, g)
             if kind == "value":
                 np.clip(g, -limit, limit, out=g)
-            self.optimizer(
-                self.params.flat[chunk],
-                g,
-                ws("tmp", g.size),
-                *(vector[chunk] for vector in self.optimizer_state.values()),
-                t=step,
-                **(self.options | {"learning_rate": learning_rate}),
+            w = self.params.flat[chunk]
+            vectors = [vector[chunk] for vector in self.optimizer_state.values()]
+            options = self.options | {"learning_rate": learning_rate}
+            self.optimizer(w, g, ws("tmp", g.size), *vectors, t=step, **options)
+            # 0 · x is 0 for every finite x, however large, and not a number for any other
+            zeros = self._zeros[: g.size]
+            self._made[number] = sum(float(np.dot(a, zeros)) for a in (w, *vectors))
+
+    def _check_update(self, step: int) -> None:
+        if self._made.any():
+            raise TrainingError(
+                f"step {step}: the update made parameters that are not finite: training diverged; "
+                "lower train.optimizer.learning_rate; the last checkpoint is kept"
             )
 
 

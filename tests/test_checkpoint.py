@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -113,14 +115,47 @@ def test_text_goes_through_the_checkpoints_own_rules() -> None:
     assert make("data.newlines=keep").ids("a\r\n").tolist() == [2, 1, 0]
 
 
-def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+def test_a_failed_save_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An error while writing changes nothing on the disk."""
     path = tmp_path / "c.npz"
     make().save(path)
     before = path.read_bytes()
-    broken = replace(make(), counts=np.array([object()]))
-    with pytest.raises((ValueError, TypeError)):
-        broken.save(path)
+
+    def write_in_part(file: IO[bytes], arrays: object) -> None:
+        file.write(before[:100])
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("rnnlm.checkpoint.write_npz", write_in_part)
+    with pytest.raises(ZeroDivisionError):
+        make().save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["c.npz"]
+
+
+@pytest.mark.parametrize("where", ["params", "m", "state", "counts", "loss", "data"])
+def test_what_could_not_be_loaded_is_not_saved(where: str, tmp_path: Path) -> None:
+    """Numbers that are not finite, in any place, and what is no checkpoint's at all."""
+    path = tmp_path / "c.npz"
+    make().save(path)
+    before, at = path.read_bytes(), make()
+    assert at.state is not None
+    match where:
+        case "params":
+            at.params["Wy"][-1, -1] = np.nan
+        case "m":
+            at.optimizer_state["m"][-1] = np.inf
+        case "state":
+            at.state[0, 0, 0, 0] = -np.inf
+        case "counts":
+            at.counts.fill(0)
+        case "loss":
+            at.progress.loss_sum = math.inf
+        case "data":
+            at = replace(at, data={"folder": "somewhere"})
+    with pytest.raises(CheckpointError, match=r"c\.npz: not written"):
+        at.save(path)
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["c.npz"]
 

@@ -22,7 +22,7 @@ from rnnlm.cells import Cell
 from rnnlm.cells.lstm import LSTM
 from rnnlm.cells.rnn import RNN
 from rnnlm.errors import TrainingError
-from rnnlm.optim import OPTIMIZERS, adam, sgd, state_names
+from rnnlm.optim import OPTIMIZERS, adagrad, adam, sgd, state_names
 from rnnlm.parallel import Engine, shard_rows
 from rnnlm.params import Array
 
@@ -169,6 +169,7 @@ def test_poisoned_buffers_change_no_bit(cell: Cell, B: int) -> None:
                     ws.poison()
                 e._squares.fill(np.nan)
                 e._losses.fill(np.nan)
+                e._made.fill(np.nan)
                 e._window.fill(-1)
                 e._state.fill(np.nan)
             results.append((*e.step(p.ids, p.targets, p.state, 2, 0.05), p.params.flat))
@@ -298,6 +299,48 @@ def test_divergence_raises_and_changes_nothing(
         with np.errstate(all="ignore"), pytest.raises(TrainingError, match=r"step 3.*diverged"):
             e.step(p.ids, p.targets, p.state, 3, 0.05)
         assert [vector.tobytes() for vector in vectors] == before
+
+
+@forking
+@pytest.mark.parametrize("forks", [False, True], ids=["threads", "forks"])
+@pytest.mark.parametrize(
+    ("optimizer", "options", "where"),
+    [
+        (sgd, {"momentum": 0.9}, "params"),  # a long way down at a high rate
+        (adam, {"epsilon": 0.0}, "params"),  # 0 / 0, where a symbol was not seen
+        (adagrad, {}, "square"),  # a divisor beyond the range makes a step of 0, and is kept
+    ],
+)
+def test_an_update_that_makes_what_is_not_finite_is_an_error(
+    optimizer: Any,
+    options: dict[str, float],
+    where: str,
+    forks: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Wherever in the vectors it stands; the recurrent state is still that of the step before."""
+    monkeypatch.setattr(team, "may_fork", lambda: forks)
+    monkeypatch.setattr(parallel, "CHUNK", 100)
+    p = problem(LSTM(), 20, V=300)
+    with closing(Engine(p.model, p.params, optimizer, options, batch_size=20, threads=2)) as e:
+        for name, value in (("velocity", 1e38), ("square", np.inf)):
+            if name in e.optimizer_state:
+                e.optimizer_state[name][-1] = value
+        with pytest.raises(TrainingError, match=r"step 1: the update made .* not finite"):
+            e.step(p.ids, p.targets, p.state, 1, 1000.0)
+        assert not p.state.any()
+        vector = p.params.flat if where == "params" else e.optimizer_state[where]
+        assert not np.isfinite(vector).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_update_to_very_large_parameters_is_no_error(dtype: Any) -> None:
+    """The check of what was made does not itself leave the range of numbers."""
+    p = problem(LSTM(), 20, dtype=dtype)
+    p.params["by"][:] = np.finfo(dtype).max / 2
+    with closing(engine(p, sgd)) as e:
+        train(e, p, 1)
+    assert np.isfinite(p.params.flat).all()
 
 
 def test_training_goes_on_after_a_step_that_was_refused() -> None:

@@ -320,6 +320,28 @@ def test_divergence_stops_before_the_update(text_file: Path, tmp_path: Path) -> 
     assert np.isfinite(Checkpoint.load(tmp_path / "a" / "last.npz").params.flat).all()
 
 
+@pytest.mark.parametrize("epochs", [4, 5])
+def test_parameters_that_are_not_finite_are_not_saved(
+    epochs: int, text_file: Path, tmp_path: Path
+) -> None:
+    """Neither in the middle of a run nor by its last step, whose loss no further step would tell."""
+    config = tiny_config(
+        text_file,
+        tmp_path / "a",
+        "train.optimizer={name: adamw, learning_rate: 1e6, weight_decay: 1e6}",  # w is 1e36 in step 3
+        f"train.epochs={epochs}",
+        "train.seq_length=full",
+        "train.checkpoint_every=1",
+        "data.val_fraction=0",
+        "data.test_fraction=0",
+    )
+    with pytest.raises(
+        TrainingError, match="step 4: the update made parameters that are not finite"
+    ):
+        run(config)
+    assert Checkpoint.load(tmp_path / "a" / "last.npz").progress.step == 3
+
+
 def test_init_from_starts_from_weights_and_vocabulary(text_file: Path, tmp_path: Path) -> None:
     """The first parameters are the checkpoint's, on a text of its symbols."""
     run(tiny_config(text_file, tmp_path / "a"))
