@@ -3,8 +3,8 @@
 The bits of a product change with the number of threads that BLAS uses, and rnnlm brings its own
 threads (batch shards), so BLAS is held to one. The command line sets the environment before NumPy is
 loaded (`hold_from_start`); a library must not change its caller's process, so `one_thread` asks the
-loaded OpenBLAS or MKL to use one thread while a step or an evaluation runs, and gives back afterwards
-what was set before.
+loaded OpenBLAS or MKL to use one thread while a step or an evaluation runs, and the last one that runs
+gives back what was set before the first.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
-import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -40,20 +40,33 @@ def hold_from_start() -> None:
 class one_thread:  # noqa: N801 (used as a function is)
     """Hold the loaded BLAS to one thread inside a `with` block.
 
-    Warns once where that is not possible; results may then differ in their last bits from one number
-    of threads to another.
+    The setting is one for the whole process: where several threads are inside such blocks, it is given
+    back when the last of them leaves. Warns once where BLAS cannot be held; results may then differ in
+    their last bits from one number of threads to another.
     """
+
+    _lock = threading.Lock()
+    _inside = 0  # blocks, of all threads
+    _before = 1
 
     def __enter__(self) -> None:
         control = _control()
-        self._before = 1 if control is None else control[0]()
-        if control is not None and self._before != 1:
-            control[1](1)
+        if control is not None:
+            get, set_ = control
+            with one_thread._lock:
+                if one_thread._inside == 0:
+                    one_thread._before = get()
+                one_thread._inside += 1
+                if get() != 1:
+                    set_(1)
 
     def __exit__(self, *_: object) -> None:
         control = _control()
-        if control is not None and self._before != 1:
-            control[1](self._before)
+        if control is not None:
+            with one_thread._lock:
+                one_thread._inside -= 1
+                if one_thread._inside == 0 and one_thread._before != 1:
+                    control[1](one_thread._before)
 
 
 @functools.cache
@@ -102,17 +115,18 @@ def _function(name: str) -> Any:
 
 
 def _loaded_libraries() -> Iterator[str]:
-    """Paths of BLAS libraries in this process, from its memory map or from NumPy's own folder."""
+    """Paths of BLAS libraries in this process: in its memory map, where the system shows one, and in
+    NumPy's own folder.
+    """
     import numpy
 
     names = ("blas", "mkl_rt")
     seen: set[str] = set()
-    if sys.platform == "linux":
-        with Path("/proc/self/maps").open(encoding="utf-8", errors="replace") as maps:
-            for line in maps:
-                path = line.split(maxsplit=5)[-1].strip()
-                if any(name in Path(path).name for name in names):
-                    seen.add(path)
+    with suppress(OSError), Path("/proc/self/maps").open(errors="replace") as maps:
+        for line in maps:
+            path = line.split(maxsplit=5)[-1].strip()
+            if any(name in Path(path).name for name in names):
+                seen.add(path)
     root = Path(numpy.__file__).parent
     for folder in (root.parent / "numpy.libs", root / ".dylibs"):
         if folder.is_dir():

@@ -7,6 +7,7 @@ import os
 import signal
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
 
@@ -484,6 +485,22 @@ def test_blas_is_held_to_one_thread_and_given_back(blas_threads: Any, before: in
     with pytest.raises(ZeroDivisionError), blas.one_thread():
         raise ZeroDivisionError
     assert get() == before
+
+
+def test_the_last_thread_to_leave_gives_blas_back(blas_threads: Any) -> None:
+    """Whoever leaves first does not take from others, in threads of their own, what they still need."""
+    get, set_ = blas_threads
+    set_(2)
+    first, second = blas.one_thread(), blas.one_thread()
+    with ThreadPoolExecutor(1) as other:  # a thread of its own, which the calls wait for
+        for leave_here_first in (True, False):
+            first.__enter__()
+            other.submit(second.__enter__).result()
+            leave = [first.__exit__, lambda: other.submit(second.__exit__).result()]
+            for step in leave if leave_here_first else leave[::-1]:
+                assert get() == 1
+                step()
+            assert get() == 2
 
 
 def test_a_step_holds_blas_and_gives_it_back(blas_threads: Any) -> None:

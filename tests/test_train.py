@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import TEXT, tiny_config
 
-from rnnlm import load
+from rnnlm import blas, load
 from rnnlm.checkpoint import Checkpoint
 from rnnlm.choices import make_config
 from rnnlm.config import Config
@@ -449,6 +449,32 @@ def test_memory_is_estimated_within_a_quarter(
         held += params.flat.nbytes * 2
         estimate = training_bytes(model, 64, 64, 2)
         assert 0.75 < estimate / held < 1.33, (overrides, estimate, held)
+
+
+def test_a_system_that_tells_nothing_of_itself_is_trained_on(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a container without /proc is: no libraries, no threads and no memory are to be seen."""
+    lanes = ("train.batch_size=16", "train.threads=2")
+    run(tiny_config(text_file, tmp_path / "a", *lanes))
+    hidden = []
+
+    def hide(real: Any) -> Any:
+        def method(path: Path, *args: Any, **kwargs: Any) -> Any:
+            if path.is_relative_to("/proc") or path.is_relative_to("/sys"):
+                hidden.append(path)
+                raise FileNotFoundError(path)
+            return real(path, *args, **kwargs)
+
+        return method
+
+    for name in ("open", "iterdir"):
+        monkeypatch.setattr(Path, name, hide(getattr(Path, name)))
+    for cached in (blas._control, blas.rows_at_once):
+        cached.cache_clear()
+    run(tiny_config(text_file, tmp_path / "b", *lanes, "train.sample_every=5"))
+    assert {"maps", "task", "meminfo"} <= {path.name for path in hidden}
+    assert arrays(tmp_path / "a" / "last.npz") == arrays(tmp_path / "b" / "last.npz")
 
 
 def test_the_newest_run_is_the_one_that_started_last(text_file: Path, in_tmp: Path) -> None:
