@@ -1,9 +1,9 @@
-"""Several hands for one job: threads, or processes forked from this one.
+"""Several hands for one job: threads, processes forked from this one, or one after another.
 
 Threads of one Python meet at its lock several times a microsecond-long NumPy call, and small models
 lose a quarter of their speed there (tests/bench/README.md). Forked processes do not, and memory from
 `shared_zeros` is the same for all of them. So a process that can be forked without harm is, and any
-other works with threads; what is computed is the same.
+other works with threads, or alone where neither is allowed; what is computed is the same.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -52,7 +53,10 @@ def make_team(hands: int, jobs: Sequence[Job]) -> Team:
     if hands > 1 and may_fork():
         with suppress(OSError):  # no more processes or pipes are allowed
             return Forks(hands, jobs)
-    return Threads(hands)
+    if hands > 1:
+        with suppress(RuntimeError):  # no more threads are
+            return Threads(hands)
+    return Alone(hands)
 
 
 def may_fork() -> bool:
@@ -73,12 +77,35 @@ def shared_zeros(shape: Shape, dtype: DTypeLike) -> Array:
     return np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
 
 
+class Alone:
+    """One thread, the caller's, that does what the hands of a team do one after another."""
+
+    def __init__(self, hands: int) -> None:
+        self._hands = hands
+
+    def run(self, job: Job, *args: Any) -> None:
+        for k in range(self._hands):
+            _quietly(job, k, *args)
+
+    def close(self) -> None:
+        """Nobody else is here."""
+
+
 class Threads:
-    """A team of threads."""
+    """A team of threads. Raises RuntimeError where they cannot be started."""
 
     def __init__(self, hands: int) -> None:
         self._helpers = range(1, hands)
         self._pool = ThreadPoolExecutor(max(1, hands - 1), thread_name_prefix="rnnlm")
+        all_started = threading.Event()
+        try:
+            for _ in self._helpers:
+                self._pool.submit(all_started.wait)  # each starts a thread: the others are waiting
+        except RuntimeError:
+            self._pool.shutdown(wait=False)
+            raise
+        finally:
+            all_started.set()
 
     def run(self, job: Job, *args: Any) -> None:
         futures = [self._pool.submit(_quietly, job, k, *args) for k in self._helpers]

@@ -19,9 +19,10 @@ import pytest
 from teams import children, forking
 
 from rnnlm.errors import TrainingError
-from rnnlm.team import Forks, Team, Threads, make_team, may_fork, shared_zeros
+from rnnlm.team import Alone, Forks, Team, Threads, make_team, may_fork, shared_zeros
 
 KINDS: dict[str, Callable[[int, Any], Team]] = {
+    "alone": lambda hands, _: Alone(hands),
     "threads": lambda hands, _: Threads(hands),
     "forks": Forks,
 }
@@ -229,7 +230,7 @@ def test_a_process_with_one_thread_is_forked() -> None:
     shown = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert shown.stdout.split() == ["Forks", "Threads"]
+    assert shown.stdout.split() == ["Forks", "Alone"]
 
 
 @forking
@@ -250,6 +251,38 @@ def test_where_no_process_can_be_made_threads_do(monkeypatch: pytest.MonkeyPatch
         team.run(count)
     assert done.tolist() == [1, 1, 1, 0]
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+@forking
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_where_neither_process_nor_thread_can_be_made_the_caller_does_all(
+    allowed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the threads that could be started before have ended."""
+    starts = iter([threading.Thread.start] * allowed)
+    started = []
+
+    def start(thread: threading.Thread) -> None:
+        for real in starts:
+            started.append(thread)
+            return real(thread)
+        raise RuntimeError("can't start new thread")
+
+    def fork() -> int:
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr("rnnlm.team.may_fork", lambda: True)
+    monkeypatch.setattr("os.fork", fork)
+    monkeypatch.setattr("threading.Thread.start", start)
+    with closing(make_team(3, JOBS)) as team:
+        team.run(count)
+        with pytest.raises(ZeroDivisionError):
+            team.run(fail_on, 2)
+    assert done.tolist() == [1, 1, 1, 0]
+    assert len(started) == allowed
+    for thread in started:
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_shared_memory_begins_with_zeros() -> None:
