@@ -18,6 +18,7 @@ import lzma
 import math
 import os
 import secrets
+import select
 import sys
 import tempfile
 import zlib
@@ -46,12 +47,14 @@ CHUNK = 1 << 20  # bytes of text, or ids, worked on at a time
 DTYPES = (np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4"))  # of ids on disk
 HEADER = 128  # bytes before the ids in a .npy file
 STDIN = "-"
+HELD = 1 << 20  # bytes that a decoder may wait with: one UTF-7 shift can be as long as the file
+XZ_MEMORY = 1 << 27  # bytes to unpack .xz with: `xz -9` needs half of them, some files gigabytes
 UNNUMBERED = 0xFFFFFFFF  # the provisional id of a symbol that has not appeared
 
 COMPRESSED: Mapping[str, Callable[[Any], Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
-    ".xz": lzma.open,
+    ".xz": lambda raw: _XzFile(raw),
 }
 UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 NOT_FOR_FILES = ("idna", "punycode", "undefined", "unicode-escape")  # not right in pieces, or never
@@ -473,18 +476,19 @@ def _find_files(texts: Mapping[str, Sequence[str]], out: Path | None) -> dict[st
 
 def _files_under(folder: str, skip: set[tuple[int, int]]) -> Iterator[str]:
     """The files in a folder and those below, sorted; entered once, so that links may form loops."""
-    here = _identities([folder])
-    if here <= skip:
-        return
-    skip |= here
-    with os.scandir(folder) as entries:
-        visible = sorted((e for e in entries if e.name[0] != "."), key=lambda entry: entry.name)
-    for entry in visible:
-        path = Path(entry.path)
+    waiting = [folder]  # the next one last; not by recursion: folders may be thousands deep
+    while waiting:
+        name = waiting.pop()
+        path, here = Path(name), _identities([name])
+        if here <= skip:
+            continue
         if path.is_dir():
-            yield from _files_under(entry.path, skip)
-        elif path.is_file() and not _identities([path]) <= skip:
-            yield entry.path
+            skip |= here
+            with os.scandir(name) as entries:
+                visible = (entry.path for entry in entries if entry.name[0] != ".")
+                waiting += sorted(visible, reverse=True)
+        elif path.is_file():
+            yield name
 
 
 def _identities(paths: Iterable[Name]) -> set[tuple[int, int]]:
@@ -543,7 +547,8 @@ class _Reader:
     def _decoded(self, name: str, encoding: str) -> Iterator[str]:
         """A file's text without its byte order mark."""
         decoder = codecs.getincrementaldecoder(encoding)()
-        offset, at_start = 0, True
+        # a codec that writes a mark of its own (utf-16, utf-32) also takes one away
+        offset, has_mark = 0, not "".encode(encoding)
         for block in chain(self._bytes(name), [b""]):
             held = len(decoder.getstate()[0])
             try:
@@ -555,9 +560,14 @@ class _Reader:
                     "say what it is with --encoding (data.encoding), or use --level byte (data.level)"
                 ) from None
             offset += len(block)
+            if len(decoder.getstate()[0]) > HELD:
+                raise DataError(
+                    f"{name}: {HELD:,} bytes before byte {offset:,} give no text in {encoding}: say "
+                    "what it is with --encoding (data.encoding)"
+                )
             if text:
-                yield text.removeprefix("\ufeff") if at_start else text
-                at_start = False
+                yield text.removeprefix("\ufeff") if has_mark else text
+                has_mark = False
 
     def _normalized(self, texts: Iterable[str]) -> Iterator[str]:
         """CRLF and CR as LF; a CR at the end of a block waits to see whether an LF follows."""
@@ -574,16 +584,49 @@ class _Reader:
             yield "\n"
 
 
+class _XzFile:
+    """A .xz file read in little memory; `lzma.open` takes no limit."""
+
+    def __init__(self, raw: _Tally) -> None:
+        self._raw, self._stream = raw, lzma.LZMADecompressor(memlimit=XZ_MEMORY)
+
+    def read(self, size: int) -> bytes:
+        """The next bytes of what the file holds; empty at its end."""
+        data = b""
+        while not data:
+            ended, block = self._stream.eof, self._stream.unused_data
+            if ended or self._stream.needs_input:
+                block = block or self._raw.read(CHUNK)
+                if not block:
+                    if ended:
+                        return b""
+                    raise EOFError("it ends too early")
+            if ended:
+                self._stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY)
+            try:
+                data = self._stream.decompress(block, size)
+            except lzma.LZMAError as error:
+                if "limit" in str(error):
+                    raise lzma.LZMAError(
+                        f"unpacking takes more than {XZ_MEMORY >> 20} MB: pack it with xz -9 or less"
+                    ) from None
+                if ended:  # what follows a stream and is none is ignored, as lzma.open does
+                    return b""
+                raise
+        return data
+
+
 class _Tally:
-    """A stream that counts and hashes what is read from it."""
+    """A stream that counts and hashes what is read from it, and waits where it has nothing yet."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self.bytes, self.sha256 = 0, hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        """As the stream's."""
-        data = self._stream.read(size)
+        """As the stream's; only its end is empty."""
+        while (data := self._stream.read(size)) is None:  # it does not block
+            select.select([self._stream], [], [])
         self.bytes += len(data)
         self.sha256.update(data)
         return data

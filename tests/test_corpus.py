@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import concurrent.futures
 import gzip
 import hashlib
 import io
@@ -13,6 +14,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
@@ -89,8 +92,9 @@ def test_files_join_as_whole_strings_would_at_every_chunk_border(
         corpus, text = prepared(
             *(text.encode(encoding) for text in texts), encoding=encoding, newlines=newlines
         )
-        # utf-16 and utf-32 write a mark of their own, before that of the first text
-        joined = "".join(text.removeprefix("\ufeff") for text in texts)
+        # utf-16 and utf-32 write a mark of their own, and only one is dropped
+        marked = "".encode(encoding) != b""
+        joined = "".join(text if marked else text.removeprefix("\ufeff") for text in texts)
         assert text == (normalized(joined) if newlines == "normalize" else joined)
         assert corpus.newlines_replaced == (9 if newlines == "normalize" else 0)
         assert corpus.encoding == encoding
@@ -147,6 +151,14 @@ def test_undecodable_bytes_are_located_in_the_decompressed_file(
         )
         assert "--encoding" in said
         assert "--level byte" in said
+
+
+def test_a_decoder_that_only_waits_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
+    """UTF-7 gives nothing until a shift ends; one that ends in time is text."""
+    short, long = (b"+" + b"AGEAYQBh" * size + b"-" for size in (50_000, 500_000))
+    assert read_text("-", "char", "utf-7", stdin=stream(short)) == "aaa" * 50_000
+    with pytest.raises(DataError, match=r"-: 1,048,576 bytes before byte .* in utf-7: .*--enc"):
+        prepare("-", tmp_path / "out", encoding="utf-7", stdin=stream(b"abc" + long))
 
 
 @given(data=st.binary(min_size=1), chunk=st.sampled_from(CHUNKS))
@@ -356,6 +368,38 @@ def test_damaged_compressed_files_are_named_whatever_the_damage(
             assert f"t.{suffix}: cannot read" in str(error)
 
 
+def with_dictionary(data: bytes, code: int) -> bytes:
+    """A .xz file that asks for another size of dictionary: 28 is 64 MB, 40 is 4 GB."""
+    header = data[12:16] + bytes([code]) + data[17:20]
+    return data[:12] + header + zlib.crc32(header).to_bytes(4, "little") + data[24:]
+
+
+def test_a_dictionary_of_gigabytes_is_refused(tmp_path: Path) -> None:
+    """Also in a later stream, where what is no stream at all is ignored; that of xz -9 is not."""
+    path, data = tmp_path / "t.xz", lzma.compress(b"text")
+    huge = with_dictionary(data, 40)
+    for content in (huge, data + huge):
+        path.write_bytes(content)
+        with pytest.raises(
+            DataError, match=r"t\.xz: cannot read \(unpacking takes more than 128 MB"
+        ):
+            read_text(path, "byte", "utf-8")
+    path.write_bytes(data + with_dictionary(data, 28) + b"more" * 9)
+    assert read_text(path, "byte", "utf-8") == b"texttext"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="paths may be shorter elsewhere")
+def test_folders_may_be_deeper_than_calls(in_tmp: Path) -> None:
+    """In order, files among folders."""
+    folder = Path("in", *"d" * 1900)
+    for path in (*reversed(folder.parents), folder):
+        path.mkdir(exist_ok=True)
+    for path in (folder, Path("in")):
+        (path / "a").write_text("a")
+        (path / "z").write_text("z")
+    assert spelled(prepare("in", "out")) == "aazz"
+
+
 def test_folders_give_their_visible_files_in_order_and_loops_end(tmp_path: Path) -> None:
     """Hidden and special files, dead links and the folder being written are passed over."""
     books = tmp_path / "books"
@@ -404,6 +448,31 @@ def test_standard_input_is_read_among_files_but_once(
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(DataError, match="no text"):
         prepare("-", "4")
+
+
+def test_standard_input_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
+    """A read from it gives None where nothing is there yet."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    with os.fdopen(read, "rb") as pipe, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waited = threading.Event()
+
+        class Observed:
+            fileno = pipe.fileno
+
+            def read(self, size: int) -> bytes | None:
+                data = pipe.read(size)
+                if data is None:
+                    waited.set()
+                return data
+
+        job = pool.submit(prepare, "-", tmp_path / "out", stdin=Observed())
+        for part in (b"late ", b"and later"):
+            assert waited.wait(60)
+            os.write(write, part)
+            waited.clear()
+        os.close(write)
+        assert spelled(job.result()) == "late and later"
 
 
 def test_a_text_alone_is_read_by_the_same_rules(tmp_path: Path) -> None:
