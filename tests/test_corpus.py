@@ -392,12 +392,19 @@ def test_a_dictionary_of_gigabytes_is_refused(tmp_path: Path) -> None:
 def test_folders_may_be_deeper_than_calls(in_tmp: Path) -> None:
     """In order, files among folders."""
     folder = Path("in", *"d" * 1900)
-    for path in (*reversed(folder.parents), folder):
-        path.mkdir(exist_ok=True)
-    for path in (folder, Path("in")):
-        (path / "a").write_text("a")
-        (path / "z").write_text("z")
-    assert spelled(prepare("in", "out")) == "aazz"
+    folders = [folder, *folder.parents][:-1]
+    try:
+        for path in reversed(folders):
+            path.mkdir()
+        for path in (folder, Path("in")):
+            (path / "a").write_text("a")
+            (path / "z").write_text("z")
+        assert spelled(prepare("in", "out")) == "aazz"
+    finally:
+        for path in folders:  # whoever deletes it later may do so by recursion
+            for name in ("a", "z"):
+                (path / name).unlink(missing_ok=True)
+            path.rmdir()
 
 
 def test_folders_give_their_visible_files_in_order_and_loops_end(tmp_path: Path) -> None:
