@@ -38,7 +38,7 @@ from .params import Array
 from .vocabulary import NEWLINES, SHOWN, Vocabulary, level_class
 from .words import counted
 
-FORMAT, VERSION = "rnnlm-corpus", 1
+FORMAT, VERSION = "rnnlm-corpus", 2  # version 1, of rnnlm 0.1.0, has no checksum
 SPLITS = ("train", "val", "test")
 CORPUS_FILE = "corpus.json"
 FILES = (*(f"{split}.npy" for split in SPLITS), CORPUS_FILE)  # in the order in which they appear
@@ -104,7 +104,7 @@ class Corpus:
         index = _read_index(folder)
         try:
             corpus = cls(folder=folder, **_parse_index(index))
-        except (KeyError, TypeError, ValueError, DataError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError, DataError) as error:
             raise DataError(
                 f"{folder / CORPUS_FILE}: not as this version writes it ({error}): prepare again"
             ) from None
@@ -231,27 +231,35 @@ def _fingerprint(vocabulary: Vocabulary, newlines: str | None, splits: Mapping[s
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
-def _index(vocabulary: Vocabulary, reader: _Reader, splits: Mapping[str, Split]) -> bytes:
-    """The content of corpus.json."""
+def _index(
+    version: int,
+    vocabulary: Vocabulary,
+    encoding: str | None,
+    newlines: str | None,
+    newlines_replaced: int,
+    sources: Sequence[Source],
+    splits: Mapping[str, Split],
+) -> str:
+    """The content of corpus.json; of what the fingerprint leaves out there is a checksum."""
     content = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": version,
         "level": vocabulary.level,
-        "encoding": reader.encoding,
-        "newlines": reader.newlines,
-        "newlines_replaced": reader.newlines_replaced,
-        "fingerprint": _fingerprint(vocabulary, reader.newlines, splits),
+        "encoding": encoding,
+        "newlines": newlines,
+        "newlines_replaced": newlines_replaced,
+        "fingerprint": _fingerprint(vocabulary, newlines, splits),
         "dtype": _smallest(len(vocabulary)).name,
         "vocabulary": vocabulary.to_json(),
         "splits": {
             name: {**vars(split), "counts": split.counts.tolist()} for name, split in splits.items()
         },
-        "sources": [vars(source) for source in reader.sources],
+        "sources": [vars(source) for source in sources],
     }
-    data = json.dumps(content).encode()
-    if len(data) > JSON_LIMIT:
-        raise DataError(f"{len(reader.sources):,} files are too many to list: join them first")
-    return data
+    text = json.dumps(content)
+    if version > 1:
+        text = json.dumps({**content, "checksum": hashlib.sha256(text.encode()).hexdigest()})
+    return text
 
 
 def _read_index(folder: Path) -> Any:
@@ -270,11 +278,9 @@ def _read_index(folder: Path) -> Any:
 
 def _parse_index(index: Any) -> dict[str, Any]:
     """The fields of a Corpus. Raises KeyError, TypeError, ValueError or DataError."""
-    _check((index["format"], index["version"]) == (FORMAT, VERSION), "format or version")
+    version = _natural(index["version"])
+    _check(index["format"] == FORMAT and version in (1, VERSION), "format or version")
     vocabulary = Vocabulary.from_json(index["vocabulary"])
-    V = len(vocabulary)
-    _check(index["level"] == vocabulary.level, "level")
-    _check(index["dtype"] == _smallest(V).name, "dtype")
     encoding, newlines = index["encoding"], index["newlines"]
     decoded = vocabulary.encoding is not None
     _check(_string(encoding) if decoded else encoding is None, "encoding")
@@ -287,20 +293,20 @@ def _parse_index(index: Any) -> dict[str, Any]:
     for name in SPLITS:
         split = index["splits"][name]
         chars, counts = _natural(split["chars"]), [_natural(count) for count in split["counts"]]
-        _check(len(counts) == V and sum(counts) == chars, f"{name} split")
+        _check(len(counts) == len(vocabulary) and sum(counts) == chars, f"{name} split")
         splits[name] = Split(chars, _string(split["sha256"]), np.array(counts, np.int64))
     _check(splits["train"].chars > 0, "train split")
-    fingerprint = _fingerprint(vocabulary, newlines, splits)
-    _check(index["fingerprint"] == fingerprint, "fingerprint")
-    return {
+    fields = {
         "vocabulary": vocabulary,
         "encoding": encoding,
         "newlines": newlines,
         "newlines_replaced": _natural(index["newlines_replaced"]),
         "sources": sources,
         "splits": splits,
-        "fingerprint": fingerprint,
     }
+    # written anew from what was understood it must be the same: nothing more, less or other
+    _check(json.dumps(index) == _index(version, **fields), "content")
+    return {**fields, "fingerprint": index["fingerprint"]}
 
 
 def _check(ok: object, what: str) -> None:
@@ -382,7 +388,7 @@ def prepare(
                 name: _write_ids(outputs[f"{name}.npy"], spool, *ranges[name], ids, len(vocabulary))
                 for name in SPLITS
             }
-            outputs[CORPUS_FILE].write(_index(vocabulary, reader, splits))
+            outputs[CORPUS_FILE].write(reader.index(vocabulary, splits))
     except OSError as error:
         why = error.strerror or error
         raise DataError(f"{out}: cannot write there ({why}): make room, or name another") from None
@@ -525,6 +531,14 @@ class _Reader:
             return chain.from_iterable(map(self._bytes, names))
         texts = chain.from_iterable(self._decoded(name, self.encoding) for name in names)
         return self._normalized(texts) if self.newlines == "normalize" else texts
+
+    def index(self, vocabulary: Vocabulary, splits: Mapping[str, Split]) -> bytes:
+        """The content of corpus.json for what was read."""
+        replaced, sources = self.newlines_replaced, self.sources
+        index = _index(VERSION, vocabulary, self.encoding, self.newlines, replaced, sources, splits)
+        if len(index) > JSON_LIMIT:
+            raise DataError(f"{len(sources):,} files are too many to list: join them first")
+        return index.encode()
 
     def _bytes(self, name: str) -> Iterator[bytes]:
         """A file's content, decompressed; at its end the file joins `sources`."""
