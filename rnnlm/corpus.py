@@ -17,6 +17,7 @@ import json
 import lzma
 import math
 import os
+import re
 import secrets
 import select
 import sys
@@ -33,7 +34,7 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 
 from .errors import DataError, shown
-from .files import as_path, sync_folder
+from .files import as_path, make_folder, sync_folder, take_lock
 from .params import Array
 from .vocabulary import NEWLINES, SHOWN, Vocabulary, level_class
 from .words import counted
@@ -42,6 +43,10 @@ FORMAT, VERSION = "rnnlm-corpus", 2  # version 1, of rnnlm 0.1.0, has no checksu
 SPLITS = ("train", "val", "test")
 CORPUS_FILE = "corpus.json"
 FILES = (*(f"{split}.npy" for split in SPLITS), CORPUS_FILE)  # in the order in which they appear
+LOCK = ".lock.0.rnnlm-tmp"  # while a folder is written to
+ASIDE = re.compile(rf"\.({'|'.join(map(re.escape, FILES))})\.([0-9a-f]{{8}})\.rnnlm-(tmp|old)")
+MARK = f'{{"format": "{FORMAT}", '.encode()  # how corpus.json starts
+IDS_MARK = re.compile(rb"'descr': '([|<]u[124])', .* 'shape': \((\d{1,18}),\)")
 JSON_LIMIT = 1 << 28  # bytes of corpus.json: enough for all of Unicode and a million sources
 CHUNK = 1 << 20  # bytes of text, or ids, worked on at a time
 DTYPES = (np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4"))  # of ids on disk
@@ -266,6 +271,11 @@ def _read_index(folder: Path) -> Any:
     path = folder / CORPUS_FILE
     try:
         if not path.is_file():
+            if is_unfinished(folder):
+                raise DataError(
+                    f"{folder}: rnnlm prepare is at work here, or was killed: wait for it, or run it "
+                    "again, which first puts back what was here before"
+                )
             raise DataError(f"{folder}: not a prepared folder (no {CORPUS_FILE}): prepare one")
         if path.stat().st_size > JSON_LIMIT:
             raise DataError(f"{path}: larger than any that rnnlm writes: prepare again")
@@ -354,7 +364,8 @@ def prepare(
 
     Raises DataError for text or settings that cannot be used, for symbols outside a given
     vocabulary, and for an `out` that holds something, unless `force`: then the files of an earlier
-    prepare are replaced, and only those. After an error `out` is as it was before.
+    prepare are replaced, and only those. After an error `out` is as it was before; after a death it
+    is so when the next prepare into it starts. Two at once exclude each other.
     """
     kind = level_class(level)
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
@@ -370,10 +381,15 @@ def prepare(
     fractions = {"val": val_fraction, "test": test_fraction}
     shares = _shares({name: f for name, f in fractions.items() if not texts[name]})
     out = as_path(out, DataError)
-    _check_free(out, force)
+    if not is_unfinished(out):
+        _check_free(out, force)  # before a lock is put into a folder that is not ours
     files = _find_files(texts, out)
     try:
-        with _appearing_together(out) as outputs, tempfile.TemporaryFile(dir=out) as spooled:
+        with (
+            _held(out, force),
+            _appearing_together(out, force) as outputs,
+            tempfile.TemporaryFile(dir=out) as spooled,
+        ):
             spool = _Spool(kind, spooled)
             ranges = {name: spool.extend(reader.blocks(files[name])) for name in files}
             for name, (start, stop) in ranges.items():
@@ -766,55 +782,140 @@ def _write_ids(file: IO[bytes], spool: _Spool, start: int, stop: int, ids: Array
 # The output folder
 
 
+def is_unfinished(folder: Path) -> bool:
+    """Whether a prepare is at work in a folder, or was killed there."""
+    try:
+        return any(_is_aside(path.name) for path in folder.iterdir())
+    except (OSError, ValueError):
+        return False
+
+
+def _is_aside(name: str) -> bool:
+    """Whether a name is one that a file has only while a folder is written to."""
+    return name == LOCK or ASIDE.fullmatch(name) is not None
+
+
 def _check_free(out: Path, force: bool) -> None:
     """Raise DataError unless a corpus may be written to the folder `out`."""
     try:
-        held = {path.name: path.is_dir() for path in out.iterdir()}
+        held = {path.name for path in out.iterdir() if not _is_aside(path.name)}
+        if held and not force:
+            raise DataError(f"{out}: exists and is not empty: name another folder, or use --force")
+        for path in (out / name for name in FILES if name in held):
+            if path.is_dir():
+                raise DataError(f"{path}: a folder where a file is to be written: remove it")
+            if CORPUS_FILE not in held or not _is_marked(path):
+                raise DataError(
+                    f"{path}: not of an earlier prepare, and not replaced: move it, or name another "
+                    "folder"
+                )
     except FileNotFoundError:
-        held = {}
+        return
     except (OSError, ValueError) as error:
         raise DataError(f"{out}: cannot hold a prepared corpus ({error}): name a folder") from None
-    if held and not force:
-        raise DataError(f"{out}: exists and is not empty: name another folder, or use --force")
-    for name in FILES:
-        if held.get(name):
-            raise DataError(f"{out / name}: a folder where a file is to be written: remove it")
+
+
+def _is_marked(path: Path) -> bool:
+    """Whether a file of a name in FILES starts as this program has it start, of whatever version."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(HEADER)
+    if path.name == CORPUS_FILE:
+        return start.startswith(MARK)
+    found = IDS_MARK.search(start)
+    return found is not None and start == _npy_header(np.dtype(found[1].decode()), int(found[2]))
 
 
 @contextmanager
-def _appearing_together(folder: Path) -> Iterator[dict[str, IO[bytes]]]:
+def _held(folder: Path, force: bool) -> Iterator[None]:
+    """A folder, made where it is not there, which no other process prepares into meanwhile.
+
+    After an error it is gone where it was not there.
+    """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        make_folder(folder)
+        try:
+            lock = take_lock(folder / LOCK)
+        except BlockingIOError:
+            raise DataError(
+                f"{folder}: another process is preparing into it: wait for it, or name another"
+            ) from None
+        try:
+            _settle(folder)
+            _check_free(folder, force)  # another may have written there in the meantime
+            yield
+        finally:
+            _quietly((folder / LOCK).unlink)
+            os.close(lock)
+    except BaseException:
+        for path in new:
+            _quietly(path.rmdir)
+        raise
+
+
+def _aside(folder: Path, tag: str) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The names of new FILES before they take their places, and of old ones that made room."""
+    new, old = (
+        {name: folder / f".{name}.{tag}.rnnlm-{kind}" for name in FILES} for kind in ("tmp", "old")
+    )
+    return new, old
+
+
+@contextmanager
+def _appearing_together(folder: Path, force: bool) -> Iterator[dict[str, IO[bytes]]]:
     """FILES of a folder, open for writing under temporary names; at the end all take their places.
 
-    After an error the folder is as it was before, and gone where it was not there.
+    After an error the files are as they were before.
     """
-    tag = secrets.token_hex(4)
-    new = {name: folder / f".{name}.{tag}.tmp" for name in FILES}
-    old = {name: folder / f".{name}.{tag}.old" for name in FILES}
-    with ExitStack() as undo:  # runs from the last entry to the first
-        for path in reversed((folder, *folder.parents)):
-            if not path.exists():
-                path.mkdir()
-                undo.callback(_quietly, path.rmdir)
+    new, old = _aside(folder, secrets.token_hex(4))
+    try:
         with ExitStack() as stack:
             files: dict[str, IO[bytes]] = {}
             for name, path in new.items():
                 files[name] = stack.enter_context(path.open("xb"))
-                undo.callback(_quietly, path.unlink)
             yield files
             for file in files.values():
                 file.flush()
                 os.fsync(file.fileno())
+        _check_free(folder, force)  # reading may have taken hours
         for name in reversed(FILES):  # the index goes first, and comes last
-            if (folder / name).exists():
+            if os.path.lexists(folder / name):
                 (folder / name).replace(old[name])
-                undo.callback(_quietly, old[name].replace, folder / name)
         for name in FILES:
             new[name].replace(folder / name)
-            undo.callback(_quietly, (folder / name).unlink)
-        sync_folder(folder)
-        undo.pop_all()
-    for path in old.values():
-        _quietly(path.unlink)
+        try:
+            sync_folder(folder)
+        except BaseException:
+            (folder / CORPUS_FILE).replace(new[CORPUS_FILE])
+            raise
+    finally:
+        _quietly(_settle, folder)
+
+
+def _settle(folder: Path) -> None:
+    """Delete what was set aside; where there is no index, take every rename back before.
+
+    Also after a death at any point, here too. The temporary index is made last and deleted first: as
+    long as it is there, a file of ids without its temporary name has already taken its place.
+    """
+    found = filter(None, (ASIDE.fullmatch(path.name) for path in folder.iterdir()))
+    for tag in {match[2] for match in found}:
+        new, old = _aside(folder, tag)
+        if not os.path.lexists(folder / CORPUS_FILE):
+            for name in FILES:
+                if (
+                    new[CORPUS_FILE].exists()
+                    and not new[name].exists()
+                    and _is_marked(folder / name)
+                ):
+                    (folder / name).replace(new[name])
+            for name in FILES:
+                if os.path.lexists(old[name]):
+                    old[name].replace(folder / name)
+        for path in (*reversed(new.values()), *old.values()):
+            path.unlink(missing_ok=True)
 
 
 def _quietly(action: Callable[..., object], *arguments: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import IO
 
 from .errors import RnnlmError, shown
+
+OWN_FILE = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # not where a link leads; no wait for a pipe
 
 
 def as_path(name: object, error: type[RnnlmError]) -> Path:
@@ -66,3 +69,20 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def take_lock(path: Path) -> int:
+    """Lock a file, made where there is none, for this process; a descriptor to close at the end.
+
+    The system lets go of the lock when the process ends. Raises BlockingIOError where another has it.
+    """
+    while True:
+        descriptor = os.open(path, os.O_RDWR | OWN_FILE, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(descriptor), path.lstat()):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # its holder deleted it: who comes next would lock another file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -15,13 +14,12 @@ from .checkpoint import Checkpoint
 from .config import Config
 from .corpus import FILES
 from .errors import CheckpointError, RnnlmError
-from .files import as_path, atomic_write, make_folder, remove_temporaries
+from .files import OWN_FILE, as_path, atomic_write, make_folder, remove_temporaries, take_lock
 from .words import quoted
 
 RUNS = Path("runs")
 LOCK = "lock"
 BEFORE_FIRST = {LOCK, "config.yaml", "metrics.jsonl", "data"}  # there before the first checkpoint
-OWN_FILE = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # not where a link leads; no wait for a pipe
 
 
 class Run:
@@ -191,22 +189,12 @@ def _is_prepared_alone(data: Path) -> bool:
 
 def _take_lock(folder: Path) -> int:
     """Lock the folder for this process; the system lets go of the lock when the process ends."""
-    path = folder / LOCK
-    while True:
-        descriptor = os.open(path, os.O_RDWR | OWN_FILE, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.lstat()):
-                return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            raise CheckpointError(
-                f"{folder}: another process is training in this folder; wait for it or stop it"
-            ) from None
-        except OSError:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)  # its holder deleted it: who comes next would lock another file
+    try:
+        return take_lock(folder / LOCK)
+    except BlockingIOError:
+        raise CheckpointError(
+            f"{folder}: another process is training in this folder; wait for it or stop it"
+        ) from None
 
 
 def new_folder(config: Config, name: str) -> Path:

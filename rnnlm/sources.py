@@ -7,14 +7,14 @@ from typing import Any
 
 from .checkpoint import Checkpoint
 from .config import Config, DataConfig
-from .corpus import CORPUS_FILE, Corpus, prepare
+from .corpus import CORPUS_FILE, Corpus, is_unfinished, prepare
 from .errors import CheckpointError, ConfigError, DataError
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether a path is a prepared folder; one that cannot be looked at is not."""
+    """Whether a path is a prepared folder, finished or not; one that cannot be looked at is not."""
     try:
-        return (folder / CORPUS_FILE).is_file()
+        return (folder / CORPUS_FILE).is_file() or is_unfinished(folder)
     except (OSError, ValueError):
         return False
 
