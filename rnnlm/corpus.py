@@ -24,7 +24,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain
@@ -215,11 +215,16 @@ def _map_ids(path: Path, split: Split, V: int, verify: bool) -> Array:
                     digest.update(ids.data)
             if verify and digest.hexdigest() != split.sha256:
                 raise DataError(f"{path}: changed since it was prepared: prepare again")
-            if split.chars == 0:
-                return np.empty(0, dtype)  # nothing to map
-            return np.asarray(np.memmap(file, dtype, "r", HEADER, (split.chars,)))
+            return _mapped(file, dtype, split.chars)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot read ({error}): prepare again") from None
+
+
+def _mapped(file: Any, dtype: np.dtype[Any], length: int) -> Array:
+    """The ids (length,) of an open .npy file, memory-mapped."""
+    if length == 0:
+        return np.empty(0, dtype)  # nothing to map
+    return np.asarray(np.memmap(file, dtype, "r", HEADER, (length,)))
 
 
 def _read_ids(file: Any, dtype: np.dtype[Any], length: int) -> Iterator[Array]:
@@ -341,7 +346,7 @@ def _natural(value: Any) -> int:
 
 def prepare(
     inputs: Name | Sequence[Name],
-    out: Name,
+    out: Name | None,
     *,
     level: str = "char",
     encoding: str | None = None,
@@ -354,7 +359,7 @@ def prepare(
     force: bool = False,
     stdin: IO[bytes] | None = None,
 ) -> Corpus:
-    """Turn text into the prepared folder `out`, and open it.
+    """Turn text into the prepared folder `out`, and open it; None: into nameless temporary files.
 
     Inputs are files (.gz, .bz2 and .xz are decompressed), folders (every file inside, sorted; not
     hidden ones, not `out`, not what `val` or `test` name) and "-", standard input, joined with
@@ -380,14 +385,14 @@ def prepare(
     texts = {"train": _listed(inputs), "val": _listed(val), "test": _listed(test)}
     fractions = {"val": val_fraction, "test": test_fraction}
     shares = _shares({name: f for name, f in fractions.items() if not texts[name]})
-    out = as_path(out, DataError)
-    if not is_unfinished(out):
+    out = None if out is None else as_path(out, DataError)
+    if out is not None and not is_unfinished(out):
         _check_free(out, force)  # before a lock is put into a folder that is not ours
     files = _find_files(texts, out)
     try:
         with (
-            _held(out, force),
-            _appearing_together(out, force) as outputs,
+            nullcontext() if out is None else _held(out, force),
+            _nameless() if out is None else _appearing_together(out, force) as outputs,
             tempfile.TemporaryFile(dir=out) as spooled,
         ):
             spool = _Spool(kind, spooled)
@@ -405,10 +410,39 @@ def prepare(
                 for name in SPLITS
             }
             outputs[CORPUS_FILE].write(reader.index(vocabulary, splits))
+            if out is None:
+                return _mapped_corpus(Path(texts["train"][0]), vocabulary, reader, splits, outputs)
     except OSError as error:
-        why = error.strerror or error
-        raise DataError(f"{out}: cannot write there ({why}): make room, or name another") from None
+        why, where = error.strerror or error, out or tempfile.gettempdir()
+        raise DataError(
+            f"{where}: cannot write there ({why}): make room, or name another"
+        ) from None
     return Corpus.open(out, verify=False)
+
+
+def _mapped_corpus(
+    folder: Path,
+    vocabulary: Vocabulary,
+    reader: _Reader,
+    splits: Mapping[str, Split],
+    files: Mapping[str, IO[bytes]],
+) -> Corpus:
+    """A corpus of files that are open, and need no name."""
+    dtype, ids = _smallest(len(vocabulary)), {}
+    for name, split in splits.items():
+        files[f"{name}.npy"].flush()
+        ids[name] = _mapped(files[f"{name}.npy"], dtype, split.chars)
+    return Corpus(
+        folder=folder,
+        vocabulary=vocabulary,
+        encoding=reader.encoding,
+        newlines=reader.newlines,
+        newlines_replaced=reader.newlines_replaced,
+        sources=reader.sources,
+        splits=splits,
+        fingerprint=_fingerprint(vocabulary, reader.newlines, splits),
+        _ids=ids,
+    )
 
 
 def read_text(name: Name, level: str, encoding: str, stdin: IO[bytes] | None = None) -> str | bytes:
@@ -892,6 +926,13 @@ def _appearing_together(folder: Path, force: bool) -> Iterator[dict[str, IO[byte
             raise
     finally:
         _quietly(_settle, folder)
+
+
+@contextmanager
+def _nameless() -> Iterator[dict[str, IO[bytes]]]:
+    """FILES without a name, which are gone when nothing uses them any more, however that ends."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(tempfile.TemporaryFile()) for name in FILES}
 
 
 def _settle(folder: Path) -> None:

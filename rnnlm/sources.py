@@ -20,9 +20,10 @@ def is_prepared(folder: Path) -> bool:
 
 
 def open_data(
-    config: Config, folder: Path, init_from: Checkpoint | None = None
+    config: Config, folder: Path | None, init_from: Checkpoint | None = None
 ) -> tuple[Config, Corpus]:
-    """The corpus of `data.path`: a prepared folder, or raw text that is prepared into `folder`.
+    """The corpus of `data.path`: a prepared folder, or raw text that is prepared into `folder` (None:
+    into nameless temporary files).
 
     Returns the config with its `data` section as it really is. Raises ConfigError where keys that
     were given contradict a prepared folder.

@@ -10,7 +10,6 @@ bits as one that was never interrupted.
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
@@ -389,12 +388,11 @@ def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str
     """Lines for a dry run: the resolved config and the plan. Nothing is left behind."""
     if init_from is not None:
         config = _adopt(config, init_from)
-    with tempfile.TemporaryDirectory() as folder:
-        config, corpus = open_data(config, Path(folder) / "data", init_from)
-        model = build_model(config.model, len(corpus.vocabulary))
-        windows = Windows(corpus["train"], config.train.batch_size, config.train.seq_length)
-        yield from config.to_yaml().splitlines()
-        yield from plan(model, config, corpus, windows)
+    config, corpus = open_data(config, None, init_from)
+    model = build_model(config.model, len(corpus.vocabulary))
+    windows = Windows(corpus["train"], config.train.batch_size, config.train.seq_length)
+    yield from config.to_yaml().splitlines()
+    yield from plan(model, config, corpus, windows)
 
 
 def check_memory(model: Model, config: Config, windows: Windows) -> int:

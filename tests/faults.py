@@ -106,7 +106,7 @@ def start(
     """A command that runs while the caller goes on."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(
-        command(*args, handicap=handicap), env=environment(), **{**pipes, **options}
+        command(*args, handicap=handicap), **{"env": environment(), **pipes, **options}
     )
 
 

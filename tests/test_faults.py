@@ -25,7 +25,7 @@ from faults import command, differences, environment, finish, rnnlm, start, wait
 from soak import soak
 from teams import forking
 
-from rnnlm import Checkpoint, RnnlmError, make_config, prepare, train
+from rnnlm import Checkpoint, Corpus, RnnlmError, make_config, prepare, train
 from rnnlm.files import atomic_write
 from rnnlm.model import build_model
 from rnnlm.vocabulary import LEVELS
@@ -304,6 +304,39 @@ def test_a_death_at_any_operation_on_files_loses_nothing(tmp_path: Path) -> None
     script = command(tmp_path, *run, handicap=("die-everywhere", "17,1"))
     done = subprocess.run(script, env=environment(), capture_output=True, text=True, check=False)
     assert re.fullmatch(r"\d\d\d operations\n", done.stdout), done
+
+
+def test_a_dry_run_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
+    """At any time: its copy of the text has no name."""
+    (tmp_path / "temporary").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    data = sets(f"data.path={tmp_path / 'pipe'}")
+    environ = {**environment(), "TMPDIR": str(tmp_path / "temporary")}
+    for sent, code in ((signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, 130)):
+        process = start("train", "--dry-run", *data, env=environ)
+        with (tmp_path / "pipe").open("wb", buffering=0) as pipe:  # it is reading
+            pipe.write(TEXT.encode())
+            process.send_signal(sent)
+            ended, _, _ = finish(process)
+        assert ended == code
+        assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_of_many_that_prepare_into_one_folder_at_once_one_does(tmp_path: Path) -> None:
+    """The others are refused in one line, and its text is what is there."""
+    for name in "abc":
+        (tmp_path / name).write_text(name + TEXT)
+    out = tmp_path / "out"
+    ended = [
+        finish(process)
+        for process in [start("prepare", tmp_path / name, "--out", out) for name in "abc"]
+    ]
+    assert sorted(code for code, _, _ in ended) == [0, 1, 1], ended
+    (winner,) = [name for name, (code, _, _) in zip("abc", ended, strict=True) if code == 0]
+    corpus = Corpus.open(out)
+    assert corpus.vocabulary.text(corpus["train"][:1]) == winner
+    for code, _, err in ended:
+        assert code == 0 or re.fullmatch(r"Error: .*(another process|not empty).*\n", err)
 
 
 # Disks and folders
