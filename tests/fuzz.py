@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import bz2
 import gzip
-import io
 import json
 import lzma
 import random
@@ -18,14 +17,11 @@ import re
 import resource
 import shutil
 import signal
-import struct
 import sys
 import tempfile
 import time
 import traceback
 import warnings
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -37,6 +33,16 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from click.testing import CliRunner
+from mutations import (
+    CHECKPOINT_CHANGES,
+    WrongError,
+    absurd_yaml,
+    change_tree,
+    changed_bytes,
+    changed_header,
+    changed_yaml,
+    random_yaml,
+)
 
 from rnnlm import Checkpoint, Corpus, RnnlmError, generate, make_config, prepare
 from rnnlm.api import describe
@@ -53,93 +59,6 @@ from rnnlm.vocabulary import LEVELS
 SECONDS = 5  # for a case
 MEMORY = 1 << 29  # bytes beyond what the process has when it begins
 TEXT = "Die Fähre fährt um acht. The ferry leaves at eight,\r\nand Old Ib rings 鐘 the bell.\n" * 20
-NUMBERS = (0, 1, 0x7F, 0xFF, 0xFFFE, 0xFFFF, 1 << 31, (1 << 32) - 1, 1 << 62, (1 << 63) - 1)
-JUNK = (None, True, 0, -1, 1.5, 1e308, 10**30, "", "x", "\n", "\x1b[31m", "\ud800", [], {}, [[]])
-
-Refusal = str
-Case = Callable[[random.Random, Path], "tuple[str, Callable[[], object]]"]
-
-
-class WrongError(Exception):
-    """A case that came out as it must not."""
-
-
-# Bytes
-
-
-def cut(rng: random.Random, data: bytearray) -> None:
-    del data[rng.randrange(len(data)) :]
-
-
-def flip(rng: random.Random, data: bytearray) -> None:
-    for _ in range(rng.choice((1, 1, 2, 8))):
-        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-
-
-def drop(rng: random.Random, data: bytearray) -> None:
-    at = rng.randrange(len(data))
-    del data[at : at + rng.randint(1, 600)]
-
-
-def insert(rng: random.Random, data: bytearray) -> None:
-    at = rng.randrange(len(data) + 1)
-    data[at:at] = rng.randbytes(rng.randint(1, 300))
-
-
-def double(rng: random.Random, data: bytearray) -> None:
-    a, b = sorted((rng.randrange(len(data)), rng.randrange(len(data))))
-    at = rng.randrange(len(data))
-    data[at:at] = data[a:b]
-
-
-def blank(rng: random.Random, data: bytearray) -> None:
-    """A sector that was never written."""
-    at = rng.randrange(len(data)) // 512 * 512
-    data[at : at + 512] = bytes(len(data[at : at + 512]))
-
-
-def number(rng: random.Random, data: bytearray) -> None:
-    """A number of 2, 4 or 8 bytes, as sizes and offsets are, replaced by another."""
-    kind = rng.choice(("<H", "<L", "<Q"))
-    at = rng.randrange(max(1, len(data) - struct.calcsize(kind)))
-    value = struct.pack(kind, rng.choice(NUMBERS) % (1 << 8 * struct.calcsize(kind)))
-    data[at : at + len(value)] = value
-
-
-BYTES = (cut, flip, drop, insert, double, blank, number)
-
-
-def changed_bytes(rng: random.Random, data: bytes) -> tuple[str, bytes]:
-    """The name of a change, and the data with it, where that is something else."""
-    change, changed = rng.choice(BYTES), bytearray(data)
-    change(rng, changed)
-    return change.__name__, bytes(changed)
-
-
-# Trees of JSON
-
-
-def change_tree(rng: random.Random, node: Any) -> None:
-    """Replace, remove, double or rename one thing somewhere in a tree."""
-    while True:
-        keys = list(node) if isinstance(node, dict) else range(len(node))
-        key = rng.choice(list(keys))
-        if isinstance(node[key], (dict, list)) and node[key] and rng.random() < 0.8:
-            node = node[key]
-            continue
-        break
-    match rng.randrange(4):
-        case 0:
-            node[key] = rng.choice(JUNK)
-        case 1:
-            del node[key]
-        case 2:
-            value = node[key]
-            node[key] = value + 1 if type(value) is int else [value]
-        case 3 if isinstance(node, dict):
-            node[rng.choice(("x", "step", "../../x", "é\n"))] = node[key]
-        case _:
-            node.append(node[key])
 
 
 # Checkpoints
@@ -225,179 +144,6 @@ class Checkpoints:
         return kind, "equal"
 
 
-def changed_header(rng: random.Random, data: bytes) -> bytes:
-    """A number in one of the zip's own records changed."""
-    starts = [m.start() for m in re.finditer(rb"PK(\x03\x04|\x01\x02|\x05\x06)", data)]
-    at = rng.choice(starts) + rng.randrange(4, 46, 2)
-    kind = rng.choice(("<H", "<L", "<Q"))
-    value = struct.pack(kind, rng.choice(NUMBERS) % (1 << 8 * struct.calcsize(kind)))
-    return data[:at] + value + data[at + len(value) :]
-
-
-def read_members(data: bytes) -> dict[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return {info.filename: archive.read(info) for info in archive.infolist()}
-
-
-def write_members(members: list[tuple[str, bytes]], compression: int = 0) -> bytes:
-    buffer = io.BytesIO()
-    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w", compression) as archive:
-        warnings.simplefilter("ignore")  # of a name that is there twice
-        for name, content in members:
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-def npy(array: Any, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        np.lib.format.write_array(buffer, np.asanyarray(array), **options)
-    return buffer.getvalue()
-
-
-def other_members(rng: random.Random, data: bytes) -> bytes:
-    """Members renamed, missing, doubled, added, compressed or in another order."""
-    members = list(read_members(data).items())
-    at = rng.randrange(len(members))
-    name, content = members[at]
-    match rng.randrange(7):
-        case 0:
-            members[at] = (rng.choice(("x.npy", "../x.npy", "/etc/x", "a\nb.npy", "Wy")), content)
-        case 1:
-            del members[at]
-        case 2:
-            members.append((name, rng.choice(members)[1]))
-        case 3:
-            members.append(("extra.npy", npy(np.zeros(rng.randrange(5)))))
-        case 4:
-            return write_members(members, rng.choice((8, 12, 14)))
-        case 5:
-            bomb = npy(np.zeros(20_000_000, np.float32))
-            return write_members([*members[:at], (name, bomb)], zipfile.ZIP_DEFLATED)
-        case 6:
-            rng.shuffle(members)
-    return write_members(members)
-
-
-SHAPES = (
-    *("(1000000000000,)", "(-1,)", f"({1 << 62}, 4)", f"({1 << 64},)", "(0, 99999999999)", "(3L,)"),
-    *("(True,)", "((3,),)", "()", f"({'9' * 3000},)", "(1.0,)", f"({'1,' * 1000})"),
-)
-
-
-def other_npy(rng: random.Random, data: bytes) -> bytes:
-    """A member that is an array of another kind, or none, under a right checksum."""
-    members = read_members(data)
-    name = rng.choice(list(members))
-    content = members[name]
-    start = content.index(b"\n") + 1
-    shape = rng.choice(SHAPES)
-    header = rng.choice(
-        (
-            "{'descr': '<f4', 'fortran_order': False, 'shape': SHAPE, }",
-            "{'descr': '<f4', 'fortran_order': True, 'shape': SHAPE, }",
-            "{'descr': '|O', 'fortran_order': False, 'shape': SHAPE, }",
-            "{'descr': '<U99999999', 'fortran_order': False, 'shape': SHAPE, }",
-            "{'descr': [('x', '<f4')], 'fortran_order': False, 'shape': SHAPE, }",
-            "{'descr': '|V0', 'fortran_order': False, 'shape': SHAPE, }",
-            "__import__('os').abort()",
-            "(" * 900,
-            "-" * 3000,
-            "{'descr': '\\d', 'shape': 1 is 1}",
-            "[" * 90 + "]" * 90,
-        )
-    ).replace("SHAPE", shape)
-    text = header.encode() + b"\n"
-    match rng.randrange(6):
-        case 0 | 1 | 2:
-            content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + content[start:]
-        case 3:
-            content = content[:6] + bytes((rng.randrange(5), rng.randrange(3))) + content[8:]
-        case 4:
-            content = npy(np.array([{}, Exploding()], object), allow_pickle=True)
-        case 5:
-            content = changed_bytes(rng, content)[1]
-    return write_members(list((members | {name: content}).items()))
-
-
-class Exploding:
-    """Code that a pickle would run."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return WrongError, ("a pickle was opened",)
-
-
-def with_manifest(members: dict[str, bytes], change: Callable[[Any], None]) -> bytes:
-    """The members with a manifest that agrees with them, and a further change of it."""
-    arrays = {name: np.load(io.BytesIO(content)) for name, content in members.items()}
-    meta = json.loads(str(arrays.pop("meta.npy")))
-    meta["arrays"] = {
-        name[:-4]: [a.dtype.str, list(a.shape), zlib.crc32(np.ascontiguousarray(a).data)]
-        for name, a in arrays.items()
-    }
-    change(meta)
-    return write_members(list((members | {"meta.npy": npy(np.array(json.dumps(meta)))}).items()))
-
-
-def other_meta(rng: random.Random, data: bytes) -> bytes:
-    """A manifest that says something else."""
-    return with_manifest(read_members(data), lambda meta: change_tree(rng, meta))
-
-
-def other_config(rng: random.Random, data: bytes) -> bytes:
-    """Another config, in agreement with the manifest."""
-    members = read_members(data)
-    text = str(np.load(io.BytesIO(members["config.npy"])))
-    text = rng.choice(
-        (
-            changed_yaml(rng, text),
-            re.sub("hidden_size: 3", f"hidden_size: {rng.choice((4, 65536, 10**9))}", text),
-            re.sub(r"num_layers: \d", "num_layers: 1000", text),
-            "a: b\n" * 200_000,
-        )
-    ).encode("utf-8", "replace")
-    members["config.npy"] = npy(np.array(text.decode()))
-    return with_manifest(members, lambda meta: None)
-
-
-def other_array(rng: random.Random, data: bytes) -> bytes:
-    """An array of another type, shape or content, in agreement with the manifest."""
-    members = read_members(data)
-    name = rng.choice([name for name in members if name != "meta.npy"])
-    array = np.load(io.BytesIO(members[name]))
-    changes: list[Callable[[], Any]] = [
-        lambda: array[None],
-        lambda: array.reshape(-1)[:-1],
-        lambda: np.concatenate([array.reshape(-1)] * 2),
-        lambda: array.astype(
-            ">U9" if array.dtype.kind == "U" else rng.choice((">f4", "<f8", "u1"))
-        ),
-        lambda: np.asfortranarray(array),
-        lambda: np.zeros_like(array),
-        lambda: np.negative(array) if array.dtype.kind in "if" else array,
-        lambda: (
-            np.full_like(array, float(rng.choice(("nan", "inf", "3e38"))))
-            if array.dtype.kind == "f"
-            else array.reshape(-1)[::-1]
-        ),
-        lambda: np.zeros((0, 10**12), array.dtype),
-    ]
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        members[name] = npy(rng.choice(changes)())
-    return with_manifest(members, lambda meta: None)
-
-
-CHECKPOINT_CHANGES: dict[str, Callable[[random.Random, bytes], bytes]] = {
-    "members": other_members,
-    "npy": other_npy,
-    "another manifest": other_meta,
-    "another config": other_config,
-    "another array": other_array,
-}
-
-
 # Prepared folders
 
 
@@ -457,57 +203,7 @@ def corpus_essence(corpus: Corpus) -> Any:
 # Configs
 
 
-YAML_WORDS = (
-    *("data", "model", "train", "run", "path", "hidden_size", "optimizer", "name", "grad_clip"),
-    *("norm", "epochs", "eval_every", "seq_length", "full", "null", "~", "adam", "1 epoch", "true"),
-    *("0", "-1", "1e309", "0x10", "1_000", "9" * 400, ".inf", "12:30:45", "2001-01-01", "٣", "é"),
-    *("!!python/object/apply:os.abort []", "!!binary aGk=", "*a", "&a", "<<", "? ", "'", '"', "|"),
-    *("{", "}", "[", "]", ": ", "- ", "\n", "\n  ", "\t", "#", "%YAML 9.9\n", "---\n", "...\n"),
-    *('"\\e[31m"', '"a\\nb"', '"a\\nb": 1\n', "\x07", "\u2028", "\x85", "\ufeff", "\\"),
-)
 CROSS = ("option of cell", "leave no text")  # errors of several keys together, which have no line
-
-
-def changed_yaml(rng: random.Random, text: str) -> str:
-    """YAML with words of its grammar put in, doubled, moved or left out."""
-    lines = text.splitlines(keepends=True) or [""]
-    for _ in range(rng.randint(1, 3)):
-        at = rng.randrange(len(lines))
-        match rng.randrange(5):
-            case 0:
-                lines.insert(at, lines[rng.randrange(len(lines))])
-            case 1:
-                k = rng.randint(0, len(lines[at]))
-                lines[at] = lines[at][:k] + rng.choice(YAML_WORDS) + lines[at][k:]
-            case 2:
-                head, colon, _ = lines[at].partition(": ")
-                lines[at] = head + colon + rng.choice(YAML_WORDS) + "\n"
-            case 3:
-                lines[at] = lines[at].replace("  ", rng.choice(("", " ", "    ", "\t")), 1)
-            case 4 if len(lines) > 1:
-                del lines[at]
-    return "".join(lines)
-
-
-def random_yaml(rng: random.Random) -> str:
-    return "".join(rng.choice(YAML_WORDS) for _ in range(rng.randint(1, 30)))
-
-
-def absurd_yaml(rng: random.Random) -> str:
-    """Aliases that blow up, depth, length, and models of terabytes."""
-    big = {
-        "laughs": "a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [*a, *a]\n" for i in range(200)),
-        "merge": "a: &a {x: 1}\n" + "model:\n" + "  <<: *a\n" * 50,
-        "depth": "{a: " * rng.randint(10, 3000),
-        "brackets": "[" * rng.randint(10, 5000),
-        "length": f"model: {{cell: {'x' * 50_000}}}",
-        "keys": "".join(f"k{i}: {i}\n" for i in range(5000)),
-        "terabytes": "model: {hidden_size: 65536, num_layers: 1000}",
-        "digits": f"train: {{seed: {'9' * 5000}}}",
-        "batch": f"train: {{batch_size: {rng.choice((1 << 20, 10**9))}, seq_length: full}}",
-        "window": f"train: {{seq_length: {10 ** rng.choice((9, 18, 300, 4000))}}}",
-    }
-    return rng.choice(list(big.values()))
 
 
 class Configs:
@@ -644,7 +340,7 @@ class Texts:
 # Running
 
 
-def refused(error: RnnlmError, *paths: Path) -> Refusal:
+def refused(error: RnnlmError, *paths: Path) -> str:
     """A refusal, which is one line of printable text that names the file."""
     said = str(error)
     if not said or len(said) > 600 or not said.isprintable():

@@ -19,15 +19,8 @@ import pytest
 from click.testing import CliRunner, Result
 from conftest import TEXT
 from faults import command, environment, rnnlm
-from fuzz import (
-    Checkpoints,
-    fuzz,
-    make_checkpoints,
-    npy,
-    read_members,
-    with_manifest,
-    write_members,
-)
+from fuzz import Checkpoints, fuzz, make_checkpoints
+from mutations import npy, read_members, with_manifest, write_members
 
 from rnnlm import (
     Checkpoint,
