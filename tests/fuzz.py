@@ -2,7 +2,8 @@
 
 Each case changes a checkpoint, a prepared folder, a config or a text, and opens it. It must be refused
 by one of rnnlm's own errors, in one line, or give what the original gives; within a few seconds and a
-bounded memory. `make fuzz` is this at full length.
+bounded memory. Others train for a few steps under options that nobody would choose: what is saved must
+be finite. `make fuzz` is this at full length.
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ from __future__ import annotations
 import argparse
 import bz2
 import gzip
+import itertools
 import json
 import lzma
+import math
+import os
 import random
 import re
 import resource
@@ -35,30 +39,43 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from click.testing import CliRunner
 from mutations import (
     CHECKPOINT_CHANGES,
+    UNITS,
+    YAML_CHANGES,
     WrongError,
-    absurd_yaml,
+    change_byte,
     change_tree,
     changed_bytes,
     changed_header,
-    changed_yaml,
-    random_yaml,
 )
 
-from rnnlm import Checkpoint, Corpus, RnnlmError, generate, make_config, prepare
+from rnnlm import Checkpoint, Corpus, RnnlmError, generate, make_config, prepare, train
 from rnnlm.api import describe
 from rnnlm.checkpoint import Progress
 from rnnlm.choices import CHOICES
 from rnnlm.cli import cli
 from rnnlm.config import Config, parse_config
 from rnnlm.corpus import SPLITS
-from rnnlm.errors import ConfigError
+from rnnlm.errors import ConfigError, TrainingError
 from rnnlm.model import build_model
 from rnnlm.optim import OPTIMIZERS, state_names
+from rnnlm.runs import read_metrics
+from rnnlm.schedules import SCHEDULES
+from rnnlm.training import Training
 from rnnlm.vocabulary import LEVELS
 
 SECONDS = 5  # for a case
 MEMORY = 1 << 29  # bytes beyond what the process has when it begins
 TEXT = "Die Fähre fährt um acht. The ferry leaves at eight,\r\nand Old Ib rings 鐘 the bell.\n" * 20
+
+
+class Target:
+    """Something that is broken, again and again; `kind` says how it was, the last time."""
+
+    kind = ""
+
+    def __call__(self, rng: random.Random) -> str:
+        """Break it and open it: `refused`, `equal` or `accepted`. Raises where it is none of them."""
+        raise NotImplementedError
 
 
 # Checkpoints
@@ -101,7 +118,7 @@ def essence(checkpoint: Checkpoint) -> Any:
     return bits, checkpoint.vocabulary.to_json(), checkpoint.config
 
 
-class Checkpoints:
+class Checkpoints(Target):
     """Mutated checkpoints."""
 
     def __init__(self, folder: Path) -> None:
@@ -110,13 +127,13 @@ class Checkpoints:
         self.loaded = [essence(Checkpoint.load(folder / f"{n}.npz")) for n in "abc"]
         self.path = folder / "mutated.npz"
 
-    def __call__(self, rng: random.Random) -> tuple[str, str]:
+    def __call__(self, rng: random.Random) -> str:
         which = rng.randrange(3)
         kind = rng.choice((*CHECKPOINT_CHANGES, "bytes", "bytes", "header", "splice"))
-        data, original = self.files[which], self.loaded[which]
+        data, original, self.kind = self.files[which], self.loaded[which], kind
         if kind == "bytes":
             name, data = changed_bytes(rng, data)
-            kind = f"bytes: {name}"
+            self.kind = f"bytes: {name}"
         elif kind == "header":
             data = changed_header(rng, data)
         elif kind == "splice":
@@ -128,7 +145,7 @@ class Checkpoints:
         try:
             checkpoint = Checkpoint.load(self.path)
         except RnnlmError as error:
-            return kind, refused(error, self.path)
+            return refused(error, self.path)
         if kind == "splice":
             ok = essence(checkpoint) in self.loaded
         elif kind == "another config":
@@ -141,13 +158,13 @@ class Checkpoints:
             raise WrongError("loaded, and is not the original")
         list(describe(checkpoint))
         list(generate(checkpoint, length=4))
-        return kind, "equal"
+        return "equal"
 
 
 # Prepared folders
 
 
-class Folders:
+class Folders(Target):
     """Mutated prepared folders."""
 
     def __init__(self, folder: Path) -> None:
@@ -161,17 +178,21 @@ class Folders:
             self.contents.append({p.name: p.read_bytes() for p in out.iterdir()})
             self.texts.append(corpus_essence(Corpus.open(out)))
 
-    def __call__(self, rng: random.Random) -> tuple[str, str]:
+    def __call__(self, rng: random.Random) -> str:
         which = rng.randrange(2)
         files = dict(self.contents[which])
         name = rng.choice([*files, "corpus.json", "corpus.json"])
-        kind = rng.choice(("bytes", "tree", "other file", "missing", "more"))
-        if kind == "tree":
+        kind = rng.choice(("bytes", "byte", "byte", "tree", "other file", "missing", "more"))
+        if kind in ("byte", "tree"):
             name = "corpus.json"
+        self.kind = f"{kind}: {name}"
+        if kind == "tree":
             index = json.loads(files[name])
             for _ in range(rng.randint(1, 2)):
                 change_tree(rng, index)
             files[name] = json.dumps(index).encode()
+        elif kind == "byte":
+            files[name] = change_byte(rng, files[name])
         elif kind == "bytes":
             _, files[name] = changed_bytes(rng, files[name])
         elif kind == "other file":
@@ -187,26 +208,30 @@ class Folders:
         try:
             corpus = Corpus.open(self.path)
         except RnnlmError as error:
-            return f"{kind}: {name}", refused(error, self.path)
+            return refused(error, self.path)
         if corpus_essence(corpus) != self.texts[which]:
             raise WrongError("opened, and is not the original")
         corpus.summary()
-        return f"{kind}: {name}", "equal"
+        return "equal"
 
 
 def corpus_essence(corpus: Corpus) -> Any:
-    """The ids of each split, the symbols, and the text rules that the ids came from."""
+    """All that an open corpus says of itself, and the ids of each split."""
     ids = {name: (corpus[name].dtype.str, corpus[name].tobytes()) for name in SPLITS}
-    return ids, corpus.vocabulary.to_json(), corpus.level, corpus.newlines, corpus.fingerprint
+    splits = {name: (s.chars, s.sha256, s.counts.tolist()) for name, s in corpus.splits.items()}
+    rules = (corpus.level, corpus.encoding, corpus.newlines, corpus.newlines_replaced)
+    made_of = (corpus.vocabulary.to_json(), corpus.sources, corpus.fingerprint)
+    return ids, splits, rules, made_of
 
 
 # Configs
 
 
-CROSS = ("option of cell", "leave no text")  # errors of several keys together, which have no line
+# errors of several keys together, and of the whole file, which have no line
+CROSS = ("option of cell", "leave no text", "larger than")
 
 
-class Configs:
+class Configs(Target):
     """Mutated configs; those that are accepted must read back, and a dry run must bear them."""
 
     def __init__(self, folder: Path) -> None:
@@ -215,32 +240,36 @@ class Configs:
         prepare(folder / "plain.txt", folder / "for-configs")
         self.plain = make_config(None, f"data.path={folder / 'for-configs'}").to_yaml()
 
-    def __call__(self, rng: random.Random) -> tuple[str, str]:
-        kind = rng.choice(("grammar", "grammar", "random", "absurd", "bytes", "encoding"))
-        path = self.folder / "mutated.yaml"
-        text = {"random": random_yaml, "absurd": absurd_yaml}.get(
-            kind, lambda rng: changed_yaml(rng, self.plain)
-        )(rng)
-        data = text.encode("utf-8", "surrogatepass")
-        if kind == "bytes":
-            data = changed_bytes(rng, self.plain.encode())[1]
-        elif kind == "encoding":
-            data = self.plain.replace("lstm", rng.choice(("lstm", "é")))
+    def __call__(self, rng: random.Random) -> str:
+        self.kind = rng.choice((*YAML_CHANGES, "grammar", "bytes", "encoding"))
+        path, text = self.folder / "mutated.yaml", self.plain
+        if self.kind == "bytes":
+            data = changed_bytes(rng, text.encode())[1]
+        elif self.kind == "encoding":
+            data = text.replace("lstm", rng.choice(("lstm", "é")))
             data = data.encode(rng.choice(("utf-16", "utf-32", "latin-1", "utf-8-sig")))
+        else:
+            text = YAML_CHANGES[self.kind](rng, text)
+            data = text.encode("utf-8", "surrogatepass")
         path.write_bytes(data)
         try:
             config = make_config(path)
         except ConfigError as error:
-            said = refused(error, path)
-            if not re.match(rf"{path}:\d+:\d+: ", str(error)) and not any(
-                words in str(error) for words in CROSS
-            ):
-                raise WrongError(f"no line and column: {error}") from None
-            return kind, said
+            return refused_config(error, path)
         if parse_config(config.to_yaml(), "again", (), CHOICES) != config:
             raise WrongError("reads back as another config")
+        if self.kind == "units":
+            self._expect_units(text)
         self._dry_run(path, config)
-        return kind, "accepted"
+        return "accepted"
+
+    @staticmethod
+    def _expect_units(text: str) -> None:
+        """An interval is a number and one of the units that there are."""
+        for said in re.findall(r"(?m)^  (?:eval|log|checkpoint|sample)_every: (.*)$", text):
+            unit = re.sub(r"^[^ \t]*?[\d.]([ \t]|$)", "", said).strip()
+            if unit not in (*UNITS, "null", "~"):
+                raise WrongError(f"{said!r} was taken for an interval")
 
     def _dry_run(self, path: Path, config: Config) -> None:
         """As the command line does it, which may refuse what the machine cannot hold."""
@@ -272,13 +301,13 @@ COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-class Texts:
+class Texts(Target):
     """Texts of any bytes through `prepare`, against Python's decoding of the whole."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, rng: random.Random) -> tuple[str, str]:
+    def __call__(self, rng: random.Random) -> str:
         encoding, suffix = rng.choice(ENCODINGS), rng.choice(("", "", *COMPRESSED))
         level, newlines = rng.choice(("char", "char", "byte")), rng.choice(("normalize", "keep"))
         source = rng.choice(("random bytes", "characters", "damaged text"))
@@ -298,7 +327,7 @@ class Texts:
         path.write_bytes(packed)
         shutil.rmtree(out, ignore_errors=True)
         options: dict[str, Any] = {} if level == "byte" else {"encoding": encoding}
-        kind = f"{source}{', compressed' * bool(suffix)}"
+        self.kind = f"{source}{', compressed' * bool(suffix)}"
         try:
             corpus = prepare(path, out, level=level, newlines=newlines, **options)
         except RnnlmError as error:
@@ -309,11 +338,11 @@ class Texts:
                 raise WrongError(f"bytes were refused: {error}") from None
             if not damaged and level == "char":
                 self._expect_unreadable(data, encoding, error)
-            return kind, said
+            return said
         ids = np.concatenate([corpus[name] for name in SPLITS])
         symbols = corpus.vocabulary.symbols[ids]
         if damaged:
-            return kind, "equal"  # the decompressor's own checks let it pass
+            return "equal"  # the decompressor's own checks let it pass
         if level == "byte":
             ok = bytes(symbols.tolist()) == data
         else:
@@ -323,7 +352,7 @@ class Texts:
             ok = "".join(map(chr, symbols.tolist())) == text
         if not ok:
             raise WrongError("another text than Python's")
-        return kind, "equal"
+        return "equal"
 
     @staticmethod
     def _expect_unreadable(data: bytes, encoding: str, error: RnnlmError) -> None:
@@ -337,17 +366,138 @@ class Texts:
             raise WrongError(f"a readable text was refused: {error}")
 
 
+# Trainings
+
+
+EXTREMES = (
+    *("0", "-0.0", "1", "1e-50", "1e-45", "1e-38", "1e-320", "0.9999999999999999", "0.999999999"),
+    *("1e3", "1e6"),
+)
+MEANINGLESS = ("-1", "1e30", "1e309", "nan", "inf", "null", "{}", "x", "true", "2.5", "9" * 400)
+
+
+class Trainings(Target):
+    """Tiny trainings under options that nobody would choose; they end, or stop with a message.
+
+    In any case what is in the run folder can be read, and holds finite numbers.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.run = folder, folder / "run"
+        (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+        prepare(folder / "text.txt", folder / "data", val_fraction=0.02, test_fraction=0.02)
+
+    def __call__(self, rng: random.Random) -> str:
+        optimizer, schedule = rng.choice(list(OPTIMIZERS)), rng.choice(list(SCHEDULES))
+        self.kind = optimizer
+        path = self.folder / "options.yaml"
+        path.write_text(self._config(rng, optimizer, schedule))
+        shutil.rmtree(self.run, ignore_errors=True)
+        try:
+            config = make_config(path, f"run.dir={self.run}")
+        except ConfigError as error:
+            return refused_config(error, path)
+        stop_at, steps = rng.choice((None, 1, 3)), itertools.count(1)
+        try:
+            list(train(config, stop=lambda: next(steps) == stop_at))
+            if stop_at is not None:
+                with Training.resume(self.run) as training:
+                    list(training.events())
+            outcome = "accepted"
+        except TrainingError as error:
+            one_line(error)
+            outcome = "refused"
+            self.kind = f"{optimizer}, diverging"
+        self._read_run()
+        return outcome
+
+    def _config(self, rng: random.Random, optimizer: str, schedule: str) -> str:
+        """YAML with options of these two, and some others that make a training diverge."""
+
+        def value(default: object = 0.5) -> str:
+            if isinstance(default, bool):
+                likely = ["true", "false"]
+            elif isinstance(default, int):
+                likely = [str(rng.randint(0, 30))]
+            else:
+                likely = [f"{10 ** rng.uniform(-10, 3):.3g}", f"{rng.random():.3g}"]
+            (among,) = rng.choices((likely, EXTREMES, MEANINGLESS), (80, 17, 3))
+            return rng.choice(among)
+
+        def chosen(kind: str, name: str) -> str:
+            options = dict(CHOICES[kind][name])
+            if rng.random() < 0.03:
+                options |= dict(CHOICES[kind][rng.choice(list(CHOICES[kind]))])
+            given = [option for option in options if rng.random() < 0.4]
+            return "".join(f"\n    {option}: {value(options[option])}" for option in given)
+
+        clip = rng.choice(("null", "{norm: 5}", f"{{norm: {value()}}}", f"{{value: {value()}}}"))
+        cell = rng.choice(("lstm", "gru", "rnn", "rnn\n  activation: relu"))
+        return f"""\
+data: {{path: {self.folder / "data"}}}
+model:
+  hidden_size: 3
+  num_layers: 1
+  dropout: {rng.choice(("0", "0", "0.5", value()))}
+  cell: {cell}
+train:
+  epochs: 2
+  batch_size: 4
+  seq_length: 32
+  threads: 1
+  log_every: 1
+  eval_every: {rng.choice((1, 7, 11))}
+  sample_every: {rng.choice(("null", "null", "9"))}
+  checkpoint_every: {rng.choice((1, 7, 11))}
+  keep: {rng.randint(0, 2)}
+  grad_clip: {clip}
+  optimizer:
+    name: {optimizer}{chosen("optimizer", optimizer)}
+  schedule:
+    name: {schedule}{chosen("schedule", schedule)}
+"""
+
+    def _read_run(self) -> None:
+        """Every checkpoint loads, is finite, and can be drawn from; so is every figure."""
+        if not (self.run / "last.npz").exists():
+            raise WrongError("there is no last.npz")
+        for path in self.run.glob("*.npz"):
+            checkpoint = Checkpoint.load(path)
+            vectors = (checkpoint.params.flat, *checkpoint.optimizer_state.values())
+            if not all(np.isfinite(vector).all() for vector in vectors):
+                raise WrongError(f"{path.name} holds numbers that are not finite")
+        list(generate(checkpoint, length=4))
+        for record in read_metrics(self.run / "metrics.jsonl"):
+            if not math.isfinite(record.get("loss") or 0):
+                raise WrongError(f"a figure that is not finite: {record}")
+
+
 # Running
 
 
 def refused(error: RnnlmError, *paths: Path) -> str:
     """A refusal, which is one line of printable text that names the file."""
-    said = str(error)
-    if not said or len(said) > 600 or not said.isprintable():
-        raise WrongError(f"a message of another kind: {said[:1000]!r}")
+    said = one_line(error)
     if not any(str(path) in said for path in paths) and not any(words in said for words in CROSS):
         raise WrongError(f"a message that does not name the file: {said!r}")
     return "refused"
+
+
+def refused_config(error: ConfigError, path: Path) -> str:
+    """The same with line and column."""
+    if not re.match(rf"{path}:\d+:\d+: ", str(error)) and not any(
+        words in str(error) for words in CROSS
+    ):
+        raise WrongError(f"no line and column: {error}")
+    return refused(error, path)
+
+
+def one_line(error: RnnlmError) -> str:
+    """What an error says, which is short and printable."""
+    said = str(error)
+    if not said or len(said) > 600 or not said.isprintable():
+        raise WrongError(f"a message of another kind: {said[:1000]!r}")
+    return said
 
 
 class TooSlow(BaseException):
@@ -356,24 +506,26 @@ class TooSlow(BaseException):
 
 @contextmanager
 def limits(memory: int) -> Iterator[None]:
-    """Bounded memory, and an alarm that ends a case."""
+    """Bounded memory, an alarm that ends a case, and no waiting for the disk."""
 
     def ring(*_: object) -> None:
         raise TooSlow
 
     have = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     before = resource.getrlimit(resource.RLIMIT_AS)
-    handler = signal.signal(signal.SIGALRM, ring)
+    handler, fsync = signal.signal(signal.SIGALRM, ring), os.fsync
+    os.fsync = lambda descriptor: None
     resource.setrlimit(resource.RLIMIT_AS, (have + memory, before[1]))
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
+        os.fsync = fsync
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-SHARES = {Checkpoints: 10, Folders: 5, Configs: 3, Texts: 2}
+SHARES = {Checkpoints: 8, Folders: 5, Configs: 4, Texts: 2, Trainings: 1}
 
 
 def fuzz(cases: Iterable[int], seed: int) -> int:
@@ -382,7 +534,7 @@ def fuzz(cases: Iterable[int], seed: int) -> int:
     failures, slowest = 0, 0.0
     with tempfile.TemporaryDirectory() as name, limits(MEMORY), warnings.catch_warnings():
         warnings.simplefilter("error")
-        kinds = []
+        kinds: list[Target] = []
         for kind, share in SHARES.items():
             folder = Path(name, kind.__name__.lower())
             folder.mkdir()
@@ -393,17 +545,18 @@ def fuzz(cases: Iterable[int], seed: int) -> int:
             group, began = type(target).__name__.lower(), time.monotonic()
             signal.setitimer(signal.ITIMER_REAL, SECONDS)
             try:
-                what, outcome = target(rng)
+                outcome = target(rng)
             except (Exception, TooSlow) as error:
-                what, outcome = "failed", "failures"
+                outcome = "failures"
                 failures += 1
-                print(f"--seed {seed} --case {case} ({group}): {type(error).__name__}: {error}")
+                where = f"--seed {seed} --case {case} ({group}: {target.kind})"
+                print(f"{where}: {type(error).__name__}: {str(error)[:1000]}")
                 if not isinstance(error, WrongError):
                     traceback.print_exc(limit=-4, file=sys.stdout)
             signal.setitimer(signal.ITIMER_REAL, 0)
             slowest = max(slowest, time.monotonic() - began)
             counts.setdefault(group, Counter())[outcome] += 1
-            counts.setdefault(f"  {group}: {what}", Counter())[outcome] += 1
+            counts.setdefault(f"  {group}: {target.kind}", Counter())[outcome] += 1
     print(f"{'':<44} {'cases':>7} {'refused':>8} {'equal':>7} {'accepted':>8} {'failures':>8}")
     for name, each in sorted(counts.items(), key=lambda item: item[0].strip()):
         figures = (each.total(), each["refused"], each["equal"], each["accepted"], each["failures"])

@@ -78,6 +78,17 @@ def changed_bytes(rng: random.Random, data: bytes) -> tuple[str, bytes]:
     return change.__name__, bytes(changed)
 
 
+def change_byte(rng: random.Random, data: bytes) -> bytes:
+    """One byte replaced, left out, or put in: by a likely one, so that the text stays what it is."""
+    at, byte = rng.randrange(len(data)), rng.choice(b'0123456789abcdefxu-_. \\"\n\x00\xff')
+    taken = data[at : at + 1]
+    if taken.isdigit():
+        byte = rng.choice(b"0123456789")
+    elif taken.isalpha():
+        byte = rng.choice((taken.swapcase()[0], *b"abcdefnrtuxz"))
+    return data[:at] + bytes([byte] * rng.choice((1, 1, 1, 0))) + data[at + rng.choice((1, 1, 0)) :]
+
+
 # Trees of JSON
 
 
@@ -231,15 +242,12 @@ def other_config(rng: random.Random, data: bytes) -> bytes:
     """Another config, in agreement with the manifest."""
     members = read_members(data)
     text = str(np.load(io.BytesIO(members["config.npy"])))
-    text = rng.choice(
-        (
-            changed_yaml(rng, text),
-            re.sub("hidden_size: 3", f"hidden_size: {rng.choice((4, 65536, 10**9))}", text),
-            re.sub(r"num_layers: \d", "num_layers: 1000", text),
-            "a: b\n" * 200_000,
-        )
-    ).encode("utf-8", "replace")
-    members["config.npy"] = npy(np.array(text.decode()))
+    if rng.random() < 0.2:
+        size = rng.choice((4, 65536, 10**9))
+        text = re.sub("hidden_size: 3", f"hidden_size: {size}", text)
+    else:
+        text = rng.choice(list(YAML_CHANGES.values()))(rng, text)
+    members["config.npy"] = npy(np.array(text.encode("utf-8", "replace").decode()))
     return with_manifest(members, lambda meta: None)
 
 
@@ -280,7 +288,7 @@ CHECKPOINT_CHANGES: dict[str, Callable[[random.Random, bytes], bytes]] = {
 }
 
 
-# YAML
+# YAML: each change takes a whole config's text, and may use it or not
 
 
 YAML_WORDS = (
@@ -291,10 +299,37 @@ YAML_WORDS = (
     *("{", "}", "[", "]", ": ", "- ", "\n", "\n  ", "\t", "#", "%YAML 9.9\n", "---\n", "...\n"),
     *('"\\e[31m"', '"a\\nb"', '"a\\nb": 1\n', "\x07", "\u2028", "\x85", "\ufeff", "\\"),
 )
+SECTIONS = ("data", "model", "train", "run", "a", "b")
+TAGS = (
+    *("!!str", "!!int", "!!float", "!!bool", "!!null", "!!binary", "!!timestamp", "!!set"),
+    *("!!seq", "!!map", "!!omap", "!!merge", "!!value", "!!", "!", "!x", "!x!y", "!%41", "!%FF"),
+    *("!<", "!<>", "!<tag:yaml.org,2002:int>", "!!python/name:os.abort"),
+)
+DIRECTIVES = (
+    *("%YAML 1.1", "%YAML 1.2", "%YAML 1.", "%YAML .1", "%YAML 1", "%YAML", "%YAML 1.-1"),
+    *("%YAML 9.9", "%YAML 1.1 x", "%YAML ٣.١", f"%YAML 1.{'1' * 5000}", f"%YAML {'9' * 5000}.1"),
+    *("%TAG ! !", "%TAG !! tag:x,2000:", "%TAG !x! !%FF", "%TAG", "%TAG !", "%FOO bar", "%", "%%"),
+    *("...", "--- x", "# \x85"),
+)
+NUMERALS = (
+    *("9" * 5000, "-" + "9" * 5000, "1e" + "9" * 400, "0x" + "f" * 4000, f"0.{'0' * 5000}1"),
+    *(str(1 << 31), str(1 << 63), str(1 << 64), str(10**18)),
+    *("1e400", "-1e400", "1e-400", "5e-324", "1.8e308", "1e5", "1e", "e1", "nan", ".nan", "inf"),
+    *(".inf", "-0", "-0.0", "+5", "5.", ".5", "1.0", "1.5", "--1", "1_0", "1__0", "0b11", "0o17"),
+    *("017", "0x1F", "1:30", "1,5", "٣", "𝟛", "²", "½", "true", "~"),
+)
+UNITS = ("", "step", "steps", "epoch", "epochs", "minute", "minutes")
+ODD_UNITS = ("s", "m", "epochsss", "stepss", "Epoch", "hours", "epoch s", "e", "minutess", "\xa0s")
+ESCAPES = (
+    *(r"\UFFFFFFFF", r"\U00110000", r"\U7FFFFFFF", r"\U0010FFFF", r"\U0000D800", r"\uD800\uDC00"),
+    *(r"\uDFFF", r"\uFFFE", r"\uFEFF", r"\u202e", r"\u12", r"\U1234567", r"\x00", r"\x85", r"\x"),
+    *(r"\xzz", r"\0", r"\z", "\\", r"\e[2J", r"\a", r"\n", r"\r", r"\t", r"\N", r"\_", r"\L"),
+    *(r"\P", r"\/"),
+)
 
 
-def changed_yaml(rng: random.Random, text: str) -> str:
-    """YAML with words of its grammar put in, doubled, moved or left out."""
+def grammar(rng: random.Random, text: str) -> str:
+    """Words of its grammar put in, lines doubled, moved or left out."""
     lines = text.splitlines(keepends=True) or [""]
     for _ in range(rng.randint(1, 3)):
         at = rng.randrange(len(lines))
@@ -314,22 +349,107 @@ def changed_yaml(rng: random.Random, text: str) -> str:
     return "".join(lines)
 
 
-def random_yaml(rng: random.Random) -> str:
+def words(rng: random.Random, text: str) -> str:
+    """Nothing but words of the grammar."""
     return "".join(rng.choice(YAML_WORDS) for _ in range(rng.randint(1, 30)))
 
 
-def absurd_yaml(rng: random.Random) -> str:
-    """Aliases that blow up, depth, length, and models of terabytes."""
-    big = {
-        "laughs": "a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [*a, *a]\n" for i in range(200)),
-        "merge": "a: &a {x: 1}\n" + "model:\n" + "  <<: *a\n" * 50,
-        "depth": "{a: " * rng.randint(10, 3000),
-        "brackets": "[" * rng.randint(10, 5000),
-        "length": f"model: {{cell: {'x' * 50_000}}}",
-        "keys": "".join(f"k{i}: {i}\n" for i in range(5000)),
-        "terabytes": "model: {hidden_size: 65536, num_layers: 1000}",
-        "digits": f"train: {{seed: {'9' * 5000}}}",
-        "batch": f"train: {{batch_size: {rng.choice((1 << 20, 10**9))}, seq_length: full}}",
-        "window": f"train: {{seq_length: {10 ** rng.choice((9, 18, 300, 4000))}}}",
-    }
-    return rng.choice(list(big.values()))
+def aliases(rng: random.Random, text: str) -> str:
+    """Anchors and aliases: a few that may be meant, some that hold themselves, and bombs."""
+    match rng.randrange(3):
+        case 0:  # each mapping or list holds the one before it many times
+            width, held = rng.choice((2, 9, 90, 400)), "0"
+            for level in range(rng.randint(2, 5)):
+                pairs = (f"k{i}: {f'*a{level}' if i and level else held}" for i in range(width))
+                held = f"&a{level + 1} {{{', '.join(pairs)}}}"
+            return f"{held}\n"
+        case 1:
+            inner = rng.choice(("{k: *a}", "[*a]", "{*a : 1}", "{<<: *a}", "{? *a : *a}", "*a"))
+            return f"{rng.choice(SECTIONS)}: &a {inner}\n"
+    lines, anchored = text.splitlines(keepends=True), rng.randrange(text.count("\n"))
+    for at in (anchored, rng.randrange(len(lines)), rng.randrange(len(lines))):
+        head, colon, value = lines[at].partition(":")
+        if at == anchored:
+            lines[at] = f"{head}{colon} &a{value}"
+        elif at > anchored or rng.random() < 0.1:
+            lines[at] = rng.choice((f"{head}: *a\n", f"{head}: {{<<: *a}}\n", f"*a :{value}"))
+    return "".join(lines)
+
+
+def with_value(rng: random.Random, text: str, change: Callable[[str], str]) -> str:
+    """One line's value, or its key, replaced."""
+    lines = text.splitlines()
+    at = rng.randrange(len(lines))
+    key, colon, value = lines[at].partition(":")
+    indent = " " * (len(key) - len(key.lstrip()))
+    if rng.random() < 0.8:
+        lines[at] = f"{key}{colon} {change(value.strip())}"
+    else:
+        lines[at] = f"{indent}{change(key.strip())}{colon}{value}"
+    return "\n".join(lines) + "\n"
+
+
+def tags(rng: random.Random, text: str) -> str:
+    """Tags, which say of what type a value is."""
+    for _ in range(rng.randint(1, 3)):
+        text = with_value(rng, text, lambda value: f"{rng.choice(TAGS)} {value}")
+    return text
+
+
+def directives(rng: random.Random, text: str) -> str:
+    """What may stand before a document."""
+    chosen = rng.choices(DIRECTIVES, k=rng.randint(1, 2))
+    return "\n".join((*chosen, rng.choice(("---\n", "")))) + text
+
+
+def numerals(rng: random.Random, text: str) -> str:
+    """Numbers that are huge, or written in all the ways that there are."""
+    return with_value(rng, text, lambda value: rng.choice(NUMERALS))
+
+
+def units(rng: random.Random, text: str) -> str:
+    """Intervals, in units that there are or not."""
+    key = rng.choice(("eval_every", "checkpoint_every", "log_every", "sample_every"))
+    amount = rng.choice((*NUMERALS, "1", "10", "0.5", "1e-9"))
+    gap = rng.choice((" ", " ", "  ", "", "\t"))
+    value = f"{amount}{gap}{rng.choice((*UNITS, *ODD_UNITS))}"
+    return re.sub(f"(?m)^  {key}: .*$", lambda _: f"  {key}: {value}", text)
+
+
+def escapes(rng: random.Random, text: str) -> str:
+    """Characters written as escapes, within quotes, in values and in keys."""
+
+    def quoted(value: str) -> str:
+        at = rng.randint(0, len(value))
+        return f'"{value[:at]}{rng.choice(ESCAPES)}{value[at:]}"'
+
+    return with_value(rng, text, quoted)
+
+
+def absurd(rng: random.Random, text: str) -> str:
+    """Depth, length, and models of terabytes."""
+    big = (
+        "model:\n" + "  <<: {x: 1}\n" * 50,
+        "{a: " * rng.randint(10, 3000),
+        "[" * rng.randint(10, 5000),
+        f"model: {{cell: {'x' * 50_000}}}",
+        "".join(f"k{i}: {i}\n" for i in range(5000)),
+        "a: b\n" * 200_000,
+        "model: {hidden_size: 65536, num_layers: 1000}",
+        f"train: {{batch_size: {rng.choice((1 << 20, 10**9))}, seq_length: full}}",
+        f"train: {{seq_length: {10 ** rng.choice((9, 18, 300, 4000))}}}",
+    )
+    return rng.choice(big)
+
+
+YAML_CHANGES: dict[str, Callable[[random.Random, str], str]] = {
+    "grammar": grammar,
+    "words": words,
+    "aliases": aliases,
+    "tags": tags,
+    "directives": directives,
+    "numerals": numerals,
+    "units": units,
+    "escapes": escapes,
+    "absurd": absurd,
+}
