@@ -10,9 +10,11 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -49,6 +51,13 @@ def same_content(a: Path, b: Path) -> bool:
         return _arrays(a) == _arrays(b)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return False
+
+
+def saved_step(run: Path) -> int:
+    """The step of a run's last.npz."""
+    with (run / "last.npz").open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        step: int = json.loads(str(file["meta"]))["progress"]["step"]
+    return step
 
 
 def _lines(folder: Path) -> list[dict[str, Any]]:
@@ -121,6 +130,7 @@ def finish(process: subprocess.Popen[str], timeout: float = 60) -> tuple[int, st
         process.kill()
         process.communicate()
         raise
+    out, err = out or "", err or ""  # None where the caller reads it, or nobody
     assert "Traceback" not in err or err.rstrip(": \n").endswith("KeyboardInterrupt"), err
     return process.returncode, out, err
 
@@ -198,6 +208,66 @@ def _bound_by_modes(_: str) -> None:
         os.execve(sys.executable, [sys.executable, "-m", "rnnlm", *sys.argv[3:]], os.environ)
 
 
+def _same_second(moment: str) -> None:
+    """Whoever asks for a time to show waits for this moment, and then it is the same for all."""
+
+    def strftime(*_: object) -> str:
+        time.sleep(max(0, float(moment) - time.time()))
+        return "20010203-040506"
+
+    time.strftime = strftime
+
+
+def _host_threads(folder: str) -> None:
+    """Other threads of this process train, evaluate and draw, and their BLAS may use threads.
+
+    What they get must be what they got alone.
+    """
+    sys.path.insert(0, str(TESTS.parent))
+    from rnnlm import Checkpoint, blas, evaluate, generate, make_config, train
+
+    text, run = Path(folder, "text.txt"), Path(folder, "run")
+    text.parent.mkdir(exist_ok=True)
+    text.write_text("".join(f"{n} sheep, {n * n % 97} wolves\n" for n in range(400)))
+    control = blas._control()
+    if control is not None:
+        control[1](4)
+    keys = (f"data.path={text}", f"run.dir={run}", "model.hidden_size=96", "model.num_layers=1")
+    config = make_config(
+        None, *keys, "train.epochs=1", "train.batch_size=16", "train.seq_length=32"
+    )
+
+    def trained() -> object:
+        shutil.rmtree(run, ignore_errors=True)
+        list(train(config))
+        return Checkpoint.load(run / "last.npz").params.flat.tobytes()
+
+    alone: dict[str, object] = {"train": trained()}
+    checkpoint = Checkpoint.load(run / "last.npz")
+    jobs: dict[str, Callable[[], object]] = {
+        "train": trained,
+        "evaluate": lambda: evaluate(checkpoint, text.read_text()[:2000]),
+        "generate": lambda: list(generate(checkpoint, length=100)),
+    }
+
+    def repeat(name: str) -> None:
+        while threading.main_thread().is_alive():
+            try:
+                differs = jobs[name]() != alone[name]
+            except RuntimeError:  # no thread or process can be made when Python has begun to end
+                if threading.main_thread().is_alive():
+                    raise
+                return
+            if differs:
+                os.write(2, f"{name} in a thread is not what it is alone\n".encode())
+                os._exit(70)
+
+    for name, job in jobs.items():
+        alone[name] = alone.get(name) or job()
+    for name in jobs:
+        threading.Thread(target=repeat, args=(name,)).start()
+
+
 WRITES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 
 
@@ -251,6 +321,8 @@ HANDICAPS: dict[str, Callable[[str], None]] = {
     "little-memory": _little_memory,
     "bound-by-modes": _bound_by_modes,
     "die": _die,
+    "same-second": _same_second,
+    "host-threads": _host_threads,
 }
 
 

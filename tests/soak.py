@@ -1,14 +1,17 @@
 """Soak: train, break, resume, compare, until the time is up: `python tests/soak.py --seconds 540`.
 
-Each cycle trains a small random model on real text twice: once in peace, and once with everything
-against it. The two runs must be equal to the bit. `make soak` is this at full length.
+Most trials train a small random model on real text twice: once in peace, and once with everything
+against it. The two runs must be equal to the bit. Others are in trials.py. `make soak` is this at full
+length.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
+import select
 import shutil
 import signal
 import sys
@@ -16,15 +19,17 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
-from faults import TESTS, damage, differences, finish, same_content, start
+from faults import TESTS, damage, differences, finish, same_content, saved_step, start
+from trials import Prepares, Starts, Trial
 
 TEXTS = (
     TESTS.parent.parent / "shared" / "corpora" / "tinyshakespeare.txt",
     TESTS.parent / "data" / "ferry.txt",
 )
-MAX_SECONDS = 540  # what a cycle that has begun may still take is beside that
+MAX_SECONDS = 540  # what a trial that has begun may still take is beside that
 FAULTS_A_RUN = 6
 
 
@@ -40,7 +45,7 @@ def random_keys(rng: random.Random) -> list[str]:
     checkpoint_every = rng.choice(("7", "19", "1 epoch", "0.3 epochs", "0.001 minutes"))
     return [
         *f"model.cell={cell}".split("\n"),
-        f"model.hidden_size={rng.randint(4, 24)}",
+        f"model.hidden_size={rng.choice((*range(4, 25), 64))}",
         f"model.num_layers={rng.randint(1, 2)}",
         f"model.embedding_size={rng.choice(('null', '6'))}",
         f"model.dropout={rng.choice((0, 0.3))}",
@@ -50,6 +55,7 @@ def random_keys(rng: random.Random) -> list[str]:
         f"train.batch_size={rng.choice((4, 16, 40))}",
         f"train.seq_length={rng.randint(12, 30)}",
         f"train.checkpoint_every={checkpoint_every}",
+        f"train.keep={rng.choice((0, 0, 3))}",
         f"train.eval_every={rng.choice(('11', '1 epoch', '0.4 epochs'))}",
         f"train.sample_every={rng.choice(('null', '10', '1 epoch'))}",
         f"train.patience={rng.choice(('null', '2'))}",
@@ -59,18 +65,11 @@ def random_keys(rng: random.Random) -> list[str]:
     ]
 
 
-class Cycle:
-    """One random run, in peace and under fire; `faults` counts what was done to it."""
+class Cycle(Trial):
+    """One random run, in peace and under fire."""
 
-    def __init__(self, folder: Path, text: Path, seed: int, deadline: float) -> None:
-        self.rng = random.Random(seed)
-        self.folder, self.deadline = folder, deadline
-        self.faults: Counter[str] = Counter()
-        self.wrong: list[str] = []
-        content = text.read_text(encoding="utf-8")
-        size = self.rng.randint(6_000, 16_000)
-        at = self.rng.randrange(len(content) - size)
-        (folder / "text.txt").write_text(content[at : at + size], encoding="utf-8")
+    def __init__(self, folder: Path, text: str, seed: int, deadline: float) -> None:
+        super().__init__(folder, text, seed, deadline)
         self.keys = [f"data.path={folder / 'text.txt'}", *random_keys(self.rng)]
         self.run, self.whole = folder / "run", folder / "whole"
         self.seconds = 0.0  # that the run takes in peace
@@ -90,11 +89,9 @@ class Cycle:
             if (self.run / "last.npz").exists():
                 self.rng.choice(DAMAGES)(self)
         self._end()
+        self._take_foreign_files()
         if not self.wrong and (differs := differences(self.whole, self.run)):
             self.wrong.append(f"differs in {differs}")
-
-    def _train(self, run: Path) -> list[object]:
-        return ["train", *(part for key in self.keys for part in ("--set", key)), "--run-dir", run]
 
     def _go_on(self) -> list[object]:
         """The command that starts the run, or goes on with it, perhaps on other threads."""
@@ -109,10 +106,6 @@ class Cycle:
     def _moment(self) -> float:
         """Some time within a session, its start included."""
         return self.rng.uniform(0.1, max(0.3, 0.7 * self.seconds))
-
-    def _expect(self, what: str, ok: object, said: object) -> None:
-        if not ok:
-            self.wrong.append(f"{what}: {said}")
 
     # Sessions: each goes on with the run, and is stopped or not
 
@@ -131,12 +124,12 @@ class Cycle:
         if code == 0:
             self.faults["too late: the run had ended"] += 1
             return
-        self.faults[" and ".join(sent.name for sent in signals)] += 1
-        stopped = code in (130, 143) and f"rnnlm train --resume {self.run}" in err
-        # before rnnlm is loaded it is Python that takes signals
-        early = code in (-signals[0], 1, 128 + signals[0]) and "to go on" not in err
-        twice = len(signals) == 2 and code in (-signals[1], 1, 128 + signals[1])
-        self._expect("a signal", stopped or early or twice, (code, out, err))
+        self.faults[signals[0].name if len(signals) == 1 else "several signals"] += 1
+        told = f"rnnlm train --resume {self.run}" in err
+        # what comes early, or again, ends the process as Python or the system has it
+        ends = {1, *(-sent for sent in signals), *(128 + sent for sent in signals)}
+        ok = code in ends and ("to go on" not in err or (told and code > 128))
+        self._expect("a signal", ok, (code, out, err))
 
     def interrupt(self) -> None:
         """As Ctrl-C does."""
@@ -146,9 +139,14 @@ class Cycle:
         """As a shutdown does."""
         self._signalled(signal.SIGTERM)
 
-    def interrupt_twice(self) -> None:
-        """As an impatient Ctrl-C does."""
-        self._signalled(signal.SIGINT, self.rng.choice((signal.SIGINT, signal.SIGTERM)))
+    def hang_up(self) -> None:
+        """As a terminal does that is closed."""
+        self._signalled(signal.SIGHUP)
+
+    def burst(self) -> None:
+        """As an impatient Ctrl-C does, or a supervisor, or all of them."""
+        signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        self._signalled(*self.rng.choices(signals, k=self.rng.randint(2, 5)))
 
     def kill(self) -> None:
         """At some moment."""
@@ -181,6 +179,57 @@ class Cycle:
         self._expect("two at once", good, ended)
         self.faults["two processes at once"] += 1
 
+    def among_threads(self) -> None:
+        """In a program whose other threads compute as well."""
+        handicap = ("host-threads", self.folder / "host")
+        code, _, err = finish(start(*self._go_on(), handicap=handicap))
+        self._expect("among threads", code == 0, (code, err))
+        self.faults["among other threads"] += 1
+
+    def _unseen(self, what: str, reader: int, writer: int, hang_up: bool = False) -> None:
+        """What is shown cannot be: the run goes on or stops, and is saved in any case.
+
+        It writes to one descriptor; the other, where there is one, is read for a while, then closed.
+        """
+        streams = self.rng.choice((("stdout",), ("stderr",), ("stdout", "stderr")))
+        process = start(*self._go_on(), **dict.fromkeys(streams, writer))
+        os.close(writer)
+        end = time.monotonic() + self._moment()
+        while reader >= 0 and time.monotonic() < end and process.poll() is None:
+            if select.select([reader], [], [], 0.01)[0]:
+                with suppress(
+                    OSError
+                ):  # how Linux says that the other side of a terminal has closed
+                    os.read(reader, 65536)
+        if reader >= 0:
+            os.close(reader)
+        if hang_up:
+            process.send_signal(signal.SIGHUP)
+        code, out, err = finish(process)
+        self.faults[what] += 1
+        allowed = {0, 1, 128 + signal.SIGPIPE, *((129, -signal.SIGHUP) if hang_up else ())}
+        self._expect(what, code in allowed, (streams, code, out, err))
+        if code >= 0 and (self.run / "last.npz").exists():
+            records = (self.run / "metrics.jsonl").read_text().splitlines()
+            last = json.loads(records[-1]) if records else {"step": 0, "event": "none"}
+            saved = last["step"] <= saved_step(self.run)
+            self._expect(f"{what}, and what was done is not saved", saved, (streams, code, last))
+            ended = code != 0 or last["event"] == "end"
+            self._expect(f"{what}, and it ends as if all was done", ended, (streams, last))
+
+    def full_device(self) -> None:
+        """Nothing can be shown from the start."""
+        self._unseen("a full device for output", -1, os.open("/dev/full", os.O_WRONLY))
+
+    def closed_pipe(self) -> None:
+        """Whoever reads goes away."""
+        self._unseen("a closed pipe for output", *os.pipe())
+
+    def closed_terminal(self) -> None:
+        """With its hang-up or, as after nohup, without."""
+        hang_up = self.rng.random() < 0.5
+        self._unseen("a closed terminal for output", *os.openpty(), hang_up=hang_up)
+
     # Damage between sessions: to what may be lost, or refused and then restored
 
     def nothing(self) -> None:
@@ -199,6 +248,10 @@ class Cycle:
         for name in ("last.npz", "best.npz", "config.yaml"):
             (self.run / f".{name}.{self.rng.randint(2, 99_999)}.tmp").write_bytes(b"PK\3\4 half")
         self.faults["leftover temporary files"] += 1
+
+    def foreign_files(self) -> None:
+        """A user's, that look like rnnlm's own."""
+        self._put_foreign_files(self.rng.choice((self.run, self.run, self.run / "data")))
 
     def _damaged(self, name: str) -> None:
         """Damage a file, which a session must refuse, naming it, or have no need of; put it back.
@@ -237,7 +290,9 @@ class Cycle:
 SESSIONS = (
     Cycle.interrupt,
     Cycle.terminate,
-    Cycle.interrupt_twice,
+    Cycle.hang_up,
+    Cycle.burst,
+    Cycle.burst,
     Cycle.kill,
     Cycle.kill,
     Cycle.kill_in_a_save,
@@ -245,57 +300,70 @@ SESSIONS = (
     Cycle.kill_in_a_save,
     Cycle.no_room,
     Cycle.two_at_once,
+    Cycle.among_threads,
+    Cycle.full_device,
+    Cycle.closed_pipe,
+    Cycle.closed_terminal,
 )
 DAMAGES = (
     Cycle.nothing,
     Cycle.nothing,
     Cycle.torn_log,
     Cycle.leftovers,
+    Cycle.foreign_files,
+    Cycle.foreign_files,
     Cycle.damaged_last,
     Cycle.damaged_best,
     Cycle.damaged_data,
 )
 
+TRIALS = (Cycle, Cycle, Cycle, Prepares, Starts)
 
-def soak(seconds: float, seed: int, jobs: int) -> int:
-    """Cycles until the time is up; prints what was done and what came of it; 1 unless all is well."""
+
+def run_trial(number: int, text: str, deadline: float) -> Trial:
+    """The trial of a number: all that is random in it follows from that."""
+    with tempfile.TemporaryDirectory() as folder:
+        kind = random.Random(number).choice(TRIALS)
+        trial = kind(Path(folder), text, number, deadline)
+        try:
+            trial()
+        except Exception as error:
+            trial.wrong.append(f"{type(error).__name__}: {error}")
+    if trial.wrong:
+        said = "\n  ".join(trial.wrong)
+        print(f"--trial {number} ({kind.__name__}): {trial.keys}\n  {said}", flush=True)
+    return trial
+
+
+def soak(seconds: float, seed: int, jobs: int, only: int | None = None) -> int:
+    """Trials until the time is up; prints what was done and what came of it; 1 unless all is well."""
     deadline = time.monotonic() + min(seconds, MAX_SECONDS)
-    text = next(path for path in TEXTS if path.is_file())
+    text = next(path for path in TEXTS if path.is_file()).read_text(encoding="utf-8")
     seeds = random.Random(seed)
     faults: Counter[str] = Counter()
-    compared, wrong, longest = 0, [], 0.0
+    results: Counter[str] = Counter()
+    longest = 0.0
 
-    def cycle(number: int) -> Cycle:
-        with tempfile.TemporaryDirectory() as folder:
-            done = Cycle(Path(folder), text, number, deadline)
-            try:
-                done()
-            except Exception as error:
-                done.wrong.append(f"{type(error).__name__}: {error}")
-            return done
-
-    def cycles() -> None:
-        nonlocal compared, longest
-        while time.monotonic() + longest < deadline or not compared:
+    def trials() -> None:
+        nonlocal longest
+        while time.monotonic() + longest < deadline or not results:
             began = time.monotonic()
-            number = seeds.randrange(10**9)
-            done = cycle(number)
+            trial = run_trial(seeds.randrange(10**9) if only is None else only, text, deadline)
             longest = max(longest, time.monotonic() - began)
-            faults.update(done.faults)
-            compared += 1
-            if done.wrong:
-                wrong.append((number, done.keys, done.wrong))
-                print(f"cycle {number}: {done.keys}\n  " + "\n  ".join(done.wrong), flush=True)
+            faults.update(trial.faults)
+            results["with a difference" if trial.wrong else "as it must be"] += 1
+            if only is not None:
+                break
 
     with ThreadPoolExecutor(jobs) as pool:
-        for future in [pool.submit(cycles) for _ in range(jobs)]:
+        for future in [pool.submit(trials) for _ in range(jobs)]:
             future.result()
     print(f"{'fault':<32} injected")
     for name, count in sorted(faults.items()):
         print(f"{name:<32} {count:>8}")
-    print(f"{'runs compared':<32} {compared:>8}")
-    print(f"{'runs equal to the bit':<32} {compared - len(wrong):>8}")
-    return 1 if wrong else 0
+    print(f"{'trials':<32} {results.total():>8}")
+    print(f"{'  all as it must be':<32} {results['as it must be']:>8}")
+    return 1 if results["with a difference"] else 0
 
 
 def main() -> None:
@@ -303,11 +371,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=MAX_SECONDS)
     parser.add_argument("--seed", type=int, default=None, help="of faults and configs")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--jobs", type=int, default=2, help="trials at a time")
+    parser.add_argument("--trial", type=int, default=None, help="only the one of this number")
     options = parser.parse_args()
     seed = random.randrange(10**6) if options.seed is None else options.seed
     print(f"soak: seed {seed}", flush=True)
-    sys.exit(soak(options.seconds, seed, options.jobs))
+    jobs = options.jobs if options.trial is None else 1
+    sys.exit(soak(options.seconds, seed, jobs, options.trial))
 
 
 if __name__ == "__main__":
