@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -250,22 +250,28 @@ def _host_threads(folder: str) -> None:
         "generate": lambda: list(generate(checkpoint, length=100)),
     }
 
-    def repeat(name: str) -> None:
-        while threading.main_thread().is_alive():
+    def repeat(name: str, times: Iterable[object]) -> None:
+        for _ in times:
             try:
                 differs = jobs[name]() != alone[name]
-            except RuntimeError:  # no thread or process can be made when Python has begun to end
-                if threading.main_thread().is_alive():
-                    raise
-                return
+            except RuntimeError as error:
+                if "shutdown" in str(error):  # Python has begun to end, and makes no more threads
+                    return
+                raise
             if differs:
                 os.write(2, f"{name} in a thread is not what it is alone\n".encode())
                 os._exit(70)
 
     for name, job in jobs.items():
         alone[name] = alone.get(name) or job()
-    for name in jobs:
-        threading.Thread(target=repeat, args=(name,)).start()
+    among_each_other = [threading.Thread(target=repeat, args=(name, range(3))) for name in jobs]
+    for thread in among_each_other:
+        thread.start()
+    for thread in among_each_other:
+        thread.join()
+    for name in jobs:  # and beside the main thread, until that ends
+        times = iter(threading.main_thread().is_alive, False)
+        threading.Thread(target=repeat, args=(name, times)).start()
 
 
 WRITES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -189,18 +190,18 @@ class Cycle(Trial):
     def _unseen(self, what: str, reader: int, writer: int, hang_up: bool = False) -> None:
         """What is shown cannot be: the run goes on or stops, and is saved in any case.
 
-        It writes to one descriptor; the other, where there is one, is read for a while, then closed.
+        It writes to one descriptor; of the other, if there is one, so much is read before it is closed.
         """
         streams = self.rng.choice((("stdout",), ("stderr",), ("stdout", "stderr")))
         process = start(*self._go_on(), **dict.fromkeys(streams, writer))
         os.close(writer)
-        end = time.monotonic() + self._moment()
-        while reader >= 0 and time.monotonic() < end and process.poll() is None:
+        unread = self.rng.randint(0, 1500)
+        while reader >= 0 and unread > 0 and process.poll() is None:
             if select.select([reader], [], [], 0.01)[0]:
                 with suppress(
                     OSError
                 ):  # how Linux says that the other side of a terminal has closed
-                    os.read(reader, 65536)
+                    unread -= len(os.read(reader, unread))
         if reader >= 0:
             os.close(reader)
         if hang_up:
@@ -317,13 +318,12 @@ DAMAGES = (
     Cycle.damaged_data,
 )
 
-TRIALS = (Cycle, Cycle, Cycle, Prepares, Starts)
+TRIALS: tuple[type[Trial], ...] = (Cycle, Cycle, Cycle, Prepares, Starts)
 
 
-def run_trial(number: int, text: str, deadline: float) -> Trial:
+def run_trial(kind: type[Trial], number: int, text: str, deadline: float) -> Trial:
     """The trial of a number: all that is random in it follows from that."""
     with tempfile.TemporaryDirectory() as folder:
-        kind = random.Random(number).choice(TRIALS)
         trial = kind(Path(folder), text, number, deadline)
         try:
             trial()
@@ -335,7 +335,13 @@ def run_trial(number: int, text: str, deadline: float) -> Trial:
     return trial
 
 
-def soak(seconds: float, seed: int, jobs: int, only: int | None = None) -> int:
+def soak(
+    seconds: float,
+    seed: int,
+    jobs: int,
+    only: int | None = None,
+    kinds: Sequence[type[Trial]] = TRIALS,
+) -> int:
     """Trials until the time is up; prints what was done and what came of it; 1 unless all is well."""
     deadline = time.monotonic() + min(seconds, MAX_SECONDS)
     text = next(path for path in TEXTS if path.is_file()).read_text(encoding="utf-8")
@@ -348,7 +354,8 @@ def soak(seconds: float, seed: int, jobs: int, only: int | None = None) -> int:
         nonlocal longest
         while time.monotonic() + longest < deadline or not results:
             began = time.monotonic()
-            trial = run_trial(seeds.randrange(10**9) if only is None else only, text, deadline)
+            number = seeds.randrange(10**9) if only is None else only
+            trial = run_trial(random.Random(number).choice(kinds), number, text, deadline)
             longest = max(longest, time.monotonic() - began)
             faults.update(trial.faults)
             results["with a difference" if trial.wrong else "as it must be"] += 1
