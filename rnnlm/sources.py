@@ -84,17 +84,13 @@ def _check_agreement(config: Config, corpus: Corpus) -> None:
             )
 
 
-class WrongTextError(DataError):
-    """A prepared folder that holds another text than the one that was asked for."""
-
-
 def same_data(at: Checkpoint, folder: Path) -> Corpus:
     """The corpus in a prepared folder. Raises DataError unless it is the one that a run was trained
     on, by its content.
     """
     corpus = Corpus.open(folder)
     if corpus.fingerprint != at.data["fingerprint"]:
-        raise WrongTextError(
+        raise DataError(
             f"{folder}: not the text that this run was trained on (its content hash differs): put it "
             "back, or start a new run with --init-from"
         )
@@ -105,20 +101,21 @@ def recorded_data(at: Checkpoint, *others: Path) -> Corpus:
     """The corpus that a run was trained on, found again and compared by its content.
 
     Looks beside the checkpoint, in the folder that the run recorded, then in `others`. Raises
-    DataError where only other texts were found, or none.
+    DataError that says what was found in each, where it is in none of them.
     """
     if not at.data:
         raise CheckpointError("this checkpoint recorded no data: name a folder with --data")
     beside = [] if at.path is None else [at.path.parent / "data"]
-    places = list(dict.fromkeys([*beside, Path(at.data["folder"]), *others]))
-    wrong: DataError | None = None
-    for place in places:
-        if is_prepared(place):
-            try:
-                return same_data(at, place)
-            except WrongTextError as error:
-                wrong = wrong or error
-    if wrong is not None:
-        raise wrong
-    looked = ", ".join(str(place) for place in places)
-    raise DataError(f"the run's data is gone: looked in {looked}")
+    places: dict[Path, Path] = {}  # by absolute path: each once, as it was named first
+    for place in (*beside, Path(at.data["folder"]), *others):
+        places.setdefault(place.absolute(), place)
+    found = []
+    for place in places.values():
+        if not is_prepared(place):
+            found.append(f"{place}: no prepared folder")
+            continue
+        try:
+            return same_data(at, place)
+        except DataError as error:
+            found.append(str(error))
+    raise DataError(f"the run's data is in none of its places: {'; '.join(found)}")

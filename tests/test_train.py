@@ -12,6 +12,7 @@ import pytest
 from conftest import TEXT, tiny_config
 
 from rnnlm import blas, load
+from rnnlm.api import evaluate_split
 from rnnlm.checkpoint import Checkpoint
 from rnnlm.choices import make_config
 from rnnlm.config import Config
@@ -19,6 +20,7 @@ from rnnlm.corpus import Corpus, prepare
 from rnnlm.errors import CheckpointError, ConfigError, DataError, TrainingError
 from rnnlm.evaluation import evaluate
 from rnnlm.runs import Run, find_checkpoint, read_metrics
+from rnnlm.sources import recorded_data
 from rnnlm.training import Event, Training, train
 
 TIMINGS = {"seconds", "chars_per_second"}
@@ -288,6 +290,33 @@ def test_a_moved_run_folder_finds_its_data(text_file: Path, tmp_path: Path) -> N
     (tmp_path / "a").rename(tmp_path / "b")
     with Training.resume(tmp_path / "b", ["train.epochs=3"]) as training:
         assert [e.kind for e in training.events()][-1] == "end"
+
+
+@pytest.mark.parametrize("beside", ["another text", "damaged", "not rnnlm's"])
+def test_a_folder_beside_a_checkpoint_does_not_hide_the_recorded_one(
+    beside: str, text_file: Path, tmp_path: Path
+) -> None:
+    """Whatever a `data/` is there; where the text is nowhere, what is in each place is said."""
+    corpus = prepare([text_file], tmp_path / "prepared")
+    run(tiny_config(corpus.folder, tmp_path / "a", "train.epochs=1"))
+    text_file.write_text(TEXT.upper())
+    if beside == "not rnnlm's":
+        (tmp_path / "a" / "data").mkdir()
+        (tmp_path / "a" / "data" / "corpus.json").write_text("{}")
+    else:
+        prepare([text_file], tmp_path / "a" / "data")
+    if beside == "damaged":
+        (tmp_path / "a" / "data" / "train.npy").write_bytes(b"")
+    at = load(tmp_path / "a")
+    assert evaluate_split(at).chars == corpus.chars("test") - 1
+    with Training.resume(tmp_path / "a") as training:
+        assert training.corpus.folder == corpus.folder
+    corpus.folder.rename(tmp_path / "moved")
+    with pytest.raises(DataError) as caught:
+        recorded_data(at)
+    said = str(caught.value)
+    assert str(tmp_path / "a" / "data") in said
+    assert f"{corpus.folder}: no prepared folder" in said
 
 
 def test_patience_stops_early_and_says_so(text_file: Path, tmp_path: Path) -> None:
