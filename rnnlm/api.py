@@ -27,11 +27,15 @@ MOST_SAMPLES = 1 << 16  # side by side
 def load(path: str | Path | None = None) -> Checkpoint:
     """Load a checkpoint: a file, a run folder's best (else last), or the newest run under ./runs.
 
-    Raises CheckpointError when there is none or it is damaged.
+    Raises CheckpointError when there is none or it is damaged; no older run is taken for the newest.
     """
-    return Checkpoint.load(
-        find_checkpoint(None if path is None else as_path(path, CheckpointError))
-    )
+    if path is not None:
+        return Checkpoint.load(find_checkpoint(as_path(path, CheckpointError)))
+    newest = find_checkpoint(None)
+    try:
+        return Checkpoint.load(newest)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; of the newest run: name another, or remove it") from None
 
 
 def find_vocabulary(path: str | Path) -> Vocabulary:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -136,12 +137,11 @@ class Checkpoint:
         path = as_path(path, CheckpointError)
         arrays = read_npz(path)
         meta = _read_meta(path, arrays)
-        try:
+        described = {name: _describe(a) for name, a in arrays.items() if name != "meta"}
+        if meta.get("arrays") != described:
+            raise CheckpointError(f"{path}: damaged checkpoint: arrays differ from its manifest")
+        with _refusing(path):
             return cls._from_arrays(path, arrays, meta)
-        except (ConfigError, DataError) as error:
-            raise CheckpointError(f"{path}: damaged checkpoint: {error}") from None
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise CheckpointError(f"{path}: damaged checkpoint: bad or missing {error}") from None
 
     @classmethod
     def _from_arrays(cls, path: Path, arrays: dict[str, Array], meta: dict[str, Any]) -> Checkpoint:
@@ -200,12 +200,30 @@ def _check_arrays(config: Config, model: Model, arrays: Mapping[str, Array]) -> 
         raise ValueError("array counts: not those of a text")
 
 
+def read_progress(path: Path) -> Progress:
+    """Where the run of a checkpoint stood, its arrays unread. Raises CheckpointError as `load` does."""
+    meta = _read_meta(path, read_npz(path, only=("meta",)))
+    with _refusing(path):
+        return _progress(meta["progress"])
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """What contents that no run writes raise, as one error that names the file."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        raise CheckpointError(f"{path}: damaged checkpoint: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"{path}: damaged checkpoint: bad or missing {error}") from None
+
+
 def _describe(array: Array) -> list[Any]:
     return [array.dtype.str, list(array.shape), zlib.crc32(np.ascontiguousarray(array).data)]
 
 
 def _read_meta(path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
-    """The manifest, after comparing it with the arrays there are."""
+    """What the member `meta` says, once it is known to be of a checkpoint that can be read here."""
     try:
         meta = json.loads(str(arrays["meta"]))
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
@@ -217,9 +235,6 @@ def _read_meta(path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
             f"{path}: checkpoint format {meta.get('version')!r}, this rnnlm reads {VERSION}: "
             "use the version of rnnlm that wrote it"
         )
-    described = meta.get("arrays")
-    if described != {name: _describe(a) for name, a in arrays.items() if name != "meta"}:
-        raise CheckpointError(f"{path}: damaged checkpoint: arrays differ from its manifest")
     return meta
 
 

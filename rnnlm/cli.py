@@ -250,7 +250,7 @@ def sample(
     """Generate text, character by character. Without a path: from the newest run under ./runs."""
     from .api import samples
 
-    _, checkpoint = _found(checkpoint_or_run)
+    checkpoint = _found(checkpoint_or_run)
     start: str | bytes = prime
     if prime_file is not None:
         if prime:
@@ -288,7 +288,7 @@ def eval_(
 
     if text is not None and (split or data):
         raise click.UsageError("--text excludes --split and --data")
-    _, checkpoint = _found(checkpoint_or_run)
+    checkpoint = _found(checkpoint_or_run)
     if text is not None:
         result = evaluate(checkpoint, _read_text(text, checkpoint), unknown=unknown)
     else:
@@ -313,19 +313,18 @@ def info(checkpoint_or_run: Path | None) -> None:
     """Say what is inside a checkpoint: config, sizes, parameters, step, losses, vocabulary."""
     from .api import describe
 
-    path, checkpoint = _found(checkpoint_or_run)
-    _show_lines([f"checkpoint: {path}", *describe(checkpoint)])
+    checkpoint = _found(checkpoint_or_run)
+    _show_lines([f"checkpoint: {checkpoint.path}", *describe(checkpoint)])
 
 
-def _found(path: Path | None) -> tuple[Path, Checkpoint]:
-    """The checkpoint that a user means, and where it is, which is said where nobody named it."""
+def _found(path: Path | None) -> Checkpoint:
+    """The checkpoint that a user means; where nobody named it, it is said which it is."""
     from .api import load
-    from .runs import find_checkpoint
 
-    found = find_checkpoint(path)
+    checkpoint = load(path)
     if path is None:
-        _say_line(f"newest run: {found}")
-    return found, load(found)
+        _say_line(f"newest run: {checkpoint.path}")
+    return checkpoint
 
 
 # What the commands show: all of it goes through here, and is escaped

@@ -8,13 +8,14 @@ could run code (pickles, object arrays) is read.
 from __future__ import annotations
 
 import math
+import os
 import re
 import stat
 import struct
 import sys
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -40,19 +41,29 @@ def write_npz(file: IO[bytes], arrays: Mapping[str, Array]) -> None:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
-def read_npz(path: Path) -> dict[str, Array]:
-    """All arrays of an archive, by name. Raises CheckpointError for anything that is not whole."""
+def read_npz(path: Path, only: Container[str] | None = None) -> dict[str, Array]:
+    """All arrays of an archive, or `only` those of these names, by name.
+
+    Raises CheckpointError for anything that is not whole, as far as it was read; the directory always
+    is, so that a file without its end is never taken for whole.
+    """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would block
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
             raise CheckpointError(f"{path}: not a file")
-        size = status.st_size
         with path.open("rb") as file:
+            size = os.fstat(
+                file.fileno()
+            ).st_size  # of this file, whatever takes its place meanwhile
             _check_end(file, size)
             archive = zipfile.ZipFile(file)
             members = archive.infolist()
             _check_directory(path, members, size)
-            return {info.filename[:-4]: _read_member(path, archive, info) for info in members}
+            named = {info.filename[:-4]: info for info in members}
+            return {
+                name: _read_member(path, archive, info)
+                for name, info in named.items()
+                if only is None or name in only
+            }
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except OSError as error:

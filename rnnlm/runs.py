@@ -10,10 +10,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import Checkpoint
+from .checkpoint import read_progress
 from .config import Config
 from .corpus import FILES
-from .errors import CheckpointError, RnnlmError
+from .errors import CheckpointError
 from .files import OWN_FILE, as_path, atomic_write, make_folder, remove_temporaries, take_lock
 from .words import quoted
 
@@ -216,26 +216,42 @@ def find_checkpoint(path: Path | None) -> Path:
     try:
         if not path.is_dir():
             return path
-        for candidate in (path / "best.npz", path / "last.npz"):
-            if candidate.is_file():
-                return candidate
+        if found := _checkpoints(path):
+            return found[0]
     except OSError as error:
         raise _failed(path, "look for a checkpoint", error) from None
     raise CheckpointError(f"{path}: not a run folder: it has neither best.npz nor last.npz")
 
 
+def _checkpoints(run: Path) -> list[Path]:
+    """The best and the last checkpoint of a run, as far as there are any."""
+    return [path for path in (run / "best.npz", run / "last.npz") if path.is_file()]
+
+
 def _newest() -> Path:
+    """The checkpoint of the run that started last, readable or not: never an older one for it."""
     found: list[tuple[float, Path]] = []
-    for path in (*RUNS.glob("*/best.npz"), *RUNS.glob("*/last.npz")):
-        if not any(path.parent == other.parent for _, other in found):
-            with suppress(RnnlmError):
-                found.append((Checkpoint.load(path).progress.started, path))
+    try:
+        for run in RUNS.iterdir() if RUNS.is_dir() else ():
+            with suppress(OSError):  # not to be looked at, or just deleted
+                if paths := _checkpoints(run):
+                    found.append((_started(paths), paths[0]))
+    except OSError as error:
+        raise _failed(RUNS, "look for runs", error) from None
     if not found:
         raise CheckpointError(
-            f"no run with a readable checkpoint under ./{RUNS}: train one with rnnlm train, or name a "
+            f"no run with a checkpoint under ./{RUNS}: train one with rnnlm train, or name a "
             "checkpoint or run folder"
         )
     return max(found)[1]
+
+
+def _started(checkpoints: list[Path]) -> float:
+    """When a run was started; where no checkpoint says so, when it was last written to."""
+    for path in checkpoints:
+        with suppress(CheckpointError):
+            return read_progress(path).started
+    return max(path.stat().st_mtime for path in checkpoints)
 
 
 def numbered(folder: Path, step: int) -> Path:

@@ -8,7 +8,7 @@ import math
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -164,6 +164,25 @@ def test_a_folder_that_is_gone_is_one_line(tmp_path: Path) -> None:
     """The message names the path and the need."""
     with pytest.raises(CheckpointError, match=r"gone/c\.npz: cannot write .* MB needed"):
         make().save(tmp_path / "gone" / "c.npz")
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One or the other, not the new one by the size of the old one."""
+    path, other = tmp_path / "c.npz", tmp_path / "other.npz"
+    make().save(path)
+    longer = make("model.embedding_size=3")
+    longer.save(other)
+    open_file = Path.open
+
+    def replaced_then_opened(self: Path, *args: Any, **options: Any) -> Any:
+        if other.exists():
+            other.replace(path)
+        return open_file(self, *args, **options)
+
+    monkeypatch.setattr(Path, "open", replaced_then_opened)
+    assert_equal(Checkpoint.load(path), longer)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"text\n" * 100, b"\x00" * 4096])

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -507,14 +510,59 @@ def test_a_system_that_tells_nothing_of_itself_is_trained_on(
 
 
 def test_the_newest_run_is_the_one_that_started_last(text_file: Path, in_tmp: Path) -> None:
-    """And only one with a readable checkpoint; best.npz before last.npz."""
+    """As a checkpoint says, not a file's time; best.npz before last.npz."""
     for name in ("b", "a"):
         run(tiny_config(text_file, Path("runs") / name, "train.epochs=1"))
+    os.utime("runs/b/best.npz")
+    Path("runs/note.txt").touch()
     assert find_checkpoint(None) == Path("runs/a/best.npz")
-    Path("runs/a/best.npz").write_bytes(b"damaged")
+    Path("runs/a/best.npz").unlink()
     assert find_checkpoint(None) == Path("runs/a/last.npz")
     Path("runs/a/last.npz").unlink()
     assert find_checkpoint(None) == Path("runs/b/best.npz")
+
+
+@pytest.mark.parametrize("kept", [0, 30, -1])
+def test_a_damaged_newest_run_is_named_and_no_older_one_taken(
+    kept: int, text_file: Path, in_tmp: Path
+) -> None:
+    """Whatever is left of its checkpoints; an old one that is damaged is in nobody's way."""
+    for name in ("old", "new"):
+        run(tiny_config(text_file, Path("runs") / name, "train.epochs=1"))
+    for name in ("best.npz", "last.npz"):
+        path = Path("runs/new") / name
+        path.write_bytes(path.read_bytes()[:kept])
+        with pytest.raises(
+            CheckpointError, match=r"runs/new/best\.npz: .*; of the newest run: name"
+        ):
+            load()
+    for name in ("best.npz", "last.npz"):
+        os.utime(Path("runs/new") / name, (1, 1))
+    assert load().path == Path("runs/old/best.npz")
+
+
+def test_the_newest_of_many_runs_is_found_without_their_parameters(
+    text_file: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 300 runs nothing is read but what says when they started."""
+    run(tiny_config(text_file, Path("runs/newest"), "train.epochs=1"))
+    at = load("runs/newest")
+    old = replace(at, progress=replace(at.progress, started=at.progress.started - 9))
+    old.save(Path("old.npz"))
+    for number in range(300):
+        Path(f"runs/{number}").mkdir()
+        for name in ("best.npz", "last.npz"):
+            Path(f"runs/{number}/{name}").hardlink_to("old.npz")
+    members: list[str] = []
+    read = zipfile.ZipFile.read
+
+    def recorded(archive: zipfile.ZipFile, member: Any, pwd: bytes | None = None) -> bytes:
+        members.append(getattr(member, "filename", member))
+        return read(archive, member, pwd)
+
+    monkeypatch.setattr(zipfile.ZipFile, "read", recorded)
+    assert find_checkpoint(None) == Path("runs/newest/best.npz")
+    assert members == ["meta.npy"] * 301
 
 
 def test_library_errors_leave_no_folder_behind(tmp_path: Path) -> None:
