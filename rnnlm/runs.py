@@ -125,7 +125,12 @@ class Run:
                     f"{self.metrics}: {have} bytes, but last.npz recorded {length}: put the file back, "
                     f"or start a new run with --init-from {quoted(str(self.last))}"
                 )
-            self._metrics = os.open(self.metrics, os.O_WRONLY | os.O_APPEND | OWN_FILE, 0o666)
+            self._metrics = os.open(self.metrics, os.O_RDWR | os.O_APPEND | OWN_FILE, 0o666)
+            if length and os.pread(self._metrics, 1, length - 1) != b"\n":
+                raise CheckpointError(
+                    f"{self.metrics}: not the log that last.npz recorded: no line ends at byte "
+                    f"{length}: put the file back, or start a new run with --init-from {self.last}"
+                )
             os.ftruncate(self._metrics, length)
         except OSError as error:
             raise _failed(self.metrics, "open", error) from None

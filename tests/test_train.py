@@ -220,6 +220,15 @@ def test_a_shortened_log_is_refused(text_file: Path, tmp_path: Path) -> None:
         Training.resume(tmp_path / "a")
 
 
+def test_a_log_whose_lines_end_elsewhere_is_refused(text_file: Path, tmp_path: Path) -> None:
+    """Another file in its place is not cut to the log's length."""
+    run(tiny_config(text_file, tmp_path / "a"))
+    (tmp_path / "a" / "metrics.jsonl").write_text("Dear Mara " * 1000)
+    with pytest.raises(CheckpointError, match=r"not the log that last\.npz recorded"):
+        Training.resume(tmp_path / "a")
+    assert (tmp_path / "a" / "metrics.jsonl").read_text() == "Dear Mara " * 1000
+
+
 @pytest.mark.parametrize(
     ("override", "named"),
     [
