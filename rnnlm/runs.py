@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -157,9 +158,13 @@ class Run:
 
     def prune(self, keep: int) -> None:
         """Delete all but the newest `keep` numbered checkpoints."""
-        numbered = sorted(self.folder.glob("step-*.npz"))
-        for path in numbered[: max(0, len(numbered) - keep)]:
-            path.unlink(missing_ok=True)
+        try:
+            found = filter(_is_numbered, self.folder.iterdir())
+            paths = sorted(found, key=lambda path: int(path.stem[5:]))
+            for path in paths[: max(0, len(paths) - keep)]:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _failed(self.folder, "delete old checkpoints", error) from None
 
 
 def _failed(path: Path, what: str, error: OSError | ValueError) -> CheckpointError:
@@ -262,6 +267,12 @@ def _started(checkpoints: list[Path]) -> float:
 def numbered(folder: Path, step: int) -> Path:
     """Where a numbered checkpoint of `step` goes."""
     return folder / f"step-{step:09d}.npz"
+
+
+def _is_numbered(path: Path) -> bool:
+    """Whether a path is that of a file, and one that `numbered` makes."""
+    found = re.fullmatch(r"step-(\d{9,18})\.npz", path.name, re.ASCII)
+    return found is not None and numbered(path.parent, int(found[1])) == path and path.is_file()
 
 
 def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:

@@ -450,6 +450,21 @@ def test_numbered_checkpoints_are_kept(text_file: Path, tmp_path: Path) -> None:
     assert kept[-1] == f"step-{last:09d}.npz"
 
 
+def test_only_numbered_checkpoints_are_deleted(text_file: Path, tmp_path: Path) -> None:
+    """What a user called something like one stays, and is none of those to keep."""
+    keys = ("train.epochs=1", "train.checkpoint_every=5", "train.keep=2")
+    config = tiny_config(text_file, tmp_path / "a", *keys)
+    foreign = ("step-000000001-good.npz", "step-best.npz", "step-0000000001.npz", "step-1.npz")
+    events = train(config)
+    next(events)
+    for name in foreign:
+        (tmp_path / "a" / name).touch()
+    list(events)
+    kept = {p.name for p in (tmp_path / "a").glob("step-*")}
+    assert len(kept) == len(foreign) + 2
+    assert kept >= set(foreign)
+
+
 def test_too_much_memory_is_refused_with_what_fits(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
