@@ -62,6 +62,14 @@ def make_folder(folder: Path) -> None:
         sync_folder(path.parent)
 
 
+def same_folder(a: Path, b: Path) -> bool:
+    """Whether two paths lead to one folder that there is."""
+    try:
+        return a.samefile(b)
+    except (OSError, ValueError):
+        return False
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in a folder last."""
     descriptor = os.open(folder, os.O_RDONLY)

@@ -24,6 +24,7 @@ from .config import Config, differences, load_config, parse_config
 from .corpus import Corpus
 from .errors import CheckpointError, ConfigError, TrainingError, shown
 from .evaluation import bits_per_char, evaluate, perplexity
+from .files import same_folder
 from .memory import available_memory, readable
 from .model import Model, build_model, model_line
 from .optim import OPTIMIZERS, state_names
@@ -454,7 +455,7 @@ def _resumed_config(old: Config, folder: Path, overrides: list[str]) -> Config:
                 f"{folder}: cannot resume with data.path {after}, which is not a prepared folder: the "
                 "run has its own copy of its text; leave the key out"
             )
-        if key == "run.dir" and (after is None or Path(after).resolve() != folder.resolve()):
+        if key == "run.dir" and (after is None or not same_folder(Path(after), folder)):
             raise ConfigError(
                 f"{folder}: cannot resume with run.dir {after}: a run goes on in its own folder, which "
                 "may be moved as a whole; leave the key out"

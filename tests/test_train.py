@@ -271,6 +271,7 @@ def test_resume_takes_another_place_for_the_same_text_only(text_file: Path, tmp_
     corpus = prepare([text_file], tmp_path / "data")
     run(tiny_config(tmp_path / "data", tmp_path / "a"))
     before = (tmp_path / "a" / "config.yaml").read_bytes()
+    (tmp_path / "loop").symlink_to("loop")
     text_file.write_text(TEXT[:-9])
     prepare([text_file], tmp_path / "other")
     for override, error in [
@@ -278,6 +279,7 @@ def test_resume_takes_another_place_for_the_same_text_only(text_file: Path, tmp_
         (f"data.path={text_file}", "not a prepared folder"),
         ("data.path=/nonexistent", "not a prepared folder"),
         (f"run.dir={tmp_path / 'b'}", "its own folder"),
+        (f"run.dir={tmp_path / 'loop'}", "its own folder"),
     ]:
         with pytest.raises((ConfigError, DataError), match=error):
             Training.resume(tmp_path / "a", [override])
