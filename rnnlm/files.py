@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +14,10 @@ from typing import IO
 from .errors import RnnlmError, shown
 
 OWN_FILE = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # not where a link leads; no wait for a pipe
+TEMPORARY = re.compile(  # as `temporary` names them; then those of version 0.1.0, in run folders
+    r"\..+\.[0-9a-f]+\.rnnlm-tmp|\.(config\.yaml|(last|best|step-\d{9,})\.npz)\.\d+\.tmp",
+    re.ASCII | re.DOTALL,
+)
 
 
 def as_path(name: object, error: type[RnnlmError]) -> Path:
@@ -25,6 +31,16 @@ def as_path(name: object, error: type[RnnlmError]) -> Path:
     raise error(f"the name of a file or folder must be text or a path, not {shown(name)}")
 
 
+def temporary(path: Path) -> Path:
+    """A new name beside `path`, for what is to take its place; only rnnlm makes names like it."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.rnnlm-tmp")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a file has a name that `temporary` makes."""
+    return TEMPORARY.fullmatch(path.name) is not None
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes the place of `path` when the block ends without an error.
@@ -33,33 +49,45 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
     the old one; then the folder is synced, so that a power loss leaves the old or the new file, never
     a torn one. Raises OSError; the temporary file is gone then.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    new = temporary(path)
     try:
-        with temporary.open("wb") as file:
+        with new.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        new.replace(path)
     except BaseException:
         with suppress(OSError):
-            temporary.unlink()
+            new.unlink()
         raise
     sync_folder(path.parent)
 
 
 def remove_temporaries(folder: Path) -> None:
     """Delete what killed writers left in a folder; for one in which no other process is writing."""
-    for path in folder.glob(".*.*.tmp"):
+    for path in filter(is_temporary, folder.glob(".*")):
         with suppress(OSError):
             path.unlink()
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, that a power loss does not take away again."""
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in new:
-        sync_folder(path.parent)
+def make_folder(folder: Path) -> bool:
+    """Make a folder, and those above it, that a power loss does not take away again.
+
+    Says whether it was this call that made the folder: of many at once, one does.
+    """
+    made = False
+    new = [path for path in (folder, *folder.parents) if not path.is_dir()]
+    for path in reversed(new):
+        try:
+            path.mkdir()
+        except FileExistsError:  # another process was quicker, or it is a file
+            if not path.is_dir():
+                raise
+            made = False
+        else:
+            made = True
+            sync_folder(path.parent)
+    return made
 
 
 def same_folder(a: Path, b: Path) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +17,33 @@ from .checkpoint import read_progress
 from .config import Config
 from .corpus import FILES
 from .errors import CheckpointError
-from .files import OWN_FILE, as_path, atomic_write, make_folder, remove_temporaries, take_lock
+from .files import (
+    OWN_FILE,
+    as_path,
+    atomic_write,
+    is_temporary,
+    make_folder,
+    remove_temporaries,
+    take_lock,
+)
 from .words import quoted
 
 RUNS = Path("runs")
 LOCK = "lock"
+# What every lock says: so the rest of the folder was made after it, and is a run's
+MARK = b"rnnlm locks this file while it trains in this folder\n"
 BEFORE_FIRST = {LOCK, "config.yaml", "metrics.jsonl", "data"}  # there before the first checkpoint
+# What a prepare of version 0.1.0 leaves when it is killed
+PREPARING = re.compile(rf"\.({'|'.join(map(re.escape, FILES))})\.[0-9a-f]{{8}}\.(tmp|old)")
 
 
 class Run:
     """A run folder that this process holds the lock of until `close`."""
 
-    def __init__(self, folder: Path, lock: int) -> None:
+    def __init__(self, folder: Path, lock: int, made: bool = False) -> None:
         self.folder = folder
         self._lock = lock
+        self._made = made  # whether the folder was not there before
         self._metrics: int | None = None
 
     @property
@@ -50,17 +65,40 @@ class Run:
         What a start left that was killed before its first checkpoint counts as nothing.
         """
         try:
-            make_folder(folder)
-            _check_unused(folder)  # before a lock is put into a folder that is not ours
-            run = cls(folder, _take_lock(folder))
-            try:
-                _check_unused(folder)  # whoever held the lock may have made a run of it
-                run._clear()
-            except BaseException:
-                run.close()
-                raise
+            return cls._create(folder, make_folder(folder))
         except (OSError, ValueError) as error:
             raise _failed(folder, "make the run folder", error) from None
+
+    @classmethod
+    def create_unique(cls, name: str) -> Run:
+        """Make a run folder that was not there before: `runs/<name>-<time>`, perhaps with a number."""
+        stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        try:
+            make_folder(RUNS)
+            for n in count(1):
+                folder = RUNS / (stem if n == 1 else f"{stem}-{n}")
+                if not os.path.lexists(folder) and make_folder(folder):
+                    break
+            return cls._create(folder, True)
+        except (OSError, ValueError) as error:
+            raise _failed(RUNS / stem, "make the run folder", error) from None
+
+    @classmethod
+    def _create(cls, folder: Path, made: bool) -> Run:
+        _check_unused(folder)  # before a lock is put into a folder that is not ours
+        run = cls(folder, _take_lock(folder), made)
+        try:
+            _check_unused(folder)  # whoever held the lock may have made a run of it
+        except BaseException:
+            run.close()
+            raise
+        try:
+            run._clear()
+            os.ftruncate(run._lock, 0)
+            os.write(run._lock, MARK)
+        except BaseException:
+            run.abandon()
+            raise
         return run
 
     @classmethod
@@ -72,6 +110,9 @@ class Run:
                     f"{folder}: not a run folder: it has no last.npz; a run that was stopped before "
                     "its first checkpoint is started again as it was started"
                 )
+            read_progress(
+                folder / "last.npz"
+            )  # before a lock is put into a folder that is not ours
             run = cls(folder, _take_lock(folder))
         except OSError as error:
             raise _failed(folder, "open the run folder", error) from None
@@ -86,12 +127,13 @@ class Run:
         self._metrics, self._lock = None, None  # type: ignore[assignment]
 
     def abandon(self) -> None:
-        """Take back a folder that `create` made and in which nothing was trained yet."""
-        if not self.last.exists():
-            with suppress(OSError):  # it holds something else: not ours to delete
+        """Take back what was made since `create`, as long as nothing was trained."""
+        with suppress(OSError):  # it holds something else, or is gone
+            if not self.last.exists():
                 self._clear()
                 (self.folder / LOCK).unlink()
-                self.folder.rmdir()
+                if self._made:
+                    self.folder.rmdir()
         self.close()
 
     def _clear(self) -> None:
@@ -100,7 +142,7 @@ class Run:
             (self.folder / name).unlink(missing_ok=True)
         data = self.folder / "data"
         if data.is_dir():
-            for path in data.iterdir():
+            for path in filter(_is_of_data, data.iterdir()):
                 path.unlink()
             data.rmdir()
         remove_temporaries(self.folder)
@@ -173,28 +215,46 @@ def _failed(path: Path, what: str, error: OSError | ValueError) -> CheckpointErr
 
 def _check_unused(folder: Path) -> None:
     """Raise CheckpointError where a folder holds more than a start that came to nothing leaves."""
-    held = {path.name: path for path in folder.iterdir() if not path.match(".*.*.tmp")}
+    held = {path.name: path for path in folder.iterdir() if not is_temporary(path)}
     metrics, data = held.get("metrics.jsonl"), held.get("data")
-    unused = not held or (
-        LOCK in held
-        and held.keys() <= BEFORE_FIRST
-        and (metrics is None or metrics.lstat().st_size == 0)
-        and (data is None or _is_prepared_alone(data))
+    mark = _read_mark(held[LOCK]) if LOCK in held else None
+    unused = (
+        not held
+        or (held.keys() == {LOCK} and mark is not None and MARK.startswith(mark))
+        or (
+            mark == MARK
+            and held.keys() <= BEFORE_FIRST
+            and (metrics is None or metrics.lstat().st_size == 0)
+            and (data is None or _is_prepared_alone(data))
+        )
     )
     if not unused:
-        raise CheckpointError(
-            f"{folder}: already holds something: give another --run-dir, or go on with "
-            f"rnnlm train --resume {quoted(str(folder))}"
+        way = (
+            f"go on with rnnlm train --resume {quoted(str(folder))}"
+            if "last.npz" in held
+            else "empty it"
         )
+        raise CheckpointError(
+            f"{folder}: already holds something: give another --run-dir, or {way}"
+        )
+
+
+def _read_mark(lock: Path) -> bytes | None:
+    """What a lock file says; None where it is not a small file."""
+    status = lock.lstat()
+    if stat.S_ISREG(status.st_mode) and status.st_size <= len(MARK):
+        return lock.read_bytes()
+    return None
 
 
 def _is_prepared_alone(data: Path) -> bool:
     """Whether there is nothing in a folder but what preparing makes, whole or in part."""
-    return (
-        data.is_dir()
-        and not data.is_symlink()
-        and all(path.name in FILES or path.match(".*.*.*") for path in data.iterdir())
-    )
+    return data.is_dir() and not data.is_symlink() and all(map(_is_of_data, data.iterdir()))
+
+
+def _is_of_data(path: Path) -> bool:
+    """Whether a file has a name that preparing gives."""
+    return path.name in FILES or is_temporary(path) or PREPARING.fullmatch(path.name) is not None
 
 
 def _take_lock(folder: Path) -> int:
@@ -205,18 +265,6 @@ def _take_lock(folder: Path) -> int:
         raise CheckpointError(
             f"{folder}: another process is training in this folder; wait for it or stop it"
         ) from None
-
-
-def new_folder(config: Config, name: str) -> Path:
-    """`run.dir`, or `runs/<config name>-<time>`, made unique by a number where needed."""
-    if config.run.dir is not None:
-        return Path(config.run.dir)
-    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder, n = RUNS / stem, 1
-    while folder.exists():
-        n += 1
-        folder = RUNS / f"{stem}-{n}"
-    return folder
 
 
 def find_checkpoint(path: Path | None) -> Path:

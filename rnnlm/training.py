@@ -30,7 +30,7 @@ from .model import Model, build_model, model_line
 from .optim import OPTIMIZERS, state_names
 from .parallel import Engine, training_bytes
 from .params import Parameters
-from .runs import Run, new_folder, numbered
+from .runs import Run, numbered
 from .sampling import generate
 from .schedules import NEEDS_TOTAL, SCHEDULES
 from .seeds import Purpose, stream
@@ -124,7 +124,8 @@ class Training:
         """Make a run folder, prepare its data, initialise the parameters and save step 0."""
         if init_from is not None:
             config = _adopt(config, init_from)
-        run = Run.create(new_folder(config, name))
+        folder = config.run.dir
+        run = Run.create_unique(name) if folder is None else Run.create(Path(folder))
         try:
             config, corpus = open_data(config, run.folder / "data", init_from)
             vocabulary = corpus.vocabulary

@@ -247,7 +247,9 @@ class Cycle(Trial):
     def leftovers(self) -> None:
         """Temporary files of the dead."""
         for name in ("last.npz", "best.npz", "config.yaml"):
-            (self.run / f".{name}.{self.rng.randint(2, 99_999)}.tmp").write_bytes(b"PK\3\4 half")
+            number = self.rng.randint(2, 99_999)
+            for end in ("rnnlm-tmp", "tmp"):  # as this version names them, and as 0.1.0 did
+                (self.run / f".{name}.{number}.{end}").write_bytes(b"PK\3\4 half")
         self.faults["leftover temporary files"] += 1
 
     def foreign_files(self) -> None:

@@ -190,6 +190,21 @@ def test_training_that_cannot_start_is_one_line(
     assert not list(Path("runs").glob("*")) if Path("runs").exists() else True
 
 
+def test_a_run_folder_deeper_than_the_system_can_name_is_one_line(in_tmp: Path) -> None:
+    """In every command that takes a run; nothing is made of it."""
+    Path("text.txt").write_text(TEXT)
+    keys = [*SETS, "--set", "data.path=text.txt"]
+    run = "d/" * 2100 + "run"
+    rnnlm("train", *keys, "--run-dir", run, code=1)
+    rnnlm("train", "--resume", run, code=1)
+    rnnlm("train", *keys, "--dry-run", "--init-from", run, code=1)
+    rnnlm("sample", run, "--length", 3, code=1)
+    rnnlm("eval", run, code=1)
+    rnnlm("info", run, code=1)
+    rnnlm("prepare", "text.txt", "--out", "o", "--vocab", run, code=1)
+    assert [path.name for path in in_tmp.iterdir()] == ["text.txt"]
+
+
 def test_usage_errors_are_2(trained: Path) -> None:
     """Click's own messages and exit code."""
     rnnlm("sample", trained, "--temperature", "-1", code=2)

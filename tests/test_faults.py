@@ -190,7 +190,7 @@ def test_a_second_signal_stops_at_once_and_harms_no_file(
     assert process.stderr
     process.stderr.readline()
     process.send_signal(signal.SIGINT)
-    assert wait_for(lambda: list(run.glob(".last.npz.*.tmp")), process)
+    assert wait_for(lambda: list(run.glob(".last.npz.*-tmp")), process)
     process.send_signal(signal.SIGTERM)
     ended, _, err = finish(process)
     assert ended == 143
@@ -405,7 +405,7 @@ def go_on_and_compare(two_epochs: tuple[Path, Path], run: Path) -> None:
     """After a fault in its second epoch: the files of the first are whole, and the end is the same."""
     for name in ("last.npz", "best.npz"):
         assert (run / name).read_bytes() == (two_epochs[0] / name).read_bytes()
-    assert not list(run.glob(".*.tmp"))
+    assert not list(run.glob(".*tmp"))
     rnnlm("train", "--resume", run, *sets("train.epochs=2"))
     assert differences(two_epochs[1], run) == []
 
@@ -597,7 +597,7 @@ def test_files_and_folders_are_synced_before_and_after_a_rename(
     monkeypatch.setattr(Path, "replace", recorded_rename)
     keys = ("model.hidden_size=4", "train.epochs=1", f"run.dir={tmp_path / 'new' / 'run'}")
     list(train(make_config(None, f"data.path={data}", *keys)))
-    assert done[:2] == ["sync new", f"sync {tmp_path.name}"]  # the folders that were made
+    assert done[:2] == [f"sync {tmp_path.name}", "sync new"]  # the folders that were made
     assert any(" best.npz" in event for event in done)
     assert any(" last.npz" in event for event in done)
     for at, event in enumerate(done):
@@ -910,3 +910,7 @@ def test_a_run_folder_that_was_never_one_is_refused(tmp_path: Path) -> None:
     assert "no last.npz" in err
     with pytest.raises(RnnlmError):
         Checkpoint.load(tmp_path / "run")
+    np.savez(tmp_path / "run" / "last.npz", a=np.arange(3))
+    _, err = rnnlm("train", "--resume", tmp_path / "run", code=1)
+    assert "last.npz: not an rnnlm checkpoint" in err
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["last.npz"]

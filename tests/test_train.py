@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
+import sys
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TEXT, tiny_config
+from conftest import TEXT, TINY, tiny_config
 
 from rnnlm import blas, load
 from rnnlm.api import evaluate_split
@@ -589,6 +593,98 @@ def test_the_newest_of_many_runs_is_found_without_their_parameters(
     monkeypatch.setattr(zipfile.ZipFile, "read", recorded)
     assert find_checkpoint(None) == Path("runs/newest/best.npz")
     assert members == ["meta.npy"] * 301
+
+
+def test_runs_that_start_in_the_same_second_have_folders_of_their_own(
+    text_file: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight at once: making the folder decides whose it is. A name that is taken is left alone."""
+    monkeypatch.setattr("rnnlm.runs.time.strftime", lambda _: "now")
+    Path("runs").mkdir()
+    Path("runs/run-now").write_text("a file")
+    Path("runs/run-now-2").symlink_to("nowhere")
+    config = make_config(None, f"data.path={text_file}", *TINY)
+    together = threading.Barrier(8)
+
+    def start() -> str:
+        together.wait()
+        with Training.start(config, "run") as training:
+            return training.run.folder.name
+
+    with ThreadPoolExecutor(8) as pool:
+        started = [future.result() for future in [pool.submit(start) for _ in range(8)]]
+    assert set(started) == {f"run-now-{n}" for n in range(3, 11)}
+    assert Path("runs/run-now").read_text() == "a file"
+
+
+def test_a_failed_start_leaves_a_folder_that_was_there(text_file: Path, tmp_path: Path) -> None:
+    """Empty as it was; what a killed start left in it is gone."""
+    (tmp_path / "a").mkdir()
+    with pytest.raises(DataError):
+        run(tiny_config(tmp_path / "none.txt", tmp_path / "a"))
+    assert not list((tmp_path / "a").iterdir())
+    killed = Run.create(tmp_path / "a")
+    killed.write_config(make_config(None))
+    killed.close()
+    with pytest.raises(DataError):
+        run(tiny_config(tmp_path / "none.txt", tmp_path / "a"))
+    assert not list((tmp_path / "a").iterdir())
+
+
+def test_a_run_folder_may_lie_deeper_than_python_may_call(in_tmp: Path) -> None:
+    """Folders are made one after another, not one from within the other."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 80)
+    try:
+        run = Run.create(Path("d/" * 200))
+    finally:
+        sys.setrecursionlimit(limit)
+    assert run.folder.is_dir()
+    run.abandon()
+    assert not run.folder.exists()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        (".my.notes.tmp",),
+        ("lock", "config.yaml"),
+        ("lock", "data/train.npy"),
+        ("lock", "data/.my.notes.txt"),
+        ("data/corpus.json",),
+    ],
+)
+def test_files_that_only_look_like_a_killed_starts_are_left_alone(
+    names: tuple[str, ...], text_file: Path, tmp_path: Path
+) -> None:
+    """A folder that a start did not mark as its own is somebody's, whatever its files are called."""
+    for name in names:
+        path = tmp_path / "a" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with pytest.raises(CheckpointError, match=r"already holds something: .* or empty it"):
+        run(tiny_config(text_file, tmp_path / "a"))
+    assert {path for path in (tmp_path / "a").rglob("*") if path.is_file()} == {
+        tmp_path / "a" / name for name in names
+    }
+
+
+def test_only_the_programs_own_temporary_files_are_removed(text_file: Path, tmp_path: Path) -> None:
+    """Those of this version and of 0.1.0, when a run goes on."""
+    run(tiny_config(text_file, tmp_path / "a"))
+    held = {path.name for path in (tmp_path / "a").iterdir()}
+    foreign = {
+        ".my.notes.tmp",
+        ".last.npz.old.tmp",
+        ".last.npz.~1.tmp",
+        ".my.1.tmp",
+        "a.1.rnnlm-tmp",
+    }
+    own = {".last.npz.17.tmp", ".step-000000100.npz.1.tmp", ".config.yaml.9f00.rnnlm-tmp"}
+    for name in foreign | own:
+        (tmp_path / "a" / name).touch()
+    Training.resume(tmp_path / "a").__exit__()
+    assert {path.name for path in (tmp_path / "a").iterdir()} == held | foreign
 
 
 def test_library_errors_leave_no_folder_behind(tmp_path: Path) -> None:
