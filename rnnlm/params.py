@@ -46,6 +46,10 @@ class Parameters(Mapping[str, Array]):
         flat[:] = self.flat
         self._settle(flat)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles hold the vector alone, and cut their own views out of it."""
+        return Parameters, (self._shapes, self.flat.dtype, self.flat)
+
     def __getitem__(self, name: str) -> Array:
         return self._views[name]
 

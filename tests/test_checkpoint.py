@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import math
+import pickle
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -183,6 +186,22 @@ def test_a_file_that_is_replaced_while_it_is_opened_is_read_whole(
 
     monkeypatch.setattr(Path, "open", replaced_then_opened)
     assert_equal(Checkpoint.load(path), longer)
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, lambda at: pickle.loads(pickle.dumps(at))],
+    ids=["copy", "deepcopy", "pickle"],
+)
+def test_a_copy_is_a_checkpoint_like_any_other(copied: Callable[[Checkpoint], Checkpoint]) -> None:
+    """Its parameters are views into its own vector still."""
+    at = make()
+    assert at.model
+    other = copied(at)
+    assert_equal(at, other)
+    assert other.model == at.model
+    other.params.flat.fill(3)
+    assert all((array == 3).all() for array in other.params.values())
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"text\n" * 100, b"\x00" * 4096])
