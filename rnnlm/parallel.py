@@ -28,6 +28,7 @@ SHARD_ROWS = 32  # at most; measured in tests/bench/README.md
 MIN_ROWS_TO_SPLIT = 16  # below, two half-batches cost more than one whole
 MAX_LANES = 8  # gradient buffers and workspaces, whatever the batch
 LARGEST = 1e18  # the largest gradient norm that an optimizer is given
+ID_BYTES = 65  # of a character: its id and its target in three places, and the order by symbol
 TAPE_BYTES = 7000  # of recorded calls, a step and layer
 CHUNK = 32768  # elements of a flat vector that are worked on at a time
 
@@ -51,7 +52,7 @@ def training_bytes(model: Model, batch_size: int, seq_length: int, slots: int) -
     """About how many bytes an engine with `slots` optimizer vectors takes, in float32.
 
     Parameters, the optimizer's vectors, a gradient per lane (two where a lane has several shards), the
-    step's copies of the weights, and each lane's activations and recorded calls.
+    step's copies of the weights, the window's ids, and each lane's activations and recorded calls.
     """
     shards = shard_rows(batch_size)
     lanes = min(len(shards), MAX_LANES)
@@ -59,7 +60,8 @@ def training_bytes(model: Model, batch_size: int, seq_length: int, slots: int) -
     rows = max(s.stop - s.start for s in shards)
     activations = lanes * model.activation_count(seq_length, rows)
     tapes = lanes * model.num_layers * min(seq_length, LONGEST_TAPE) * TAPE_BYTES
-    return 4 * (vectors * model.num_parameters + activations) + tapes
+    ids = batch_size * seq_length * ID_BYTES
+    return 4 * (vectors * model.num_parameters + activations) + ids + tapes
 
 
 class Lane:

@@ -8,6 +8,7 @@ import math
 import os
 import sys
 import threading
+import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,15 +21,20 @@ from conftest import TEXT, TINY, tiny_config
 
 from rnnlm import blas, load
 from rnnlm.api import evaluate_split
+from rnnlm.batches import Windows
 from rnnlm.checkpoint import Checkpoint
 from rnnlm.choices import make_config
 from rnnlm.config import Config
 from rnnlm.corpus import Corpus, prepare
 from rnnlm.errors import CheckpointError, ConfigError, DataError, TrainingError
 from rnnlm.evaluation import evaluate
+from rnnlm.model import build_model
+from rnnlm.optim import OPTIMIZERS
+from rnnlm.parallel import TAPE_BYTES, Engine, training_bytes
 from rnnlm.runs import Run, find_checkpoint, read_metrics
 from rnnlm.sources import recorded_data
 from rnnlm.training import Event, Training, train
+from rnnlm.workspace import LONGEST_TAPE
 
 TIMINGS = {"seconds", "chars_per_second"}
 
@@ -494,10 +500,6 @@ def test_memory_is_estimated_within_a_quarter(
 ) -> None:
     """The estimate against what the engine's buffers really hold."""
     monkeypatch.setattr("rnnlm.team.may_fork", lambda: False)  # they are to be seen here
-    from rnnlm.model import build_model
-    from rnnlm.optim import OPTIMIZERS
-    from rnnlm.parallel import Engine, training_bytes
-
     for overrides in (("model.cell=lstm",), ("model.cell=gru",), ("model.embedding_size=64",)):
         config = make_config(None, "model.hidden_size=96", *overrides)
         model = build_model(config.model, 65)
@@ -537,6 +539,28 @@ def test_a_system_that_tells_nothing_of_itself_is_trained_on(
     run(tiny_config(text_file, tmp_path / "b", *lanes, "train.sample_every=5"))
     assert {"maps", "task", "meminfo"} <= {path.name for path in hidden}
     assert arrays(tmp_path / "a" / "last.npz") == arrays(tmp_path / "b" / "last.npz")
+
+
+def test_memory_of_tiny_models_and_long_windows_is_not_understated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There the ids are more than the activations."""
+    monkeypatch.setattr("rnnlm.parallel.shared_zeros", np.zeros)  # where tracemalloc sees it
+    B, T = 64, LONGEST_TAPE + 1
+    config = make_config(None, "model.hidden_size=1", "model.num_layers=1", "model.cell=rnn")
+    model = build_model(config.model, 65)
+    windows = Windows(np.arange(B * T + 1, dtype=np.uint8) % 65, B, None)
+    tracemalloc.start()
+    try:
+        params = model.init(np.random.default_rng(0))
+        engine = Engine(model, params, OPTIMIZERS["adam"], {}, batch_size=B, threads=1)
+        engine.step(*windows[0], model.zero_state(B), 1, 0.001)
+        engine.close()
+        used = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    tapes = len(engine.lanes) * LONGEST_TAPE * TAPE_BYTES  # which windows this long do without
+    assert 0.8 < (training_bytes(model, B, T, 2) - tapes) / used < 1.25
 
 
 def test_the_newest_run_is_the_one_that_started_last(text_file: Path, in_tmp: Path) -> None:
