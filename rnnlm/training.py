@@ -13,6 +13,7 @@ import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from .sources import is_prepared, open_data, recorded_data, same_data
 from .words import counted
 
 SAMPLE_LENGTH = 200
+KNOWN_BEST = "best-of-last.npz"  # the best that last.npz knows of, while best.npz is a newer one
 
 # What --resume may change: none of these alters a parameter's value at any given step. `epochs` is
 # excluded where the schedule depends on the length of the run; the data is compared by its content.
@@ -165,6 +167,7 @@ class Training:
             else:
                 corpus = recorded_data(at, folder / "data", *([Path(path)] if path else []))
             training = cls(config, run, corpus, at)
+            training._restore_best()
             run.write_config(config)
             run.open_metrics(at.progress.metrics_bytes)
         except BaseException:
@@ -265,10 +268,21 @@ class Training:
         event = self._log("eval", loss, split="val", best=better, **extra)
         if better:
             p.best_loss, p.best_step, p.bad_evals = loss, p.step, 0
+            with suppress(OSError):  # there is none yet, or it is kept already
+                (self.run.folder / KNOWN_BEST).hardlink_to(self.run.best)
             self.save(self.run.best)
         else:
             p.bad_evals += 1
         return event
+
+    def _restore_best(self) -> None:
+        """Bring back the best that last.npz knows of: the run may now end before a newer one."""
+        known = self.run.folder / KNOWN_BEST
+        with suppress(CheckpointError):  # there is none
+            if Checkpoint.load(known).progress.step == self.progress.best_step:
+                known.replace(self.run.best)
+            else:
+                known.unlink()
 
     def _out_of_patience(self) -> bool:
         patience = self.config.train.patience
@@ -300,6 +314,8 @@ class Training:
         test = self.corpus["test"]
         if len(test) > 1:
             best = None if p.best_step is None else Checkpoint.load(self.run.best)
+            if best is not None and best.progress.step != p.best_step:  # another run's, perhaps
+                best = None
             params = self.params if best is None else best.params
             result = evaluate(self.model, params, test)
             step = p.step if best is None else best.progress.step
@@ -341,6 +357,7 @@ class Training:
         checkpoint.save(path)
         if path == self.run.last:
             self._saved_at = time.monotonic()
+            (self.run.folder / KNOWN_BEST).unlink(missing_ok=True)
             if self.config.train.keep:
                 checkpoint.save(numbered(self.run.folder, p.step))
                 self.run.prune(self.config.train.keep)

@@ -27,7 +27,7 @@ from rnnlm.choices import make_config
 from rnnlm.config import Config
 from rnnlm.corpus import Corpus, prepare
 from rnnlm.errors import CheckpointError, ConfigError, DataError, TrainingError
-from rnnlm.evaluation import evaluate
+from rnnlm.evaluation import Evaluation, evaluate
 from rnnlm.model import build_model
 from rnnlm.optim import OPTIMIZERS
 from rnnlm.parallel import TAPE_BYTES, Engine, training_bytes
@@ -220,6 +220,35 @@ def test_what_was_written_after_the_checkpoint_is_dropped(text_file: Path, tmp_p
     with Training.resume(tmp_path / "a") as training:
         list(training.events())
     assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_best_that_came_after_the_checkpoint_is_not_that_of_a_run_that_ends_before(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that died after step 4 and ends at step 3 is tested with the best of its three steps."""
+    losses = {2: 2.0, 3: 3.0, 4: 1.0}
+    at: list[Training] = []
+
+    def scripted(model: Any, params: Any, ids: Any, *streams: int) -> Evaluation:
+        """The loss that the step is to have on the validation text; on the test text the true one."""
+        if streams:
+            return Evaluation(1, losses[at[-1].progress.step])
+        return evaluate(model, params, ids)
+
+    monkeypatch.setattr("rnnlm.training.evaluate", scripted)
+    extra = ("train.seq_length=full", "train.eval_every=2", "train.checkpoint_every=3")
+    for name, epochs in (("whole", 3), ("killed", 10)):
+        config = tiny_config(text_file, tmp_path / name, *extra, f"train.epochs={epochs}")
+        with Training.start(config, name) as training:
+            at.append(training)
+            for event in training.events():
+                if event.kind == "eval" and event.record["step"] == 4:
+                    break
+    with Training.resume(tmp_path / "killed", ["train.epochs=3"]) as training:
+        at.append(training)
+        list(training.events())
+    assert [r.get("checkpoint_step") for r in metrics(tmp_path / "whole")][-2] == 2
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_a_shortened_log_is_refused(text_file: Path, tmp_path: Path) -> None:
