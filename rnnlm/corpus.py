@@ -51,6 +51,7 @@ JSON_LIMIT = 1 << 28  # bytes of corpus.json: enough for all of Unicode and a mi
 CHUNK = 1 << 20  # bytes of text, or ids, worked on at a time
 DTYPES = (np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4"))  # of ids on disk
 HEADER = 128  # bytes before the ids in a .npy file
+IN_MEMORY = 1 << 24  # bytes of a split's ids that are copied, rather than mapped
 STDIN = "-"
 HELD = 1 << 20  # bytes that a decoder may wait with: one UTF-7 shift can be as long as the file
 XZ_MEMORY = 1 << 27  # bytes to unpack .xz with: `xz -9` needs half of them, some files gigabytes
@@ -87,7 +88,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A prepared text; `corpus["train"]` are the ids (n,) of a split, memory-mapped, read-only."""
+    """A prepared text; `corpus["train"]` are the ids (n,) of a split, read-only: a copy, or mapped."""
 
     folder: Path
     vocabulary: Vocabulary
@@ -192,7 +193,10 @@ def _npy_header(dtype: np.dtype[Any], length: int) -> bytes:
 
 
 def _map_ids(path: Path, split: Split, V: int, verify: bool) -> Array:
-    """The ids of a .npy file, memory-mapped when each has been read and found to be below V."""
+    """The ids of a .npy file, when each has been read and found to be below V.
+
+    A copy of them, which nobody else can change; memory-mapped where they are too many for that.
+    """
     dtype = _smallest(V)
     header = _npy_header(dtype, split.chars)
     try:
@@ -207,14 +211,22 @@ def _map_ids(path: Path, split: Split, V: int, verify: bool) -> Array:
                     "prepare again"
                 )
             digest = hashlib.sha256()
+            mapped = split.chars * dtype.itemsize > IN_MEMORY
+            copies = [np.empty(0, dtype)]
             # read, not looked at in the mapping, all of whose pages would then count as memory
             for ids in _read_ids(file, dtype, split.chars):
                 if ids.max() >= V:
                     raise DataError(f"{path}: has ids outside the vocabulary: prepare again")
                 if verify:
                     digest.update(ids.data)
+                if not mapped:
+                    copies.append(ids)
             if verify and digest.hexdigest() != split.sha256:
                 raise DataError(f"{path}: changed since it was prepared: prepare again")
+            if not mapped:
+                copy = np.concatenate(copies)
+                copy.flags.writeable = False
+                return copy
             return _mapped(file, dtype, split.chars)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot read ({error}): prepare again") from None

@@ -23,7 +23,7 @@ from .checkpoint import Checkpoint, Progress
 from .choices import CHOICES, check_config
 from .config import Config, differences, load_config, parse_config
 from .corpus import Corpus
-from .errors import CheckpointError, ConfigError, TrainingError, shown
+from .errors import CheckpointError, ConfigError, DataError, TrainingError, shown
 from .evaluation import bits_per_char, evaluate, perplexity
 from .files import same_folder
 from .memory import available_memory, readable
@@ -218,6 +218,11 @@ class Training:
         if k == 0:
             self.state.fill(0)
         x, y = self.windows[k]
+        if max(x.max(), y.max()) >= len(self.corpus.vocabulary):
+            raise DataError(
+                f"{self.corpus.folder}: train.npy has changed since this run opened it: put "
+                "it back, and go on with --resume"
+            )
         learning_rate = self.learning_rate(p.step)
         loss, norm = self._engine.step(x, y, self.state, p.step + 1, learning_rate)
         p.step += 1

@@ -251,6 +251,41 @@ def test_a_best_that_came_after_the_checkpoint_is_not_that_of_a_run_that_ends_be
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
+def overwrite(path: Path) -> None:
+    """Put the largest id there is in the place of each."""
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(128)
+        file.write(b"\xff" * (size - 128))
+
+
+def test_prepared_text_that_changes_while_a_run_reads_it_changes_nothing(
+    text_file: Path, tmp_path: Path
+) -> None:
+    """Overwritten and cut off: the run has a copy."""
+    data = prepare([text_file], tmp_path / "data").folder
+    run(tiny_config(data, tmp_path / "a"))
+    for event in train(tiny_config(data, tmp_path / "b")):
+        if event.kind == "step" and event.record["step"] == 3:
+            overwrite(data / "train.npy")
+            os.truncate(data / "val.npy", 0)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_large_text_that_changes_while_a_run_reads_it_is_one_line(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is mapped; symbols that do not exist are found before they do harm."""
+    monkeypatch.setattr("rnnlm.corpus.IN_MEMORY", 100)
+    data = prepare([text_file], tmp_path / "data").folder
+    events = train(tiny_config(data, tmp_path / "a", "train.checkpoint_every=2"))
+    with pytest.raises(DataError, match=r"train\.npy has changed since"):
+        for event in events:
+            if event.kind == "step" and event.record["step"] == 3:
+                overwrite(data / "train.npy")
+    assert Checkpoint.load(tmp_path / "a" / "last.npz").progress.step == 2
+
+
 def test_a_shortened_log_is_refused(text_file: Path, tmp_path: Path) -> None:
     """A log that lacks what the checkpoint has seen is not silently continued."""
     run(tiny_config(text_file, tmp_path / "a"))
