@@ -429,6 +429,10 @@ def prepare(
         raise DataError(
             f"{where}: cannot write there ({why}): make room, or name another"
         ) from None
+    except MemoryError:
+        raise DataError(
+            "not enough memory to prepare a text, which takes about 100 MB: end other programs"
+        ) from None
     return Corpus.open(out, verify=False)
 
 
@@ -463,7 +467,12 @@ def read_text(name: Name, level: str, encoding: str, stdin: IO[bytes] | None = N
     codec = _encoding(kind, encoding if kind.encoding else None)
     files = _find_files({"train": _listed(name)}, None)["train"]
     blocks: Any = _Reader(kind, codec, "keep", stdin).blocks(files)
-    return "".join(blocks) if codec else b"".join(blocks)
+    try:
+        return "".join(blocks) if codec else b"".join(blocks)
+    except MemoryError:
+        raise DataError(
+            f"{os.fspath(name)}: too long for the memory there is: take a part of it"
+        ) from None
 
 
 def _encoding(kind: type[Vocabulary], encoding: str | None) -> str | None:

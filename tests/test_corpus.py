@@ -793,6 +793,23 @@ def test_after_a_failure_the_folder_is_as_before(
 
 # Memory
 
+
+def test_too_little_memory_is_said_of_the_text(
+    in_tmp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it is noticed, and nothing is left behind."""
+    for owner, name in ((np, "full"), (np, "bincount"), (np, "take")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, raising(getattr(owner, name), 0, MemoryError()))
+            with pytest.raises(DataError, match="not enough memory to prepare a text"):
+                prepare("-", "new/out", stdin=stream(TEXT))
+        assert contents(in_tmp) == {}
+    (in_tmp / "text").write_text(TEXT)
+    monkeypatch.setattr(module._Tally, "read", raising(module._Tally.read, 1, MemoryError()))
+    with pytest.raises(DataError, match="text: too long for the memory"):
+        read_text("text", "char", "utf-8")
+
+
 MEASURE = """
 import re, sys
 from pathlib import Path
