@@ -301,6 +301,12 @@ COMPRESSED: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+def decoded(data: bytes, encoding: str) -> str:
+    """As Python has it; one byte order mark is no part of the text."""
+    text = data.decode(encoding)
+    return text if encoding == "utf-16" else text.removeprefix("\ufeff")
+
+
 class Texts(Target):
     """Texts of any bytes through `prepare`, against Python's decoding of the whole."""
 
@@ -346,7 +352,7 @@ class Texts(Target):
         if level == "byte":
             ok = bytes(symbols.tolist()) == data
         else:
-            text = data.decode(encoding).removeprefix("\ufeff")
+            text = decoded(data, encoding)
             if newlines == "normalize":
                 text = text.replace("\r\n", "\n").replace("\r", "\n")
             ok = "".join(map(chr, symbols.tolist())) == text
@@ -357,7 +363,7 @@ class Texts(Target):
     @staticmethod
     def _expect_unreadable(data: bytes, encoding: str, error: RnnlmError) -> None:
         try:
-            text = data.decode(encoding).removeprefix("\ufeff")
+            text = decoded(data, encoding)
         except UnicodeError:
             return
         if encoding == "utf-16" and data[:2] not in (b"\xff\xfe", b"\xfe\xff"):
@@ -531,7 +537,7 @@ SHARES = {Checkpoints: 8, Folders: 5, Configs: 4, Texts: 2, Trainings: 1}
 def fuzz(cases: Iterable[int], seed: int) -> int:
     """Run cases by their numbers, print what came of them; how many failed."""
     counts: dict[str, Counter[str]] = {}
-    failures, slowest = 0, 0.0
+    failures, slowest = 0, (0.0, "")
     with tempfile.TemporaryDirectory() as name, limits(MEMORY), warnings.catch_warnings():
         warnings.simplefilter("error")
         kinds: list[Target] = []
@@ -554,7 +560,7 @@ def fuzz(cases: Iterable[int], seed: int) -> int:
                 if not isinstance(error, WrongError):
                     traceback.print_exc(limit=-4, file=sys.stdout)
             signal.setitimer(signal.ITIMER_REAL, 0)
-            slowest = max(slowest, time.monotonic() - began)
+            slowest = max(slowest, (time.monotonic() - began, f"{group}: {target.kind}"))
             counts.setdefault(group, Counter())[outcome] += 1
             counts.setdefault(f"  {group}: {target.kind}", Counter())[outcome] += 1
     print(f"{'':<44} {'cases':>7} {'refused':>8} {'equal':>7} {'accepted':>8} {'failures':>8}")
@@ -562,7 +568,7 @@ def fuzz(cases: Iterable[int], seed: int) -> int:
         figures = (each.total(), each["refused"], each["equal"], each["accepted"], each["failures"])
         print(f"{name[:44]:<44} {{:>7}} {{:>8}} {{:>7}} {{:>8}} {{:>8}}".format(*figures))
     total = sum(each.total() for name, each in counts.items() if name[0] != " ")
-    print(f"{total} cases, {failures} failures, the slowest took {slowest:.2f} s")
+    print(f"{total} cases, {failures} failures, the slowest ({slowest[1]}) took {slowest[0]:.2f} s")
     return failures
 
 
