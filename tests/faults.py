@@ -208,14 +208,18 @@ def _bound_by_modes(_: str) -> None:
         os.execve(sys.executable, [sys.executable, "-m", "rnnlm", *sys.argv[3:]], os.environ)
 
 
-def _same_second(moment: str) -> None:
-    """Whoever asks for a time to show waits for this moment, and then it is the same for all."""
+def _meet(moment: str) -> None:
+    """Before it writes anything it waits for this moment; and any time that it shows is the same."""
+    waited = False
 
-    def strftime(*_: object) -> str:
-        time.sleep(max(0, float(moment) - time.time()))
-        return "20010203-040506"
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal waited
+        if not waited and _writes(event, args):
+            waited = True
+            time.sleep(max(0, float(moment) - time.time()))
 
-    time.strftime = strftime
+    time.strftime = lambda *_: "20010203-040506"
+    sys.addaudithook(hook)
 
 
 def _host_threads(folder: str) -> None:
@@ -277,13 +281,18 @@ def _host_threads(folder: str) -> None:
 WRITES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate")
 
 
+def _writes(event: str, args: tuple[Any, ...]) -> bool:
+    """Whether an audit event is one of an operation that changes files, other than Python's own."""
+    made = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+    return (bool(made) or event in WRITES) and ".pyc" not in str(args[0])
+
+
 def _die(number: str) -> None:
     """A SIGKILL at the operation of this number on files; a half-done one, where that can be."""
     tick = Ticks(int(number))
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
-        made = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
-        if made or event in WRITES:
+        if _writes(event, args):
             tick()
 
     write, write_array = os.write, np.lib.format.write_array
@@ -327,7 +336,7 @@ HANDICAPS: dict[str, Callable[[str], None]] = {
     "little-memory": _little_memory,
     "bound-by-modes": _bound_by_modes,
     "die": _die,
-    "same-second": _same_second,
+    "meet": _meet,
     "host-threads": _host_threads,
 }
 

@@ -6,6 +6,7 @@ A trial has a folder of its own. It counts what was done, and collects what was 
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -101,9 +102,10 @@ class Prepares(Trial):
     def _prepare(self, name: str, out: Path, *options: str) -> list[object]:
         return ["prepare", self.folder / f"{name}.txt", "--out", out, *options]
 
-    def _held(self) -> str | None:
+    def _held(self, out: Path | None = None) -> str | None:
         """Whose text the folder holds; None where it holds none."""
-        found = {f: (self.out / f).read_bytes() for f in FILES if (self.out / f).exists()}
+        out = out or self.out
+        found = {f: (out / f).read_bytes() for f in FILES if (out / f).exists()}
         if not found:
             return None
         return next((name for name, files in self.whole.items() if files == found), "ruins")
@@ -111,20 +113,32 @@ class Prepares(Trial):
     def _force(self) -> list[str]:
         return ["--force"] if self.out.exists() and self.rng.random() < 0.8 else []
 
-    def two_at_once(self) -> None:
-        """Each with a text of its own; only what ended well is there, and it is there whole."""
-        before, free = self._held(), not self.out.exists() or not any(self.out.iterdir())
-        force, slow = self._force(), ("slow", 0.05)
-        names = ("ib", "mara")
-        running = [start(*self._prepare(n, self.out, *force), handicap=slow) for n in names]
+    def _two(self, out: Path, *options: str) -> tuple[list[str], list[tuple[int, str, str]]]:
+        """Prepare both texts into a folder at once; the texts of those that ended well, and all."""
+        names, meet = ("ib", "mara"), ("meet", time.time() + 2 * self.seconds)
+        running = [start(*self._prepare(name, out, *options), handicap=meet) for name in names]
         ended = [finish(process) for process in running]
-        well = [name for name, (code, _, _) in zip(names, ended, strict=True) if code == 0]
-        held = self._held()
         self.faults["two prepare at once"] += 1
-        one_won = [held] == well if free else held == before and not well
-        ok = held in well if force else one_won
         refused = all(code == 0 or err.startswith("Error: ") for code, _, err in ended)
-        self._expect("two prepare at once", ok and refused, (before, force, held, ended))
+        self._expect("two prepare at once, and one is not refused in a line", refused, ended)
+        return [name for name, (code, _, _) in zip(names, ended, strict=True) if code == 0], ended
+
+    def two_at_once(self) -> None:
+        """Where something is already: only what ended well is there, and it is there whole."""
+        before, force = self._held(), self._force()
+        well, ended = self._two(self.out, *force)
+        ok = self._held() in (well or [before])
+        self._expect("two prepare at once", ok, (before, force, self._held(), ended))
+
+    def two_into_a_new_folder(self) -> None:
+        """New or empty: one of them prepares it, and the other is told."""
+        out = self.folder / "both"
+        if self.rng.random() < 0.5:
+            out.mkdir()
+        well, ended = self._two(out)
+        ok = well == [self._held(out)] and {path.name for path in out.iterdir()} == set(FILES)
+        self._expect("two prepare a new folder", ok, (self._held(out), ended))
+        shutil.rmtree(out)
 
     def _broken_off(self, what: str, name: str, process: subprocess.Popen[str]) -> None:
         """After an end at any moment, a further start finds the old text or the new one, or none."""
@@ -178,7 +192,7 @@ class Prepares(Trial):
 
 PREPARES = (
     Prepares.two_at_once,
-    Prepares.two_at_once,
+    Prepares.two_into_a_new_folder,
     Prepares.killed,
     Prepares.killed,
     Prepares.signalled,
@@ -199,11 +213,11 @@ class Starts(Trial):
         self.same_second(time.monotonic() - began)
 
     def same_second(self, seconds: float) -> None:
-        """Without --run-dir: each gets a folder of its own, and they are equal."""
+        """Without --run-dir: each makes a folder of its own at the same moment, and they are equal."""
         several = self.rng.randint(2, 5)
         moment = time.time() + several * seconds  # when all are there
         running = [
-            start(*self._train(None), handicap=("same-second", moment), cwd=self.folder)
+            start(*self._train(None), handicap=("meet", moment), cwd=self.folder)
             for _ in range(several)
         ]
         ended = [finish(process) for process in running]
