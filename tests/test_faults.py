@@ -318,7 +318,9 @@ def test_a_dry_run_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
         with (tmp_path / "pipe").open("wb", buffering=0) as pipe:  # it is reading
             pipe.write(TEXT.encode())
             process.send_signal(sent)
-            ended, _, _ = finish(process)
+        ended, _, _ = finish(
+            process
+        )  # the pipe is closed: a signal just before a read waits for it
         assert ended == code
         assert not list((tmp_path / "temporary").iterdir())
 
