@@ -567,6 +567,8 @@ def test_a_wrong_value_in_a_script_is_an_error_of_rnnlm(sound: bytes, in_tmp: Pa
     (in_tmp / "text").write_text(TEXT)
     for name, call in api_calls(sound, in_tmp).items():
         for value in NO_VALUES:
+            if name == "prepare, out" and value is None:
+                continue  # a value: files without a name
             try:
                 call(value)
             except RnnlmError as error:
