@@ -313,14 +313,13 @@ def test_a_dry_run_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     data = sets(f"data.path={tmp_path / 'pipe'}")
     environ = {**environment(), "TMPDIR": str(tmp_path / "temporary")}
-    for sent, code in ((signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, 130)):
+    for sent, code in ((signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)):
         process = start("train", "--dry-run", *data, env=environ)
         with (tmp_path / "pipe").open("wb", buffering=0) as pipe:  # it is reading
             pipe.write(TEXT.encode())
             process.send_signal(sent)
-        ended, _, _ = finish(
-            process
-        )  # the pipe is closed: a signal just before a read waits for it
+        # the pipe is closed: a signal just before a read waits for that
+        ended, _, _ = finish(process)
         assert ended == code
         assert not list((tmp_path / "temporary").iterdir())
 
