@@ -1,0 +1,159 @@
+"""The bits that rnnlm computes, as SHA-256: `python tests/support/bits.py` prints them as JSON.
+
+Runs of every cell, several optimizers, dropout, a resume, a prepared folder, evaluation and samples, all
+through the command line, with the kernels of NumPy and OpenBLAS fixed to those of the AVX2 generation.
+bits.json holds what version 0.1.0 computed; test_bits.py compares. Other versions of NumPy or OpenBLAS
+may compute other bits, so that the comparison is made only where `signature` is the recorded one.
+After a change that is meant to change bits: `python tests/support/bits.py > tests/support/bits.json`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent.parent
+RECORDED = Path(__file__).with_suffix(".json")
+KERNELS = {
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR",
+}
+METRICS = (
+    "event step epoch loss perplexity learning_rate grad_norm split best text reason best_step"
+)
+COMMON = (
+    "train.batch_size=40 train.seq_length=25 train.epochs=2 train.log_every=7 train.eval_every=20"
+)
+RUNS = {
+    "lstm": "model.hidden_size=24 model.dropout=0.2 train.sample_every=20",
+    "gru": "model.cell=gru model.hidden_size=20 train.optimizer=rmsprop train.threads=1",
+    "gru-after": "model.cell=gru model.reset_after=true model.embedding_size=9 model.hidden_size=16 "
+    "train.optimizer=adamw train.schedule=cosine",
+    "rnn": "model.cell=rnn model.activation=relu model.hidden_size=32 train.grad_clip={value:0.1} "
+    "train.optimizer={name:sgd,momentum:0.9,nesterov:true,learning_rate:0.02}",
+    "rnn-full": "model.cell=rnn model.hidden_size=10 model.num_layers=1 train.seq_length=full "
+    "train.optimizer=adagrad train.eval_streams=3 train.batch_size=12",
+}
+
+
+def rnnlm(*arguments: object, folder: Path) -> str:
+    """The output of a command, run with fixed kernels."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "rnnlm", *map(str, arguments)],
+        cwd=folder,
+        env={**environment, **KERNELS, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+
+
+def settings(line: str) -> list[str]:
+    """`a=1 b=2` as options of `rnnlm train`."""
+    return [word for key in line.split() for word in ("--set", key.replace(":", ": "))]
+
+
+def digest(*parts: Any) -> str:
+    """SHA-256 of arrays and of what JSON can hold."""
+    sha = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            sha.update(f"{part.dtype.str}{part.shape}".encode() + part.tobytes())
+        else:
+            sha.update(json.dumps(part, sort_keys=True).encode())
+    return sha.hexdigest()
+
+
+def of_checkpoint(path: Path) -> str:
+    """Parameters, optimizer state and recurrent state."""
+    with np.load(path) as arrays:
+        kept = ("layers.", "embedding", "Wy", "by", "optimizer.", "state", "counts")
+        names = sorted(name for name in arrays.files if name.startswith(kept))
+        return digest(*(part for name in names for part in (name, arrays[name])))
+
+
+def of_run(folder: Path) -> dict[str, str]:
+    """Its checkpoints, and its metrics without timings."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    records = [
+        {k: v for k, v in json.loads(line).items() if k in METRICS.split()} for line in lines
+    ]
+    checkpoints = {p.name: of_checkpoint(p) for p in sorted(folder.glob("*.npz"))}
+    return {**checkpoints, "metrics": digest(records)}
+
+
+def of_prepared(folder: Path) -> str:
+    """The ids of a prepared folder."""
+    return digest(*(np.load(folder / f"{split}.npy") for split in ("train", "val", "test")))
+
+
+def compute(folder: Path) -> dict[str, Any]:
+    """All bits, computed in an empty folder."""
+    text = (ROOT / "data" / "ferry.txt").read_text(encoding="utf-8")[:30_000]
+    (folder / "text.txt").write_text(text, encoding="utf-8")
+    rnnlm("prepare", "text.txt", "--out", "data", folder=folder)
+    rnnlm("prepare", "text.txt", "--out", "bytes", "--level", "byte", folder=folder)
+    found: dict[str, Any] = {name: of_prepared(folder / name) for name in ("data", "bytes")}
+    common = settings(COMMON + " data.path=data model.num_layers=2")
+    for name, keys in RUNS.items():
+        run = ["train", *common, *settings(keys), "--run-dir", name]
+        rnnlm(*run, folder=folder)
+        found[name] = of_run(folder / name)
+        sample = ("sample", name, "--prime", "The ", "--length", 150, "--seed", 3)
+        found[name]["greedy"] = digest(rnnlm(*sample, "--temperature", 0, folder=folder))
+        filters = ("--temperature", 0.8, "--top-k", 30, "--top-p", 0.95, "--num-samples", 3)
+        found[name]["samples"] = digest(rnnlm(*sample, *filters, folder=folder))
+        found[name]["eval"] = digest(
+            list(json.loads(rnnlm("eval", name, "--json", folder=folder)).values())[-3:]
+        )
+    run = ["train", *common, *settings(RUNS["lstm"] + " train.epochs=1"), "--run-dir", "resumed"]
+    rnnlm(*run, folder=folder)
+    rnnlm("train", "--resume", "resumed", "--set", "train.epochs=2", folder=folder)
+    found["resumed"] = of_checkpoint(folder / "resumed" / "last.npz")
+    for fixture in sorted((ROOT / "tests" / "fixtures").glob("run-0.1.0-*")):
+        found[fixture.name] = of_old_run(fixture, folder / fixture.name)
+    return found
+
+
+def of_old_run(fixture: Path, copy: Path) -> dict[str, str]:
+    """A run of version 0.1.0 as it stands, and after an epoch more."""
+    shutil.copytree(fixture, copy)
+    figures = json.loads(rnnlm("eval", copy, "--json", folder=copy.parent))
+    sample = rnnlm("sample", copy, "--prime", "The ", "--num-samples", 2, folder=copy.parent)
+    rnnlm("train", "--resume", copy, "--set", "train.epochs=2", folder=copy.parent)
+    return {
+        "eval": digest(list(figures.values())[-3:]),
+        "sample": digest(sample),
+        "resumed": of_checkpoint(copy / "last.npz"),
+    }
+
+
+def signature() -> dict[str, Any]:
+    """What else the bits depend on."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return {
+        "numpy": np.__version__,
+        "blas": f"{blas['name']} {blas['version']}",
+        "machine": f"{platform.system()} {platform.machine()} {platform.libc_ver()}",
+    }
+
+
+def main() -> None:
+    """Print what bits.json holds."""
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps({"signature": signature(), "bits": compute(Path(folder))}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
