@@ -13,7 +13,6 @@ from .errors import CheckpointError, ConfigError, DataError, shown
 from .evaluation import Evaluation, perplexity
 from .evaluation import evaluate as evaluate_ids
 from .files import as_path
-from .model import model_line
 from .runs import find_checkpoint
 from .sampling import generate as generate_ids
 from .sources import is_prepared, recorded_data
@@ -92,7 +91,7 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
         figure = perplexity(loss)
         return "beyond float range" if figure is None else f"{figure:.4f}"
 
-    yield model_line(model)
+    yield f"model: {model.describe()}"
     yield f"vocabulary: {counted(len(vocabulary), vocabulary.noun)}: {excerpt(vocabulary)}"
     yield f"position: step {p.step:,}, epoch {p.epoch:.4g}, {p.seconds:,.0f} s of training"
     for name, loss in (

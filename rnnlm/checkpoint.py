@@ -25,7 +25,7 @@ from .choices import CHOICES
 from .config import Config, parse_config
 from .errors import CheckpointError, ConfigError, DataError, shown
 from .files import as_path, atomic_write
-from .model import Model, build_model
+from .model import Recurrent, build_model
 from .npz import read_npz, write_npz
 from .optim import OPTIMIZERS, state_names
 from .params import Array, Parameters
@@ -70,7 +70,7 @@ class Checkpoint:
     path: Path | None = None  # where it was read from
 
     @cached_property
-    def model(self) -> Model:
+    def model(self) -> Recurrent:
         return build_model(self.config.model, len(self.vocabulary))
 
     def ids(self, text: str | bytes, unknown: Unknown = "error") -> Array:
@@ -173,7 +173,7 @@ class Checkpoint:
         )
 
 
-def _check_arrays(config: Config, model: Model, arrays: Mapping[str, Array]) -> None:
+def _check_arrays(config: Config, model: Recurrent, arrays: Mapping[str, Array]) -> None:
     """Raise ValueError unless these are the arrays of a checkpoint with that config and model."""
     V = model.vocabulary_size
     optimizer = OPTIMIZERS[config.train.optimizer["name"]]

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import blas
+from .batches import Streams
 from .errors import DataError, TrainingError
-from .model import Model, StepWeights
 from .params import Array, Parameters
+from .protocol import LanguageModel
 from .words import counted
 from .workspace import Workspace
 
@@ -51,36 +52,32 @@ class Evaluation:
         return perplexity(self.nats_per_char)
 
 
-def evaluate(model: Model, params: Parameters, ids: Array, streams: int = 1) -> Evaluation:
-    """-ln p of every character of `ids` (n,) but the first, given all characters before it.
+def evaluate(model: LanguageModel, params: Parameters, ids: Array, streams: int = 1) -> Evaluation:
+    """-ln p of every symbol of `ids` (n,) but the first, given all symbols before it.
 
-    One stream from the zero state, its state carried from the first character to the last, worked on
-    in fixed chunks and summed in float64: no batch or window that a run is configured with changes a
-    bit of it. With `streams` above 1 the text is cut into that many, each from the zero state: faster,
-    and an approximation. Raises DataError for fewer than two characters
-    a stream, TrainingError where the figure is not finite.
+    One stream from the zero state, its state carried from the first symbol to the last, worked on in
+    fixed chunks and summed in float64: no batch or window that a run is configured with changes a bit
+    of it. With `streams` above 1 the text is cut into that many, each from the zero state: faster, and
+    an approximation. Raises DataError for fewer than two symbols a stream, TrainingError where the
+    figure is not finite.
     """
-    length = (len(ids) - 1) // streams if len(ids) else 0
-    if length < 1:
+    if len(ids) <= streams:
         raise DataError(
-            f"{counted(len(ids), 'character')} in {counted(streams, 'stream')}: nothing to predict; "
+            f"{counted(len(ids), 'symbol')} in {counted(streams, 'stream')}: nothing to predict; "
             "more text is needed"
         )
-    used = length * streams
-    inputs = ids[:used].reshape(streams, length)
-    targets = ids[1 : used + 1].reshape(streams, length)
+    chunk = min(CHUNK, max(1, MOST_ROWS // streams))
+    batches = Streams(ids, streams, min(chunk, (len(ids) - 1) // streams))
     ws = Workspace(params.flat.dtype)
     state = model.zero_state(streams, params.flat.dtype)
-    chunk = min(CHUNK, max(1, MOST_ROWS // streams))
-    chunks = []
+    predicted, losses = 0, []
     with blas.one_thread(), np.errstate(all="ignore"):  # whoever asked looks at the figure
-        weights = StepWeights(model, params, rows=streams, backward=False)
-        for start in range(0, length, chunk):
-            x, y = (
-                a[:, start : start + chunk].T.astype(np.intp, order="C") for a in (inputs, targets)
-            )
-            chunks.append(model.loss(weights, x, y, state, ws))
-    nats = math.fsum(chunks)
+        weights = model.weights(params, streams, backward=False)
+        for k in range(len(batches)):
+            batch = batches(0, k)
+            losses.append(model.loss(weights, batch, state, ws))
+            predicted += batch.counted
+    nats = math.fsum(losses)
     if not math.isfinite(nats):
         raise TrainingError("the model's predictions are not finite: its weights are too large")
-    return Evaluation(used, nats)
+    return Evaluation(predicted, nats)

@@ -11,23 +11,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from .params import Array
+from .tape import Tape
+from .tiles import PackedMatrix
 from .workspace import Workspace
 
 LOGITS_BLOCK = 1 << 20  # logits in one row block: 4 MiB of float32, whatever the vocabulary
 LOGITS_ROWS = 512  # rows in one block: small vocabularies stay in the cache
 
 
-def one_hot_projection(ids: Array, table: Array, z: Array) -> None:
+def one_hot_projection(run: Tape, ids: Array, table: Array, z: Array) -> None:
     """z_k = onehot(ids) @ table_k, as a gather of rows; table (G, V, H) includes the bias.
 
     Gates may come first or second in memory, in table and z alike.
     """
     # mode="clip" lets take write into `out` directly; ids are in range by construction
-    if not table.flags.c_contiguous:
-        np.take(table.swapaxes(0, 1), ids, axis=0, out=z.swapaxes(0, 1), mode="clip")
-        return
-    for table_k, z_k in zip(table, z, strict=True):
-        np.take(table_k, ids, axis=0, out=z_k, mode="clip")
+    if table.flags.c_contiguous:
+        run(table.take, ids, 1, z, "clip")
+    else:
+        run(table.swapaxes(0, 1).take, ids, 0, z.swapaxes(0, 1), "clip")
 
 
 def one_hot_projection_backward(ids: Array, dz: Array, dtable: Array, ws: Workspace) -> None:
@@ -54,10 +55,10 @@ def one_hot_projection_backward(ids: Array, dz: Array, dtable: Array, ws: Worksp
             stop = start
 
 
-def dense_projection(X: Array, Wx: Array, b: Array, z: Array) -> None:
-    """z_k = X @ Wx_k + b_k, with Wx (G, D, H) and b (G, H)."""
-    np.matmul(X, Wx, z)
-    np.add(z, b[:, None], z)
+def dense_projection(run: Tape, X: Array, Wx: PackedMatrix, b: Array, z: Array) -> None:
+    """z_k = X @ Wx_k + b_k, with Wx (G, D, H), and b (G, 1, H) or as large as z."""
+    run.matmul(X, Wx, z)
+    run(np.add, z, b, z)
 
 
 def dense_projection_backward(
@@ -122,6 +123,8 @@ def softmax_cross_entropy(
 ) -> float:
     """Σ_rows -ln softmax(H Wy + by)[target], in nats; H (R, D), Wy (D, V), by (V,), targets (R,).
 
+    Rows whose target is negative do not count, neither in the sum nor in the gradients.
+
     Rows are worked on in blocks, each block of logits overwritten by its own gradient, so that a
     large vocabulary takes no more memory than a small one. Stable at logits of any size: the
     largest of each row is subtracted first.
@@ -136,16 +139,23 @@ def softmax_cross_entropy(
         np.matmul(H[rows], Wy, logits)
         np.add(logits, by, logits)
         np.subtract(logits, np.maximum.reduce(logits, axis=1, keepdims=True), logits)
-        at_target = (np.arange(n), targets[rows])
+        ignored = targets[rows] < 0
+        some_ignored = bool(ignored.any())
+        at_target = (np.arange(n), np.where(ignored, 0, targets[rows]))
         shifted = logits[at_target]
         np.exp(logits, logits)
         sums = np.add.reduce(logits, axis=1, keepdims=True)
         # -ln p = ln Σ exp(logits - peak) - (logit - peak)
-        total += float(np.add.reduce(np.log(sums[:, 0], dtype=np.float64) - shifted))
+        losses = np.log(sums[:, 0], dtype=np.float64) - shifted
+        if some_ignored:
+            losses[ignored] = 0
+        total += float(np.add.reduce(losses))
         if gradients is not None:
             # dlogits = scale · (softmax - onehot(target)), over the logits
             np.multiply(logits, gradients.scale / sums, logits)
             logits[at_target] -= gradients.scale
+            if some_ignored:
+                logits[ignored] = 0
             _output_backward(H[rows], Wy, logits, rows, gradients, ws)
     return total
 

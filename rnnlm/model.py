@@ -1,9 +1,9 @@
-"""The language model: a stack of recurrent layers between one-hot (or embedded) ids and a softmax."""
+"""A stack of recurrent layers between one-hot (or embedded) ids and a softmax."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import blas
+from .batches import Batch
 from .cells import CELLS, Cell
 from .cells.steps import flat_rows
 from .config import ModelConfig
+from .initial import glorot_uniform, unit_variance, zeros
 from .layers import (
     OutputGradients,
     dense_projection,
@@ -26,16 +28,18 @@ from .layers import (
     one_hot_projection_backward,
     softmax_cross_entropy,
 )
-from .params import Array, Parameters, Shape, count
+from .params import Array, Parameter, Parameters, Shape, count
+from .protocol import Masks
 from .registry import options
-from .tiles import fill_tiles, tiles_shape
-from .workspace import Workspace
+from .tape import Tape, Untaped
+from .tiles import PackedMatrix
+from .workspace import LONGEST_TAPE, Workspace
 
-MaskStream = Callable[[int], np.random.Generator]  # layer -> the generator of its dropout mask
+TAPE_BYTES = 7000  # of recorded calls, a step and layer
 
 
 @dataclass(frozen=True)
-class Model:
+class Recurrent:
     """The architecture. It holds no numbers: parameters and state go in and come out.
 
     Layer l projects its input X (one-hot ids or an embedding for l = 0, else the hidden states below)
@@ -50,58 +54,64 @@ class Model:
     num_layers: int
     embedding_size: int | None = None
     dropout: float = 0.0
-    shapes: dict[str, Shape] = field(init=False, repr=False, compare=False)
+    parameters: dict[str, Parameter] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", self._parameters())
+
+    def _parameters(self) -> dict[str, Parameter]:
+        """Every parameter under its name, in storage order.
+
+        All biases start at 0, but where the cell says otherwise.
+        """
         G, V, H, E = (
             len(self.cell.gates),
             self.vocabulary_size,
             self.hidden_size,
             self.embedding_size,
         )
-        shapes: dict[str, Shape] = {} if E is None else {"embedding": (V, E)}
+        found = {} if E is None else {"embedding": Parameter((V, E), unit_variance)}
         for layer in range(self.num_layers):
-            D = H if layer else (E or V)
-            own = {"Wx": (G, D, H), "b": (G, H), **self.cell.shapes(H)}
-            shapes |= {f"layers.{layer}.{name}": shape for name, shape in own.items()}
-        object.__setattr__(self, "shapes", shapes | {"Wy": (H, V), "by": (V,)})
+            one_hot = layer == 0 and E is None
+            own = {
+                "Wx": Parameter(
+                    (G, H if layer else E or V, H), unit_variance if one_hot else glorot_uniform
+                ),
+                "b": Parameter((G, H), lambda b, _: self.cell.init_bias(b)),
+                **self.cell.parameters(H),
+            }
+            found |= {f"layers.{layer}.{name}": parameter for name, parameter in own.items()}
+        return found | {"Wy": Parameter((H, V), glorot_uniform), "by": Parameter((V,), zeros)}
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of every parameter, in storage order."""
+        return {name: parameter.shape for name, parameter in self.parameters.items()}
 
     @property
     def num_parameters(self) -> int:
         return count(self.shapes)
 
-    def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
-        """Fresh parameters.
+    def describe(self) -> str:
+        """The model in one line."""
+        inputs = f"embedding of {self.embedding_size}" if self.embedding_size else "one-hot input"
+        chosen = "".join(f", {name} {value}" for name, value in vars(self.cell).items())
+        dropout = f", dropout {self.dropout:g}" if self.dropout else ""
+        return (
+            f"{type(self.cell).__name__}{chosen}, {self.num_layers} x {self.hidden_size}, "
+            f"{inputs}{dropout}: {self.num_parameters:,} parameters"
+        )
 
-        `Wh`: an orthogonal matrix per gate (Saxe, McClelland and Ganguli 2014), which neither grows
-        nor shrinks the state. `Wx`, `Wy`: uniform with limit √(6 / (inputs + outputs)) (Glorot and
-        Bengio 2010, equation 16). The one-hot table and the embedding: uniform with variance 1,
-        since a one-hot row has a single 1 and its symbol should weigh as much as the whole state;
-        with Glorot's limit, LSTM 2 x 128 is 0.16 nats behind after 1,000 steps on tiny Shakespeare.
-        Biases 0, the LSTM's forget gate 1 (with 0 it is 0.01 nats ahead there).
-        """
+    def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
+        """Fresh parameters, each by its own rule."""
         params = Parameters(self.shapes, dtype)
         with blas.one_thread():
-            self._fill(params, rng)
+            for name, array in params.items():
+                self.parameters[name].init(array, rng)
         return params
 
-    def _fill(self, params: Parameters, rng: np.random.Generator) -> None:
-        for name, array in params.items():
-            kind = name.rsplit(".", 1)[-1]
-            if kind == "b":
-                self.cell.init_bias(array)
-            elif kind == "Wh":
-                for gate in array:
-                    q, r = np.linalg.qr(rng.standard_normal(gate.shape))
-                    gate[:] = q * np.sign(np.diag(r))
-            elif array.ndim > 1:
-                table = name == ("layers.0.Wx" if self.embedding_size is None else "embedding")
-                inputs, outputs = array.shape[-2:]
-                limit = math.sqrt(3 if table else 6 / (inputs + outputs))
-                array[:] = rng.uniform(-limit, limit, array.shape)
-
     def zero_state(self, B: int, dtype: DTypeLike = np.float32) -> Array:
-        """The state before the first character: zeros (L, S, B, H)."""
+        """The state before the first symbol: zeros (L, S, B, H)."""
         return np.zeros((self.num_layers, len(self.cell.states), B, self.hidden_size), dtype)
 
     def activation_count(self, T: int, B: int) -> int:
@@ -119,41 +129,89 @@ class Model:
         logits = logits_rows(R, self.vocabulary_size) * self.vocabulary_size if R else 0
         return R * (self.num_layers * per_layer * H + shared) + logits
 
-    def forward(
-        self,
-        w: StepWeights,
-        ids: Array,
-        state: Array,
-        ws: Workspace,
-        masks: MaskStream | None = None,
-    ) -> list[LayerTrace]:
-        """Run the layers over ids (T, B) from `state` (L, S, B, H), which becomes the final state.
+    def window_bytes(self, T: int, B: int) -> int:
+        """About how many bytes a window takes in training: activations and recorded calls."""
+        calls = self.num_layers * min(T, LONGEST_TAPE) * TAPE_BYTES
+        return 4 * self.activation_count(T, B) + calls
 
-        Returns a trace per layer; the last one's `output` is the input of the softmax. `masks` gives
-        the generator of each layer's dropout mask; without it nothing is dropped.
+    # The wiring, recorded: the same for windows and for single steps
+
+    def record_inputs(self, run: Tape, w: Weights, ids: Array, ws: Workspace) -> Array | None:
+        """The rows of the embedding for the ids; None for one-hot input."""
+        if self.embedding_size is None:
+            return None
+        X = ws("model.embedded", *ids.shape, self.embedding_size)
+        run(w.params["embedding"].take, ids, 0, X, "clip")
+        return X
+
+    def record_layer(
+        self,
+        run: Tape,
+        p: Mapping[str, Any],
+        X: Array | None,
+        ids: Array,
+        z: Array,
+        s: Array,
+        s_prev: Array,
+        keep: Array | None,
+        ws: Workspace,
+    ) -> None:
+        """Project a layer's input, the rows X or one-hot ids, and run the cell over the steps.
+
+        z (G+saved, T, B, H); s (S, T+1, B, H) are the states, and s_prev (S, T, B, H) those that the
+        steps begin from: s itself, or, where `keep` (T, B, 1) has zeros for the streams in which a text
+        begins, memory of its own.
         """
-        (T, B), H = ids.shape, self.hidden_size
+        G, (_, T, B, *rest) = len(self.cell.gates), z.shape
+        gates = z[:G].reshape(G, T * B, *rest)
+        if X is None:
+            one_hot_projection(run, ids, p["table"], gates)
+        else:
+            dense_projection(run, X, p["Wx"], p["b"], gates)
+        for t in range(T):
+            if keep is not None:
+                run(np.multiply, s[:, t], keep[t], s_prev[:, t])
+            self.cell.step(run, p, z[:, t], s_prev[:, t], s[:, t + 1], ws)
+
+    # Windows
+
+    def weights(
+        self,
+        params: Parameters,
+        rows: int,
+        backward: bool = True,
+        empty: Callable[[Shape, np.dtype[Any]], Array] = np.empty,
+    ) -> Weights:
+        """The parameters made ready for windows of `rows` streams; see `Weights`."""
+        return Weights(self, params, rows, backward=backward, empty=empty)
+
+    def forward(
+        self, w: Weights, batch: Batch, state: Array, ws: Workspace, masks: Masks | None = None
+    ) -> list[LayerTrace]:
+        """Run the layers over a batch from `state` (L, S, B, H), which becomes the final state.
+
+        Returns a trace for each layer; the last one's `output` is the input of the softmax. `masks`
+        gives the generator of each layer's dropout mask; without it nothing is dropped.
+        """
+        (T, B), H = batch.ids.shape, self.hidden_size
         G, S = len(self.cell.gates), len(self.cell.states)
-        flat = ids.reshape(T * B)
-        X: Array | None = None
-        if self.embedding_size is not None:
-            X = ws("model.embedded", T * B, self.embedding_size)
-            np.take(w.params["embedding"], flat, axis=0, out=X, mode="clip")
+        ids = ws("model.ids", T * B, dtype=np.intp)
+        np.copyto(ids, batch.ids.reshape(-1))
+        keep = _keep(batch, ws)
+        X = self.record_inputs(Untaped(), w, ids, ws)
         traces = []
         for layer, p in enumerate(w.layers):
             z = _window(ws, f"model.z.{layer}", G + self.cell.saved, T, B, H)
             s = ws(f"model.s.{layer}", S, T + 1, B, H)
-            gates = flat_rows(z[:G])
-            if X is None:
-                one_hot_projection(flat, p["table"], gates)
-            else:
-                dense_projection(X, p["Wx"], p["b"], gates)
+            s_prev = s[:, :-1] if keep is None else ws(f"model.s_prev.{layer}", S, T, B, H)
             s[:, 0] = state[layer]
-            run = ws.tape(f"model.forward.{layer}", T, z, s, p["Wh.tiles"])
-            if not run:
-                for t in range(T):
-                    self.cell.step(run, p, z[:, t], s[:, t], s[:, t + 1], ws)
-            run.play()
+            if batch.fresh is not None:
+                s[:, 0, batch.fresh[0]] = 0
+            below = ids if X is None else X
+            run = ws.tape(f"model.forward.{layer}", T, z, s, s_prev, below, weights=w.number)
+            if not run.is_recorded:
+                self.record_layer(run, p, X, ids, z, s, s_prev, keep, ws)
+            run.replay()
             state[layer] = s[:, T]
             output, mask = s[0, 1:].reshape(T * B, H), None
             if self.dropout and masks is not None:
@@ -161,27 +219,25 @@ class Model:
                 dropped = ws(f"model.dropped.{layer}", T * B, H)
                 dropout(output, self.dropout, masks(layer), mask, dropped)
                 output = dropped
-            traces.append(LayerTrace(X, z, gates, s, mask, output))
+            traces.append(LayerTrace(X, z, s, s_prev, mask, output))
             X = output
         return traces
 
-    def loss(
-        self, w: StepWeights, ids: Array, targets: Array, state: Array, ws: Workspace
-    ) -> float:
-        """Σ -ln p(target), in nats, over ids and targets (T, B); `state` is carried on in place."""
-        top = self.forward(w, ids, state, ws)[-1].output
-        return softmax_cross_entropy(top, w.params["Wy"], w.params["by"], targets.reshape(-1), ws)
+    def loss(self, w: Weights, batch: Batch, state: Array, ws: Workspace) -> float:
+        """Σ -ln p(target), in nats, over the batch; `state` is carried on in place."""
+        top = self.forward(w, batch, state, ws)[-1].output
+        targets = batch.targets.reshape(-1)
+        return softmax_cross_entropy(top, w.params["Wy"], w.params["by"], targets, ws)
 
     def loss_and_grad(
         self,
-        w: StepWeights,
-        ids: Array,
-        targets: Array,
+        w: Weights,
+        batch: Batch,
         state: Array,
         d: Parameters,
         ws: Workspace,
         scale: float,
-        masks: MaskStream | None = None,
+        masks: Masks | None = None,
         dstate: Array | None = None,
     ) -> float:
         """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter.
@@ -190,35 +246,40 @@ class Model:
         `state` counts as a constant. `dstate` (L, S, B, H), where given, is the gradient of the final
         state and becomes that of the initial one.
         """
-        (T, B), H = ids.shape, self.hidden_size
-        flat = ids.reshape(T * B)
-        traces = self.forward(w, ids, state, ws, masks)
+        (T, B), H = batch.ids.shape, self.hidden_size
+        ids, keep = batch.ids.reshape(T * B), _keep(batch, ws)
+        traces = self.forward(w, batch, state, ws, masks)
         dX = ws("model.dX", T * B, H)  # of each layer's output in turn, from the top down
         loss = softmax_cross_entropy(
             traces[-1].output,
             w.params["Wy"],
             w.params["by"],
-            targets.reshape(T * B),
+            batch.targets.reshape(T * B),
             ws,
             OutputGradients(dX, d["Wy"], d["by"], scale),
         )
         ds = ws("model.ds", len(self.cell.states), B, H)
         for layer in reversed(range(self.num_layers)):
             trace, own = traces[layer], d.group(f"layers.{layer}.")
+            z, s, s_prev = trace.z, trace.s, trace.s_prev
             if trace.mask is not None:
                 dropout_backward(trace.mask, dX)
             ds[:] = 0 if dstate is None else dstate[layer]
-            p, z, s = w.layers[layer], trace.z, trace.s
-            run = ws.tape(f"model.backward.{layer}", T, z, s, dX, ds, p["WhT.tiles"])
-            if not run:
-                self.cell.backward(run, p, z, s, dX.reshape(T, B, H), ds, ws)
-            run.play()
-            self.cell.weight_gradients(own, z, s)
+            run = ws.tape(f"model.backward.{layer}", T, z, s, s_prev, dX, ds, weights=w.number)
+            if not run.is_recorded:
+                dh = dX.reshape(T, B, H)
+                for t in self.cell.backward(run, w.layers[layer], z, s_prev, s[:, 1:], dh, ds, ws):
+                    if keep is not None:
+                        run(np.multiply, ds, keep[t], ds)
+            run.replay()
+            self.cell.weight_gradients(own, z, s_prev)
             if dstate is not None:
+                if batch.fresh is not None:
+                    ds[:, batch.fresh[0]] = 0
                 dstate[layer] = ds
-            dz = trace.gates
+            dz = flat_rows(z[: len(self.cell.gates)])
             if trace.X is None:
-                one_hot_projection_backward(flat, dz, own["Wx"], ws)
+                one_hot_projection_backward(ids, dz, own["Wx"], ws)
                 # each row of dz is in one symbol's sum, so these add up to Σ_rows dz
                 np.add.reduce(own["Wx"], axis=1, out=own["b"])
                 continue
@@ -226,8 +287,14 @@ class Model:
             Wx = w.params[f"layers.{layer}.Wx"]
             dense_projection_backward(trace.X, Wx, dz, own["Wx"], own["b"], dX, ws)
         if self.embedding_size is not None:
-            one_hot_projection_backward(flat, dX[None], d["embedding"][None], ws)
+            one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)
         return loss
+
+    # Single steps
+
+    def begin(self, params: Parameters, n: int) -> Steps:
+        """N texts side by side, before their first symbol."""
+        return Steps(self, params, n)
 
 
 def _window(ws: Workspace, name: str, *shape: int) -> Array:
@@ -238,61 +305,120 @@ def _window(ws: Workspace, name: str, *shape: int) -> Array:
     return ws(name, T, C, B, H).swapaxes(0, 1) if B == 1 else ws(name, *shape)
 
 
+def _keep(batch: Batch, ws: Workspace) -> Array | None:
+    """(T, B, 1), zero where a text begins inside the window; None where none does."""
+    if batch.fresh is None or not batch.fresh[1:].any():
+        return None
+    keep = ws("model.keep", *batch.fresh.shape, 1)
+    np.subtract(1, batch.fresh[:, :, None], out=keep, dtype=keep.dtype, casting="unsafe")
+    return keep
+
+
 @dataclass(frozen=True)
 class LayerTrace:
     """What a layer's forward pass leaves for its backward pass; all views into the workspace."""
 
     X: Array | None  # (T·B, D) input; None for one-hot input
     z: Array  # (G+saved, T, B, H)
-    gates: Array  # (G, T·B, H), the first G blocks of z
     s: Array  # (S, T+1, B, H)
+    s_prev: Array  # (S, T, B, H): s[:, :-1], zeroed where a text begins
     mask: Array | None  # (T·B, H)
     output: Array  # (T·B, H)
 
 
-class StepWeights:
+class Steps:
+    """N texts that advance together, one symbol a step, from the zero state.
+
+    The arithmetic of a row does not depend on how many there are: products run over blocks of a fixed
+    number of rows (`blas.rows_at_once`), so text i has the same bits alone and among others.
+    """
+
+    def __init__(self, model: Recurrent, params: Parameters, n: int) -> None:
+        R = blas.rows_at_once()
+        K, H, V = -(-n // R), model.hidden_size, model.vocabulary_size
+        C, S = len(model.cell.gates) + model.cell.saved, len(model.cell.states)
+        ws = Workspace(params.flat.dtype)
+        ids = ws("ids", K, R, dtype=np.intp)
+        ids.fill(0)
+        logits = ws("logits", K, R, V)
+        self._ids, self._logits = ids.reshape(-1)[:n], logits.reshape(K * R, V)[:n]
+        w = Weights(model, params, R, backward=False, blocks=K)
+        # Each layer's state alternates between two places, so there is a tape for either turn
+        states = ws("s", model.num_layers, S, 2, K, R, H)
+        states.fill(0)
+        self._tapes = [Tape(), Tape()]
+        for run, s in zip(self._tapes, (states, states[:, :, ::-1]), strict=True):
+            X = model.record_inputs(run, w, ids, ws)
+            for layer, p in enumerate(w.layers):
+                z = ws(f"z.{layer}", C, 1, K, R, H)
+                model.record_layer(run, p, X, ids, z, s[layer], s[layer, :, :1], None, ws)
+                X = s[layer, 0, 1]
+            run(np.matmul, X, params["Wy"], logits)
+            run(np.add, logits, _repeated(params["by"], logits.shape), logits)
+
+    def step(self, ids: Array | Sequence[int]) -> Array:
+        """Feed one id per text; the logits (N, V) of the next symbol, valid until the next step."""
+        self._ids[:] = ids
+        self._tapes[0].replay()
+        self._tapes.reverse()
+        return self._logits
+
+
+def _repeated(a: Array, shape: Shape) -> Array:
+    """`a` repeated to a shape: adding it costs a quarter of adding with broadcasting."""
+    return np.broadcast_to(a, shape).copy()
+
+
+class Weights:
     """The parameters together with the copies that the products want, refreshed after each update.
 
     Per layer: `table` (G, V, H) = Wx + b for one-hot input, else `Wx` and `b`, scaled as the cell
-    wants its pre-activations; `Wh.tiles` scaled likewise and, for training, `WhT.tiles`, cut for
-    products of `rows` rows. `stepwise` cuts `Wx` as well, as `Wx.tiles`: sampling projects a step at a
-    time. Making the copies costs one pass over the weights, once a step. `empty` makes their memory.
+    wants its pre-activations; the cell's packed parameters scaled likewise and, for the backward pass,
+    transposed under their name + "T", cut for products of `rows` rows. With `blocks` they are for
+    single steps of `blocks` times `rows` texts: `Wx` is cut for `rows` too, and `b` repeated for each.
+    Making the copies costs one pass over the weights, once a step. `empty` allocates their memory;
+    `number` tells these copies from all others.
     """
+
+    _numbers = itertools.count(1)
 
     def __init__(
         self,
-        model: Model,
+        model: Recurrent,
         params: Parameters,
         rows: int,
         backward: bool = True,
-        stepwise: bool = False,
+        blocks: int | None = None,
         empty: Callable[[Shape, np.dtype[Any]], Array] = np.empty,
     ) -> None:
         self.params = params
-        self.layers: list[dict[str, Array]] = []
+        self.number = next(self._numbers)
+        self.layers: list[dict[str, Any]] = []
         self.tasks: list[Callable[[], None]] = []  # independent; together they refresh
 
         def new(shape: Shape) -> Array:
             return empty(shape, params.flat.dtype)
 
+        declared = model.cell.parameters(model.hidden_size)
+        packed = [name for name, parameter in declared.items() if parameter.packed]
         for layer in range(model.num_layers):
             own = params.group(f"layers.{layer}.")
-            one_hot = layer == 0 and model.embedding_size is None
-            Wx, tiles = own["Wx"].shape, tiles_shape(rows, own["Wh"])
-            copies = {"Wh.tiles": new(tiles)}
-            if backward:
-                copies["WhT.tiles"] = new(tiles)
-            if one_hot:
+            G, D, H = own["Wx"].shape
+            copies: dict[str, Any] = {}
+            for name in packed:
+                K, N = own[name].shape[1:]
+                copies[name] = PackedMatrix.empty((G, K, N), rows, new)
+                if backward:
+                    copies[name + "T"] = PackedMatrix.empty((G, N, K), rows, new)
+            if layer == 0 and model.embedding_size is None:
                 # one row a step: gates side by side, as in the activations
-                G, V, H = Wx
-                copies["table"] = new((V, G, H)).swapaxes(0, 1) if rows == 1 else new(Wx)
+                one_row = rows == 1 and blocks is None
+                copies["table"] = new((D, G, H)).swapaxes(0, 1) if one_row else new((G, D, H))
             else:
-                cut = (
-                    {"Wx.tiles": new(tiles_shape(rows, own["Wx"]))} if stepwise else {"Wx": new(Wx)}
-                )
-                copies |= cut | {"b": new(own["b"].shape)}
+                copies["Wx"] = PackedMatrix.empty((G, D, H), rows if blocks else None, new)
+                copies["b"] = new((G, blocks, rows, H) if blocks else (G, 1, H))
             for k, scale in enumerate(model.cell.scale):
-                self.tasks.append(partial(_refresh_gate, own, copies, k, scale))
+                self.tasks.append(partial(_refresh_gate, own, copies, packed, k, scale))
             self.layers.append(own | copies)
         self.refresh()
 
@@ -303,42 +429,31 @@ class StepWeights:
                 task()
 
 
-def _refresh_gate(own: dict[str, Array], copies: dict[str, Array], k: int, scale: float) -> None:
-    factor = own["Wh"].dtype.type(scale)
-    fill_tiles(copies["Wh.tiles"][k], own["Wh"][k], scale)
-    if "WhT.tiles" in copies:
-        fill_tiles(copies["WhT.tiles"][k], own["Wh"][k].T)
+def _refresh_gate(
+    own: dict[str, Array], copies: dict[str, Any], packed: list[str], k: int, scale: float
+) -> None:
+    for name in packed:
+        copies[name].fill(k, own[name][k], scale)
+        if name + "T" in copies:
+            copies[name + "T"].fill(k, own[name][k].T)
+    factor = own["b"].dtype.type(scale)
     if "table" in copies:
         np.add(own["Wx"][k], own["b"][k], copies["table"][k])
         np.multiply(copies["table"][k], factor, copies["table"][k])
-        return
-    np.multiply(own["b"][k], factor, copies["b"][k])
-    if "Wx.tiles" in copies:
-        fill_tiles(copies["Wx.tiles"][k], own["Wx"][k], scale)
     else:
-        np.multiply(own["Wx"][k], factor, copies["Wx"][k])
+        np.multiply(own["b"][k], factor, copies["b"][k])
+        copies["Wx"].fill(k, own["Wx"][k], scale)
 
 
-def build_model(config: ModelConfig, vocabulary_size: int) -> Model:
+def build_model(config: ModelConfig, vocabulary_size: int) -> Recurrent:
     """The model that a configuration describes."""
     names = options(CELLS[config.cell])
     cell = CELLS[config.cell](**{name: getattr(config, name) for name in names})
-    return Model(
+    return Recurrent(
         cell,
         vocabulary_size,
         config.hidden_size,
         config.num_layers,
         config.embedding_size,
         config.dropout,
-    )
-
-
-def model_line(model: Model) -> str:
-    """A model in one line."""
-    inputs = f"embedding of {model.embedding_size}" if model.embedding_size else "one-hot input"
-    options = "".join(f", {name} {value}" for name, value in vars(model.cell).items())
-    dropout = f", dropout {model.dropout:g}" if model.dropout else ""
-    return (
-        f"model: {type(model.cell).__name__}{options}, {model.num_layers} x {model.hidden_size}, "
-        f"{inputs}{dropout}: {model.num_parameters:,} parameters"
     )

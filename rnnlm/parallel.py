@@ -16,20 +16,20 @@ from typing import Any
 import numpy as np
 
 from . import blas
+from .batches import Batch
 from .errors import TrainingError
-from .model import Model, StepWeights
 from .optim import Optimizer, state_names
 from .params import Array, Parameters
+from .protocol import TrainableModel
 from .seeds import Purpose, stream
 from .team import Team, make_team, shared_zeros
-from .workspace import LONGEST_TAPE, Workspace
+from .workspace import Workspace
 
 SHARD_ROWS = 32  # at most; measured in tests/bench/README.md
 MIN_ROWS_TO_SPLIT = 16  # below, two half-batches cost more than one whole
 MAX_LANES = 8  # gradient buffers and workspaces, whatever the batch
 LARGEST = 1e18  # the largest gradient norm that an optimizer is given
-ID_BYTES = 65  # of a character: its id and its target in three places, and the order by symbol
-TAPE_BYTES = 7000  # of recorded calls, a step and layer
+ID_BYTES = 65  # of a symbol: its id and its target in three places, and the order by symbol
 CHUNK = 32768  # elements of a flat vector that are worked on at a time
 
 
@@ -48,7 +48,7 @@ def shard_rows(batch_size: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(borders)]
 
 
-def training_bytes(model: Model, batch_size: int, seq_length: int, slots: int) -> int:
+def training_bytes(model: TrainableModel, batch_size: int, seq_length: int, slots: int) -> int:
     """About how many bytes an engine with `slots` optimizer vectors takes, in float32.
 
     Parameters, the optimizer's vectors, a gradient per lane (two where a lane has several shards), the
@@ -58,10 +58,9 @@ def training_bytes(model: Model, batch_size: int, seq_length: int, slots: int) -
     lanes = min(len(shards), MAX_LANES)
     vectors = 1 + slots + 2 + lanes * (2 if len(shards) > lanes else 1)
     rows = max(s.stop - s.start for s in shards)
-    activations = lanes * model.activation_count(seq_length, rows)
-    tapes = lanes * model.num_layers * min(seq_length, LONGEST_TAPE) * TAPE_BYTES
     ids = batch_size * seq_length * ID_BYTES
-    return 4 * (vectors * model.num_parameters + activations) + ids + tapes
+    windows = lanes * model.window_bytes(seq_length, rows)
+    return 4 * vectors * model.num_parameters + ids + windows
 
 
 class Lane:
@@ -83,7 +82,7 @@ class Engine:
 
     def __init__(
         self,
-        model: Model,
+        model: TrainableModel,
         params: Parameters,
         optimizer: Optimizer,
         options: dict[str, Any],
@@ -103,7 +102,7 @@ class Engine:
         lanes = min(len(self.shards), MAX_LANES)
         self.lanes = [Lane(params, list(range(k, len(self.shards), lanes))) for k in range(lanes)]
         rows = max(s.stop - s.start for s in self.shards)
-        self.weights = StepWeights(model, params, rows, empty=shared_zeros)
+        self.weights = model.weights(params, rows, empty=shared_zeros)
         self._team: Team | None = None
         # What hands read and write, beside parameters, gradients and the optimizer's vectors
         chunks = [slice(a, min(a + CHUNK, size)) for a in range(0, size, CHUNK)]
@@ -112,8 +111,9 @@ class Engine:
         self._losses = shared_zeros((lanes,), np.float64)
         self._made = shared_zeros((len(chunks),), np.float64)  # of each chunk: 0, or not a number
         self._zeros = np.zeros(min(CHUNK, size), dtype)
-        self._state = shared_zeros(model.zero_state(batch_size).shape, dtype)
-        self._window = shared_zeros((2, 0, batch_size), np.intp)
+        zero = model.zero_state(batch_size, dtype)
+        self._state = shared_zeros(zero.shape, zero.dtype)
+        self._window = _shared_batch(0, batch_size)
         # Chunks are dealt out, and every hand has its scratch
         numbered = list(enumerate(chunks))
         self._deals = [(numbered[k :: self._hands], Workspace(dtype)) for k in range(self._hands)]
@@ -125,24 +125,22 @@ class Engine:
             self._team = None
 
     def step(
-        self, ids: Array, targets: Array, state: Array, step: int, learning_rate: float
+        self, batch: Batch, state: Array, step: int, learning_rate: float
     ) -> tuple[float, float]:
-        """Update number `step`, from 1.
+        """Update number `step`, from 1; `state` (..., B, K) is carried on in place.
 
-        `ids` and `targets` (T, B) are the window, `state` (L, S, B, H) is carried on in place.
-
-        Returns the mean loss in nats per character and the gradient's norm before clipping. Raises
+        Returns the mean loss in nats per symbol and the gradient's norm before clipping. Raises
         TrainingError, before parameters, optimizer state and `state` are changed, when either is not
         finite. Raises it too when what the update made is not finite, or when a process of the team is
         lost, in the middle of an update perhaps: parameters are not to be used any more then.
         """
         with blas.one_thread():
-            team = self._team_for(len(ids))
-            for place, values in zip(self._window, (ids, targets), strict=True):
-                place[: len(ids)] = values
+            T = len(batch.ids)
+            team = self._team_for(T)
+            _copy_batch(batch, self._window)
             self._state[...] = state
-            scale = 1 / ids.size
-            team.run(self._run_lanes, len(ids), step, scale)
+            scale = 1 / batch.counted
+            team.run(self._run_lanes, T, step, scale)
             team.run(self._reduce)
             loss = math.fsum(self._losses) * scale
             norm = math.sqrt(math.fsum(self._squares))
@@ -155,9 +153,9 @@ class Engine:
 
     def _team_for(self, T: int) -> Team:
         """The team, a new one where windows are longer than before: their memory is shared by fork."""
-        if self._window.shape[1] < T:
+        if len(self._window.ids) < T:
             self.close()
-            self._window = shared_zeros((2, T, self._window.shape[2]), np.intp)
+            self._window = _shared_batch(T, self._window.ids.shape[1])
         if self._team is None:
             jobs = (self._run_lanes, self._reduce, self._update, self._refresh)
             self._team = make_team(self._hands, jobs)
@@ -175,15 +173,10 @@ class Engine:
         for k, shard in enumerate(lane.shards):
             rows = self.shards[shard]
             into = lane.part if k else lane.total
-            ids, targets = (
-                _columns(window[:T], rows, name, lane.ws)
-                for window, name in zip(self._window, ("engine.ids", "engine.targets"), strict=True)
-            )
             loss += self.model.loss_and_grad(
                 self.weights,
-                ids,
-                targets,
-                self._state[:, :, rows],
+                _columns(self._window, T, rows, lane.ws),
+                self._state[..., rows, :],
                 into,
                 lane.ws,
                 scale,
@@ -252,8 +245,25 @@ class Engine:
             )
 
 
-def _columns(window: Array, rows: slice, name: str, ws: Workspace) -> Array:
-    """A shard's columns of a window, contiguous."""
-    columns = ws(name, len(window), rows.stop - rows.start, dtype=window.dtype)
-    np.copyto(columns, window[:, rows])
-    return columns
+def _shared_batch(T: int, B: int) -> Batch:
+    """Room for a batch of T steps and B streams that workers see."""
+    ids, targets = shared_zeros((2, T, B), np.intp)
+    return Batch(ids, targets, shared_zeros((T, B), np.bool_))
+
+
+def _copy_batch(batch: Batch, to: Batch) -> None:
+    """Copy a batch into the first steps of another one."""
+    T = len(batch.ids)
+    assert to.fresh is not None
+    to.ids[:T], to.targets[:T] = batch.ids, batch.targets
+    to.fresh[:T] = False if batch.fresh is None else batch.fresh
+
+
+def _columns(batch: Batch, T: int, rows: slice, ws: Workspace) -> Batch:
+    """The first T steps of a shard's streams, contiguous."""
+    parts = []
+    for name, whole in vars(batch).items():
+        part = ws(f"engine.{name}", T, rows.stop - rows.start, dtype=whole.dtype)
+        np.copyto(part, whole[:T, rows])
+        parts.append(part)
+    return Batch(*parts)

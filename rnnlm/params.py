@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,19 @@ from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What a cell or model says of one of its parameters.
+
+    `init` fills an array of zeros with first values. A `packed` parameter holds matrices (G, K, N), one
+    for each gate, that are multiplied with few rows at every step (see `tiles.PackedMatrix`).
+    """
+
+    shape: Shape
+    init: Callable[[Array, np.random.Generator], None]
+    packed: bool = False
 
 
 def count(shapes: Mapping[str, Shape]) -> int:

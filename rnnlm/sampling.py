@@ -9,12 +9,9 @@ from itertools import islice
 import numpy as np
 
 from . import blas
-from .model import Model, StepWeights
 from .params import Array, Parameters
+from .protocol import LanguageModel
 from .seeds import Purpose, stream
-from .tape import Tape
-from .tiles import tiled
-from .workspace import Workspace
 
 # Filters change logits (N, V) in place before a character is drawn; a logit of -inf is never drawn.
 
@@ -63,61 +60,8 @@ UNIFORMS = 256  # random numbers drawn at a time
 AT_ONCE = 8  # characters drawn before they are handed out; a few milliseconds at most
 
 
-class Stepper:
-    """N sequences that advance together, one character a step, from the zero state.
-
-    The arithmetic of a row does not depend on how many there are: products run over blocks of a fixed
-    number of rows (`blas.rows_at_once`), so sample i has the same bits alone and among others.
-    """
-
-    def __init__(self, model: Model, params: Parameters, n: int) -> None:
-        R = blas.rows_at_once()
-        K, H, V = -(-n // R), model.hidden_size, model.vocabulary_size
-        G, S = len(model.cell.gates), len(model.cell.states)
-        ws = Workspace(params.flat.dtype)
-        ids = ws("ids", K, R, dtype=np.intp)
-        ids.fill(0)
-        logits = ws("logits", K, R, V)
-        self._ids, self._logits = ids.reshape(-1)[:n], logits.reshape(K * R, V)[:n]
-        # Each layer's state alternates between two places, so there is a tape for either turn
-        s = ws("s", 2, model.num_layers, S, K, R, H)
-        s.fill(0)
-        self._tapes = [Tape(), Tape()]
-        weights = StepWeights(model, params, rows=R, backward=False, stepwise=True)
-        for turn, run in enumerate(self._tapes):
-            X: Array | None = None
-            if model.embedding_size is not None:
-                X = ws("embedded", K, R, model.embedding_size)
-                run(params["embedding"].take, ids, 0, X, "clip")
-            for layer, copies in enumerate(weights.layers):
-                p = {k: a[:, :, None] if k.endswith(".tiles") else a for k, a in copies.items()}
-                z = ws(f"z.{layer}", G + model.cell.saved, K, R, H)
-                gates = z[:G]
-                if X is None:
-                    run(p["table"].take, ids, 1, gates, "clip")
-                else:
-                    run(np.matmul, X, p["Wx.tiles"], tiled(gates, p["Wx.tiles"]))
-                    run(np.add, gates, _spread(p["b"][:, None, None], gates), gates)
-                model.cell.step(run, p, z, s[turn, layer], s[1 - turn, layer], ws)
-                X = s[1 - turn, layer, 0]
-            run(np.matmul, X, params["Wy"], logits)
-            run(np.add, logits, _spread(params["by"], logits), logits)
-
-    def step(self, ids: Sequence[int] | Array) -> Array:
-        """Feed one character id per sequence; the logits (N, V) of the next, valid until the next."""
-        self._ids[:] = ids
-        self._tapes[0].play()
-        self._tapes.reverse()
-        return self._logits
-
-
-def _spread(a: Array, over: Array) -> Array:
-    """`a` repeated to the shape of `over`: adding it costs a quarter of adding with broadcasting."""
-    return np.broadcast_to(a, over.shape).copy()
-
-
 def generate(
-    model: Model,
+    model: LanguageModel,
     params: Parameters,
     prime: Sequence[int] | Array,
     length: int,
@@ -141,9 +85,9 @@ def generate(
     ids: Array | None = None
     logits: Array | None = None
     with blas.one_thread(), np.errstate(all="ignore"):
-        stepper = Stepper(model, params, n)
+        texts = model.begin(params, n)
         for symbol in prime:
-            logits = stepper.step([int(symbol)] * n)
+            logits = texts.step([int(symbol)] * n)
         if logits is None and length:
             assert first is not None
             ids = draw(np.log(np.tile(first, (n, 1))), next(uniforms))
@@ -155,7 +99,7 @@ def generate(
         with blas.one_thread(), np.errstate(all="ignore"):
             for u in few:
                 if ids is not None:
-                    logits = stepper.step(ids)
+                    logits = texts.step(ids)
                 assert logits is not None
                 if chosen:
                     _make_finite(logits)

@@ -1,9 +1,9 @@
-"""Calls on fixed memory, written down once and played many times.
+"""Calls on fixed memory, recorded once and replayed many times.
 
-A step of a small model is a dozen NumPy calls of a microsecond each, and cutting out the views they
+A step of a small model is a dozen NumPy calls of a microsecond each, and making the views that they
 work on takes as long as the arithmetic. But every window works on the same buffers: so the calls, with
-their views, are recorded for the first one and played for the others. tests/bench/README.md has the
-figures.
+their views, are recorded for the first window and replayed for every window. What is recorded must
+therefore not branch on values and not allocate. tests/bench/README.md has the figures.
 """
 
 from __future__ import annotations
@@ -14,44 +14,54 @@ from typing import Any
 
 import numpy as np
 
+from .params import Array
+from .tiles import PackedMatrix
+
 
 class Tape:
-    """A list of calls; calling the tape adds one, `play` makes them all, in order."""
+    """A list of calls: `run(function, *arguments)` records one, `replay` makes them all, in order."""
 
     def __init__(self) -> None:
         self._calls: list[Callable[[], object]] = []
         self._complete = False
 
-    def __call__(self, function: Callable[..., object], first: Any, *rest: Any) -> None:
-        """Record function(first, *rest); a float becomes an array of the dtype of `first`.
-
-        NumPy takes such an array in half the time of a Python number.
-        """
-        args = (np.array(x, first.dtype) if isinstance(x, float) else x for x in rest)
-        self._take(partial(function, first, *args))
-
-    def _take(self, call: Callable[[], object]) -> None:
-        self._calls.append(call)
-
-    def __bool__(self) -> bool:
-        """Whether it was recorded to its end: what was interrupted in the middle is not played."""
+    @property
+    def is_recorded(self) -> bool:
+        """Whether all calls are there; a recording that an exception interrupted is made anew."""
         return self._complete
 
-    def play(self) -> None:
-        """Make all recorded calls; there are no more to come."""
+    def __call__(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Record function(*arguments).
+
+        Numbers become arrays without dimensions, which NumPy takes in half the time; their dtype is
+        that of the first array among the arguments.
+        """
+        dtype = next((a.dtype for a in arguments if isinstance(a, np.ndarray)), None)
+        args = (np.array(a, dtype) if isinstance(a, float) else a for a in arguments)
+        self._add(partial(function, *args))
+
+    def matmul(self, X: Array, W: PackedMatrix, out: Array) -> None:
+        """Record out_k = X W_k for every gate k; see `PackedMatrix.operands`."""
+        self._add(partial(np.matmul, *W.operands(X, out)))
+
+    def _add(self, call: Callable[[], object]) -> None:
+        self._calls.append(call)
+
+    def replay(self) -> None:
+        """Make all recorded calls; after the first replay nothing is recorded any more."""
         self._complete = True
         for call in self._calls:
             call()
 
 
-class Live(Tape):
-    """Makes each call at once and keeps nothing: for windows so long that a tape would be in the way.
+class Untaped(Tape):
+    """Makes each call at once and keeps nothing: for windows too long to be worth a recording.
 
-    It is never complete, and so asks to be told again every time.
+    `is_recorded` stays false, so that whoever uses it gives the calls again for every window.
     """
 
-    def _take(self, call: Callable[[], object]) -> None:
+    def _add(self, call: Callable[[], object]) -> None:
         call()
 
-    def play(self) -> None:
-        """Nothing is left to be done."""
+    def replay(self) -> None:
+        """All calls were made already."""

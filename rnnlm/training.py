@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .batches import Windows
+from .batches import Batches, Streams
 from .checkpoint import Checkpoint, Progress
 from .choices import CHOICES, check_config
 from .config import Config, differences, load_config, parse_config
@@ -27,10 +27,11 @@ from .errors import CheckpointError, ConfigError, DataError, TrainingError, show
 from .evaluation import bits_per_char, evaluate, perplexity
 from .files import same_folder
 from .memory import available_memory, readable
-from .model import Model, build_model, model_line
+from .model import build_model
 from .optim import OPTIMIZERS, state_names
 from .parallel import Engine, training_bytes
 from .params import Parameters
+from .protocol import TrainableModel
 from .runs import Run, numbered
 from .sampling import generate
 from .schedules import NEEDS_TOTAL, SCHEDULES
@@ -96,7 +97,7 @@ class Training:
         self.config, self.run, self.corpus = config, run, corpus
         self.model, self.params, self.progress = at.model, at.params, replace(at.progress)
         t = config.train
-        self.windows = Windows(corpus["train"], t.batch_size, t.seq_length)
+        self.windows = Streams(corpus["train"], t.batch_size, t.seq_length)
         check_memory(self.model, config, self.windows)
         self.total_steps = t.epochs * len(self.windows)
         clip = next(iter(t.grad_clip.items())) if t.grad_clip else None
@@ -133,7 +134,7 @@ class Training:
             vocabulary = corpus.vocabulary
             model = build_model(config.model, len(vocabulary))
             t = config.train
-            check_memory(model, config, Windows(corpus["train"], t.batch_size, t.seq_length))
+            check_memory(model, config, Streams(corpus["train"], t.batch_size, t.seq_length))
             if init_from is None:
                 params = model.init(stream(config.train.seed, Purpose.INIT))
             else:
@@ -214,24 +215,21 @@ class Training:
         """One window, one update."""
         p = self.progress
         began = time.perf_counter()
-        k = p.step % len(self.windows)
-        if k == 0:
-            self.state.fill(0)
-        x, y = self.windows[k]
-        if max(x.max(), y.max()) >= len(self.corpus.vocabulary):
+        batch = self.windows(*divmod(p.step, len(self.windows)))
+        if max(batch.ids.max(), batch.targets.max()) >= len(self.corpus.vocabulary):
             raise DataError(
                 f"{self.corpus.folder}: train.npy has changed since this run opened it: put "
                 "it back, and go on with --resume"
             )
         learning_rate = self.learning_rate(p.step)
-        loss, norm = self._engine.step(x, y, self.state, p.step + 1, learning_rate)
+        loss, norm = self._engine.step(batch, self.state, p.step + 1, learning_rate)
         p.step += 1
         p.epoch = p.step / len(self.windows)
-        p.loss_sum += loss * x.size
-        p.loss_chars += x.size
+        p.loss_sum += loss * batch.counted
+        p.loss_chars += batch.counted
         seconds = time.perf_counter() - began
         self._line_seconds += seconds
-        self._line_chars += x.size
+        self._line_chars += batch.ids.size
         return Event(
             "step",
             self._record("step", loss)
@@ -393,13 +391,13 @@ class Training:
         return Event(kind, record)
 
 
-def plan(model: Model, config: Config, corpus: Corpus, windows: Windows) -> Iterator[str]:
+def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches) -> Iterator[str]:
     """Lines that say what a run will do: data, model, memory, steps."""
     t = config.train
     sizes = ", ".join(f"{corpus.chars(split):,} {split}" for split in ("train", "val", "test"))
     symbols = counted(len(corpus.vocabulary), "symbol")
     yield f"data: {corpus.folder}: {sizes} characters, {symbols}"
-    yield model_line(model)
+    yield f"model: {model.describe()}"
     yield (
         f"steps: {counted(t.epochs, 'epoch')} of {counted(len(windows), 'window')}: "
         f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, 'character')} each; "
@@ -414,12 +412,12 @@ def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str
         config = _adopt(config, init_from)
     config, corpus = open_data(config, None, init_from)
     model = build_model(config.model, len(corpus.vocabulary))
-    windows = Windows(corpus["train"], config.train.batch_size, config.train.seq_length)
+    windows = Streams(corpus["train"], config.train.batch_size, config.train.seq_length)
     yield from config.to_yaml().splitlines()
     yield from plan(model, config, corpus, windows)
 
 
-def check_memory(model: Model, config: Config, windows: Windows) -> int:
+def check_memory(model: TrainableModel, config: Config, windows: Batches) -> int:
     """Bytes that training will take. Raises ConfigError when there is less, naming what fits."""
     t = config.train
     slots = len(state_names(OPTIMIZERS[t.optimizer["name"]]))

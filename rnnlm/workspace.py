@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from .params import Array
-from .tape import Live, Tape
+from .tape import Tape, Untaped
 
 LONGEST_TAPE = 1024  # steps: some kilobytes each
 TAPES = 2  # of one name: for whole windows and for the last, shorter one of an epoch
@@ -35,13 +35,17 @@ class Workspace:
             flat = self._flat[name] = np.empty(size, kind)
         return flat[:size].reshape(shape)
 
-    def tape(self, name: str, steps: int, *memory: Array) -> Tape:
-        """The tape of that name for exactly this memory; false where it is still to be recorded."""
+    def tape(self, name: str, steps: int, *memory: Array, weights: int = 0) -> Tape:
+        """The tape of that name for exactly this memory; a new one where nothing was recorded.
+
+        `weights` tells whose copies of the weights the calls use (`Weights.number`). Windows of more
+        than LONGEST_TAPE `steps` are not recorded.
+        """
         if steps > LONGEST_TAPE:
-            return Live()
+            return Untaped()
         tapes = self._tapes.setdefault(name, {})
-        key = tuple((a.ctypes.data, a.shape) for a in memory)
-        if not tapes.get(key):  # none, or one whose recording was interrupted
+        key = (weights, *((a.ctypes.data, a.shape) for a in memory))
+        if key not in tapes or not tapes[key].is_recorded:  # an interrupted recording starts anew
             tapes.pop(key, None)
             if len(tapes) == TAPES:
                 del tapes[next(iter(tapes))]

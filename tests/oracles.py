@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from rnnlm.batches import Batch
 from rnnlm.cells import CELLS, Cell
 from rnnlm.cells.rnn import ACTIVATIONS
-from rnnlm.model import MaskStream, Model, StepWeights
+from rnnlm.model import Recurrent, Weights
 from rnnlm.params import Array, Parameters
+from rnnlm.protocol import Masks
 from rnnlm.registry import Option, options
 from rnnlm.workspace import Workspace
 
@@ -146,10 +148,9 @@ def model_losses(
 class Problem:
     """A model with random parameters, one window of random text and a random state before it."""
 
-    model: Model
+    model: Recurrent
     params: Parameters
-    ids: Array  # (T, B)
-    targets: Array  # (T, B)
+    batch: Batch  # T steps of B streams
     state: Array  # (L, S, B, H)
 
     @classmethod
@@ -168,31 +169,32 @@ class Problem:
         seed: int = 0,
     ) -> Problem:
         rng = np.random.default_rng(seed)
-        model = Model(cell, V, H, layers, embedding, dropout)
+        model = Recurrent(cell, V, H, layers, embedding, dropout)
         params = model.init(rng, np.float64)
         params.flat += rng.normal(0, 0.7 / np.sqrt(H), params.flat.size)  # so that no bias is zero
         ids, targets = rng.integers(V, size=(2, T, B))
         state = 0.5 * rng.standard_normal((layers, len(cell.states), B, H))
         params = Parameters(params.shapes, dtype, params.flat.astype(dtype))
-        return cls(model, params, ids, targets, state.astype(dtype))
+        return cls(model, params, Batch(ids, targets), state.astype(dtype))
 
-    def weights(self) -> StepWeights:
-        return StepWeights(self.model, self.params, rows=self.ids.shape[1])
+    def weights(self) -> Weights:
+        return self.model.weights(self.params, rows=self.batch.ids.shape[1])
 
     def workspace(self) -> Workspace:
         return Workspace(self.params.flat.dtype)
 
-    def loss(self, masks: MaskStream | None = None, dstate: Array | None = None) -> float:
+    def loss(self, masks: Masks | None = None, dstate: Array | None = None) -> float:
         """The summed loss, going forward only; `dstate` adds ⟨dstate, final state⟩ to it."""
         w, ws, state = self.weights(), self.workspace(), self.state.copy()
-        top = self.model.forward(w, self.ids, state, ws, masks)[-1].output
-        losses = cross_entropy(top @ self.params["Wy"] + self.params["by"], self.targets.ravel())
+        top = self.model.forward(w, self.batch, state, ws, masks)[-1].output
+        logits = top @ self.params["Wy"] + self.params["by"]
+        losses = cross_entropy(logits, self.batch.targets.ravel())
         return float(losses.sum() + (0 if dstate is None else np.vdot(dstate, state)))
 
     def gradients(
         self,
         ws: Workspace | None = None,
-        masks: MaskStream | None = None,
+        masks: Masks | None = None,
         dstate: Array | None = None,
     ) -> Result:
         """Forward and backward with gradients of the summed loss, none of them where it was asked."""
@@ -201,8 +203,7 @@ class Problem:
         dstate = np.zeros_like(state) if dstate is None else dstate.copy()
         loss = self.model.loss_and_grad(
             self.weights(),
-            self.ids,
-            self.targets,
+            self.batch,
             state,
             d,
             ws or self.workspace(),

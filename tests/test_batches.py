@@ -1,4 +1,4 @@
-"""Windows: contiguous streams, each character used once, a clear word when the text is short."""
+"""Batches: contiguous streams, each symbol used once, a clear word when the text is short."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnlm.batches import Windows
+from rnnlm.batches import Streams
 from rnnlm.errors import DataError
 
 
@@ -16,20 +16,33 @@ def test_windows_cover_every_stream_once_in_order(n: int, batch: int, window: in
     """Stream b is a contiguous stretch; targets are the next characters; at most B-1 are left out."""
     ids = np.arange(n, dtype=np.uint16)
     try:
-        windows = Windows(ids, batch, window)
+        windows = Streams(ids, batch, window)
     except DataError:
         assert (n - 1) // batch < (window or 1)
         return
-    pairs = [windows[k] for k in range(len(windows))]
-    x = np.concatenate([x for x, _ in pairs])
-    y = np.concatenate([y for _, y in pairs])
+    batches = [windows(0, k) for k in range(len(windows))]
+    x = np.concatenate([batch.ids for batch in batches])
+    y = np.concatenate([batch.targets for batch in batches])
     length = (n - 1) // batch
     for b in range(batch):
         assert x[:, b].tolist() == list(range(b * length, (b + 1) * length))
     assert (y == x + 1).all()
     assert windows.left_out == n - 1 - length * batch <= batch - 1
-    assert all(len(x) == windows.seq_length for x, _ in pairs[:-1])
-    assert 1 <= len(pairs[-1][0]) <= windows.seq_length
+    assert all(len(batch.ids) == windows.seq_length for batch in batches[:-1])
+    assert 1 <= len(batches[-1].ids) <= windows.seq_length
+    assert all(batch.counted == batch.ids.size for batch in batches)
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 7])
+def test_texts_begin_where_an_epoch_begins_and_nowhere_else(epoch: int) -> None:
+    """Every stream is fresh before the first step of an epoch, and is carried through all others."""
+    streams = Streams(np.arange(100), 4, 7)
+    assert len(streams) == 4
+    for k in range(len(streams)):
+        batch = streams(epoch, k)
+        fresh = np.zeros(batch.ids.shape) if batch.fresh is None else batch.fresh
+        assert fresh[0].tolist() == [k == 0] * 4
+        assert not fresh[1:].any()
 
 
 @pytest.mark.parametrize(
@@ -41,15 +54,15 @@ def test_the_largest_batch_and_window_that_fit_are_named_and_do_fit(
     """Following the error's advice works."""
     ids = np.zeros(n, np.uint8)
     with pytest.raises(DataError) as caught:
-        Windows(ids, batch, window)
+        Streams(ids, batch, window)
     said = str(caught.value)
     if "batch_size at most " in said:
         largest = int(said.split("batch_size at most ")[1].split()[0])
-        Windows(ids, largest, window)
+        Streams(ids, largest, window)
         with pytest.raises(DataError):
-            Windows(ids, largest + 1, window)
+            Streams(ids, largest + 1, window)
     if "seq_length at most " in said:
         largest = int(said.split("seq_length at most ")[1].split()[0])
-        Windows(ids, batch, largest)
+        Streams(ids, batch, largest)
         with pytest.raises(DataError):
-            Windows(ids, batch, largest + 1)
+            Streams(ids, batch, largest + 1)

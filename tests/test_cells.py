@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,9 @@ from oracles import STEPS, all_cells, assert_is_gradient, cell_forward
 from rnnlm import blas
 from rnnlm.cells import CELLS, Cell, steps
 from rnnlm.layers import dense_projection, dense_projection_backward
-from rnnlm.params import Array, Parameters
-from rnnlm.tape import Tape
-from rnnlm.tiles import fill_tiles, tiles_shape
+from rnnlm.params import Array, Parameters, Shape
+from rnnlm.tape import Tape, Untaped
+from rnnlm.tiles import PackedMatrix
 from rnnlm.workspace import Workspace
 
 every_cell = pytest.mark.parametrize("cell", all_cells(), ids=repr)
@@ -26,6 +26,11 @@ def one_blas_thread() -> Iterator[None]:
     """As in training; threads of several test processes would wait for each other."""
     with blas.one_thread():
         yield
+
+
+def room(ws: Workspace, name: str) -> Callable[[Shape], Array]:
+    """Allocates the memory of a packed matrix in a workspace."""
+    return lambda shape: ws(name, *shape)
 
 
 @dataclass
@@ -45,31 +50,42 @@ class Window:
     ) -> Window:
         rng = np.random.default_rng(1)
         G, S = len(cell.gates), len(cell.states)
-        params = Parameters({"Wx": (G, D, H), "b": (G, H), **cell.shapes(H)}, dtype)
+        own = {name: parameter.shape for name, parameter in cell.parameters(H).items()}
+        params = Parameters({"Wx": (G, D, H), "b": (G, H), **own}, dtype)
         params.flat[:] = rng.standard_normal(params.flat.size) / np.sqrt(H)
         shapes = [(T * B, D), (S, B, H), (T, B, H), (S, B, H)]
         return cls(cell, params, *(rng.standard_normal(s).astype(dtype) for s in shapes))
 
-    def forward(self, ws: Workspace | None = None) -> tuple[Array, Array, dict[str, Array]]:
+    def weights(self, ws: Workspace) -> dict[str, Any]:
+        """The parameters as the steps want them: those declared so packed, and transposed too."""
+        B, w = self.dh.shape[1], dict(self.params)
+        for name, parameter in self.cell.parameters(self.dh.shape[2]).items():
+            if parameter.packed:
+                G, K, N = parameter.shape
+                W = PackedMatrix.empty((G, K, N), B, room(ws, name))
+                WT = PackedMatrix.empty((G, N, K), B, room(ws, name + "T"))
+                for k in range(G):
+                    W.fill(k, self.params[name][k], self.cell.scale[k])
+                    WT.fill(k, self.params[name][k].T)
+                w |= {name: W, name + "T": WT}
+        return w
+
+    def forward(self, ws: Workspace | None = None) -> tuple[Array, Array, dict[str, Any]]:
         """z, the states s, and the weights as the steps want them."""
         (T, B, H), G = self.dh.shape, len(self.cell.gates)
         ws = ws or Workspace(self.X.dtype)
-        w = dict(self.params) | {
-            "Wh.tiles": np.empty(tiles_shape(B, self.params["Wh"]), self.X.dtype),
-            "WhT.tiles": np.empty(tiles_shape(B, self.params["Wh"]), self.X.dtype),
-        }
-        scale = np.array(self.cell.scale, self.X.dtype)
-        for k in range(G):
-            fill_tiles(w["Wh.tiles"][k], self.params["Wh"][k], self.cell.scale[k])
-            fill_tiles(w["WhT.tiles"][k], self.params["Wh"][k].T)
+        w = self.weights(ws)
         z, s = ws("z", G + self.cell.saved, T, B, H), ws("s", len(self.state), T + 1, B, H)
-        Wx, b = scale[:, None, None] * w["Wx"], scale[:, None] * w["b"]
-        dense_projection(self.X, Wx, b, z[:G].reshape(G, T * B, H))
+        Wx, b = PackedMatrix.empty(w["Wx"].shape, None, room(ws, "Wx")), ws("b", G, 1, H)
+        for k, scale in enumerate(self.cell.scale):
+            Wx.fill(k, w["Wx"][k], scale)
+            b[k] = w["b"][k] * self.X.dtype.type(scale)
         s[:, 0] = self.state
         run = Tape()
+        dense_projection(run, self.X, Wx, b, z[:G].reshape(G, T * B, H))
         for t in range(T):
             self.cell.step(run, w, z[:, t], s[:, t], s[:, t + 1], ws)
-        run.play()
+        run.replay()
         return z, s, w
 
     def loss(self) -> float:
@@ -84,10 +100,11 @@ class Window:
         d, dX, ds = self.params.like(), np.full_like(self.X, np.nan), ws("ds", *self.state.shape)
         d.flat.fill(np.nan)
         ds[:] = self.dstate
-        run = Tape()
-        self.cell.backward(run, w, z, s, self.dh.copy(), ds, ws)
-        run.play()
-        self.cell.weight_gradients(d, z, s)
+        run, s_prev, T = Tape(), s[:, :-1], len(self.dh)
+        steps_back = self.cell.backward(run, w, z, s_prev, s[:, 1:], self.dh.copy(), ds, ws)
+        assert list(steps_back) == list(reversed(range(T)))
+        run.replay()
+        self.cell.weight_gradients(d, z, s_prev)
         G, (R, _), H = len(self.cell.gates), dX.shape, ds.shape[-1]
         dz = z[:G].reshape(G, R, H)
         dense_projection_backward(self.X, w["Wx"], dz, d["Wx"], d["b"], dX, ws)
@@ -113,18 +130,18 @@ def test_rows_in_blocks_step_as_rows_in_one_piece(cell: Cell) -> None:
     """One step over K blocks of R rows, as sampling does it, equals the step over K·R rows."""
     K, R, H = 3, 4, 6
     window = Window.of(cell, 1, K * R, H)
-    _, s, w = window.forward()
-    blocks = {name: a[:, :, None] if name.endswith(".tiles") else a for name, a in w.items()}
+    _, s, _ = window.forward()
     ws = Workspace(np.float64)
+    w = Window.of(cell, 1, R, H).weights(ws)  # the same parameters, packed for R rows
     z = ws("z", len(cell.gates) + cell.saved, K, R, H)
     scale = np.array(cell.scale)[:, None, None]
     b = window.params["b"][:, None]
     z[: len(cell.gates)] = (scale * (window.X @ window.params["Wx"] + b)).reshape(-1, K, R, H)
     after = np.full((len(cell.states), K, R, H), np.nan)
     run = Tape()
-    cell.step(run, blocks, z, window.state.reshape(-1, K, R, H), after, ws)
-    assert np.isnan(after).all(), "a step records, and computes when it is played"
-    run.play()
+    cell.step(run, w, z, window.state.reshape(-1, K, R, H), after, ws)
+    assert np.isnan(after).all(), "a step records, and computes when it is replayed"
+    run.replay()
     np.testing.assert_allclose(after.reshape(-1, K * R, H), s[:, 1], rtol=0, atol=1e-14)
 
 
@@ -160,6 +177,21 @@ def test_the_final_states_gradient_alone_flows_back(cell: Cell) -> None:
 
 
 @every_cell
+def test_the_states_gradient_is_at_hand_before_every_step(cell: Cell) -> None:
+    """When step t is yielded, ds is what a window that begins there gives for its initial state."""
+    whole = Window.of(cell, T=4)
+    ws = Workspace(np.float64)
+    z, s, w = whole.forward(ws)
+    ds, yielded = whole.dstate.copy(), []
+    parts = (z, s[:, :-1], s[:, 1:], whole.dh.copy(), ds)
+    for t in cell.backward(Untaped(), w, *parts, ws):
+        yielded.append(t)
+        rest = replace(whole, X=whole.X[t * 3 :], state=s[:, t].copy(), dh=whole.dh[t:])
+        np.testing.assert_allclose(ds, rest.gradients()["state"], rtol=0, atol=1e-12)
+    assert yielded == [3, 2, 1, 0]
+
+
+@every_cell
 @pytest.mark.parametrize("steps_per_block", [1, 2, 3])
 def test_backward_blocks_change_no_bit(
     cell: Cell, steps_per_block: int, monkeypatch: pytest.MonkeyPatch
@@ -189,8 +221,7 @@ def test_float32_over_tiles_is_near_float64(cell: Cell, B: int) -> None:
     """At H=128 the products run over several tiles; single precision differs by rounding only."""
     single = Window.of(cell, 4, B, 128, 16, np.float32)
     double = Window.of(cell, 4, B, 128, 16, np.float64)
-    tiles = single.forward()[2]["Wh.tiles"]
-    assert tiles.shape[1] > 1
+    assert single.forward()[2]["Wh"].tiles.shape[1] > 1
     expected = double.gradients()
     for name, dx in single.gradients().items():
         error = np.linalg.norm(dx - expected[name]) / np.linalg.norm(expected[name])

@@ -12,12 +12,12 @@ from oracles import all_cells, model_losses
 from rnnlm.cells import Cell
 from rnnlm.errors import DataError
 from rnnlm.evaluation import Evaluation, evaluate, perplexity
-from rnnlm.model import Model
+from rnnlm.model import Recurrent
 from rnnlm.params import Parameters
 
 
-def small(cell: Cell, V: int = 11) -> tuple[Model, Parameters]:
-    model = Model(cell, V, 16, 2)
+def small(cell: Cell, V: int = 11) -> tuple[Recurrent, Parameters]:
+    model = Recurrent(cell, V, 16, 2)
     params = model.init(np.random.default_rng(3))
     params.flat *= 0.9  # so that the identity RNN, too, stays in range
     return model, params
@@ -39,7 +39,7 @@ def test_the_figure_is_a_float64_oracles(cell: Cell) -> None:
 
 def test_a_uniform_model_has_perplexity_v() -> None:
     """With all parameters zero every symbol is equally probable."""
-    model = Model(all_cells()[0], 37, 8, 1)
+    model = Recurrent(all_cells()[0], 37, 8, 1)
     ids = np.arange(37, dtype=np.uint8).repeat(3)
     result = evaluate(model, Parameters(model.shapes), ids)
     assert result.perplexity == pytest.approx(37, rel=1e-6)

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rnnlm.batches import Batch
 from rnnlm.cells import CELLS
-from rnnlm.model import Model, StepWeights
+from rnnlm.model import Recurrent
 from rnnlm.optim import OPTIMIZERS, state_names
 from rnnlm.params import Array, Parameters
 from rnnlm.registry import options
@@ -25,14 +26,14 @@ def under(prefix: str) -> dict[str, Array]:
     return {k.removeprefix(prefix): a for k, a in GOLDEN.items() if k.startswith(prefix)}
 
 
-def golden_model(case: str) -> tuple[Model, Parameters]:
+def golden_model(case: str) -> tuple[Recurrent, Parameters]:
     """The model of a case with its parameters."""
     described = CASES["models"][case]
     make, arrays = CELLS[described["cell"]], under(f"{case}/params/")
     cell = make(**{name: described[name] for name in options(make)})
     H, V = arrays["Wy"].shape
     embedding = arrays["embedding"].shape[1] if "embedding" in arrays else None
-    model = Model(cell, V, H, described["layers"], embedding)
+    model = Recurrent(cell, V, H, described["layers"], embedding)
     params = Parameters(model.shapes, np.float64)
     assert params.keys() == arrays.keys()
     for name, array in arrays.items():
@@ -46,12 +47,11 @@ def test_model_gives_pytorchs_loss_state_and_gradients(case: str) -> None:
     model, params = golden_model(case)
     g = under(f"{case}/")
     state, dstate, d = g["state"].copy(), np.zeros_like(g["state"]), params.like()
-    weights = StepWeights(model, params, rows=g["ids"].shape[1])
+    weights = model.weights(params, rows=g["ids"].shape[1])
     scale = 1 / g["ids"].size
     loss = model.loss_and_grad(
         weights,
-        g["ids"],
-        g["targets"],
+        Batch(g["ids"], g["targets"]),
         state,
         d,
         Workspace(np.float64),

@@ -11,13 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import Problem, all_cells, assert_is_gradient, cross_entropy, model_losses, one_hot
 
-from rnnlm import blas, layers, tiles, workspace
+from rnnlm import blas, layers, workspace
+from rnnlm.batches import Batch
 from rnnlm.cells import Cell
 from rnnlm.cells.lstm import LSTM
 from rnnlm.layers import OutputGradients, one_hot_projection, one_hot_projection_backward
-from rnnlm.model import Model
-from rnnlm.params import Array, Parameters
-from rnnlm.tape import Tape
+from rnnlm.model import Recurrent
+from rnnlm.params import Array, Parameters, Shape
+from rnnlm.tape import Tape, Untaped
+from rnnlm.tiles import SMALL_PRODUCT, PackedMatrix, tile_width
 from rnnlm.workspace import Workspace
 
 every_cell = pytest.mark.parametrize("cell", all_cells(), ids=repr)
@@ -49,9 +51,9 @@ def test_loss_and_state_are_those_of_the_oracle(
 ) -> None:
     """The summed loss and the final state, from `loss` and from `loss_and_grad`."""
     p = Problem.of(cell, layers=depth, embedding=embedding)
-    losses, final = model_losses(cell, dict(p.params), p.ids, p.targets, p.state)
+    losses, final = model_losses(cell, dict(p.params), p.batch.ids, p.batch.targets, p.state)
     state = p.state.copy()
-    loss = p.model.loss(p.weights(), p.ids, p.targets, state, p.workspace())
+    loss = p.model.loss(p.weights(), p.batch, state, p.workspace())
     np.testing.assert_allclose(loss, losses.sum(), rtol=1e-12)
     np.testing.assert_allclose(state, final, rtol=0, atol=1e-12)
     result = p.gradients()
@@ -63,10 +65,12 @@ def test_loss_and_state_are_those_of_the_oracle(
 def test_dropout_scales_the_outputs_of_each_layer_and_not_the_recurrence(cell: Cell) -> None:
     """Loss and state are the oracle's with the masks given explicitly."""
     p = Problem.of(cell, layers=2, dropout=0.4)
-    shape = (p.ids.size, p.model.hidden_size)
+    shape = (p.batch.ids.size, p.model.hidden_size)
     explicit = [(masks(layer).random(shape) >= 0.4) / 0.6 for layer in range(2)]
     assert all(0 < np.count_nonzero(mask) < mask.size for mask in explicit)
-    losses, final = model_losses(cell, dict(p.params), p.ids, p.targets, p.state, explicit)
+    losses, final = model_losses(
+        cell, dict(p.params), p.batch.ids, p.batch.targets, p.state, explicit
+    )
     result = p.gradients(masks=masks)
     np.testing.assert_allclose(result.loss, losses.sum(), rtol=1e-12)
     np.testing.assert_allclose(result.state, final, rtol=0, atol=1e-12)
@@ -75,10 +79,7 @@ def test_dropout_scales_the_outputs_of_each_layer_and_not_the_recurrence(cell: C
 def test_without_masks_nothing_is_dropped() -> None:
     """A model with a dropout rate evaluates like the same model without."""
     dropping, plain = (Problem.of(LSTM(), layers=2, dropout=rate) for rate in (0.5, 0.0))
-    losses = [
-        p.model.loss(p.weights(), p.ids, p.targets, p.state, p.workspace())
-        for p in (dropping, plain)
-    ]
+    losses = [p.model.loss(p.weights(), p.batch, p.state, p.workspace()) for p in (dropping, plain)]
     assert losses[0] == losses[1]
 
 
@@ -87,9 +88,10 @@ def test_without_masks_nothing_is_dropped() -> None:
 def test_two_carried_windows_equal_one_long_window(cell: Cell, embedding: int | None) -> None:
     """Losses add up, the state is carried on, and so is the gradient that goes the other way."""
     whole = Problem.of(cell, layers=2, embedding=embedding, T=7)
-    first = Problem(whole.model, whole.params, whole.ids[:3], whole.targets[:3], whole.state)
+    ids, targets = whole.batch.ids, whole.batch.targets
+    first = Problem(whole.model, whole.params, Batch(ids[:3], targets[:3]), whole.state)
     carried = first.gradients().state
-    second = Problem(whole.model, whole.params, whole.ids[3:], whole.targets[3:], carried)
+    second = Problem(whole.model, whole.params, Batch(ids[3:], targets[3:]), carried)
     b = second.gradients()
     a = first.gradients(dstate=b.dstate)
     expected = whole.gradients()
@@ -138,7 +140,7 @@ def test_gradients_are_those_of_scale_times_loss(cell: Cell) -> None:
     """The loss itself is not scaled, the gradient is, and without `dstate` it is the same."""
     p = Problem.of(cell, layers=2)
     d, state = p.params.like(), p.state.copy()
-    loss = p.model.loss_and_grad(p.weights(), p.ids, p.targets, state, d, p.workspace(), scale=0.25)
+    loss = p.model.loss_and_grad(p.weights(), p.batch, state, d, p.workspace(), scale=0.25)
     whole = p.gradients()
     assert loss == whole.loss
     np.testing.assert_allclose(d.flat, whole.d.flat / 4, rtol=1e-12, atol=1e-14)
@@ -191,28 +193,58 @@ def test_long_windows_are_not_recorded_and_have_the_same_bits(
     p = Problem.of(cell, layers=2)
     recorded = p.gradients()
     monkeypatch.setattr(workspace, "LONGEST_TAPE", 4)
-    ws = p.workspace()
+    tapes: list[Tape] = []
+
+    class Noting(Workspace):
+        def tape(self, *args: Any, **kwargs: Any) -> Tape:
+            tapes.append(super().tape(*args, **kwargs))
+            return tapes[-1]
+
+    ws = Noting(p.params.flat.dtype)
     for _ in range(2):
         p.gradients(ws).assert_same_bits(recorded)
-    assert not ws._tapes
+    assert len(tapes) == 2 * 2 * 2  # windows, layers, forward and backward
+    assert all(isinstance(run, Untaped) for run in tapes)
 
 
-def test_a_tape_plays_what_it_recorded() -> None:
-    """In order, on the memory as it is then; a number takes the first argument's precision."""
+def test_a_tape_replays_what_it_recorded() -> None:
+    """In order, on the memory as it is then."""
     a, b, run = np.ones(2, np.float32), np.zeros(2, np.float32), Tape()
-    assert not run
+    assert not run.is_recorded
     run(np.add, a, 0.5, b)
     run(np.multiply, b, b, b)
     assert b.tolist() == [0, 0]
     for value, expected in ((1, 2.25), (2, 6.25)):
         a[:] = value
-        run.play()
+        run.replay()
         assert b.tolist() == [expected] * 2
+        assert run.is_recorded
+
+
+def test_what_is_not_taped_is_computed_at_once_and_asked_for_again() -> None:
+    """A call is made when it is given, and once only."""
+    a, run = np.ones(2), Untaped()
+    for expected in (2, 4):
+        assert not run.is_recorded
+        run(np.add, a, a, a)
+        assert a.tolist() == [expected] * 2
+        run.replay()
+        assert a.tolist() == [expected] * 2
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+@both_dtypes
+def test_a_recorded_number_has_the_precision_of_the_arrays(position: int, dtype: Any) -> None:
+    """Wherever it stands, it becomes an array without dimensions."""
+    arguments: list[Any] = [np.ones(2, dtype), np.zeros(3, dtype)]
+    arguments.insert(position, 0.1)
     seen: list[Any] = []
-    run(lambda *args: seen.extend(args), a, 0.1)
-    run.play()
-    assert seen[1].dtype == np.float32
-    assert seen[1].shape == ()
+    run = Tape()
+    run(lambda *args: seen.extend(args), *arguments)
+    run.replay()
+    assert seen[position].dtype == dtype
+    assert seen[position].shape == ()
+    assert seen[position] == dtype(0.1)
 
 
 def test_a_workspace_keeps_a_tape_for_the_same_memory() -> None:
@@ -221,24 +253,36 @@ def test_a_workspace_keeps_a_tape_for_the_same_memory() -> None:
     a = ws("a", 4)
     run = ws.tape("steps", 9, a)
     run(np.negative, a, a)
-    run.play()
+    run.replay()
     assert ws.tape("steps", 9, ws("a", 4)) is run
     assert ws.tape("steps", 9, ws("a", 3)) is not run
     assert ws.tape("other", 9, a) is not run
     assert ws.tape("steps", 9, ws("a", 4)) is run
     ws.tape("steps", 9, ws("a", 2))
-    assert not ws.tape("steps", 9, ws("a", 4))
+    assert not ws.tape("steps", 9, ws("a", 4)).is_recorded
+
+
+def test_a_tape_serves_the_copies_of_weights_that_it_was_recorded_with() -> None:
+    """Other copies want other calls, though all other memory is the same."""
+    ws = Workspace(np.float32)
+    a = ws("a", 4)
+    run = ws.tape("steps", 9, a, weights=1)
+    run.replay()
+    assert ws.tape("steps", 9, a, weights=2) is not run
+    assert ws.tape("steps", 9, a, weights=1) is run
+    p = Problem.of(LSTM())
+    assert p.weights().number != p.weights().number
 
 
 def test_a_recording_that_was_interrupted_is_made_anew() -> None:
-    """Half of the calls are not played for all."""
+    """Half of the calls are not replayed for all."""
     ws = Workspace(np.float32)
     a = ws("a", 4)
     half = ws.tape("steps", 9, a)
     half(np.negative, a, a)
     again = ws.tape("steps", 9, a)
     assert again is not half
-    assert not again
+    assert not again.is_recorded
 
 
 def test_poison_reaches_every_buffer() -> None:
@@ -270,10 +314,16 @@ def test_everything_has_the_dtype_of_the_parameters(
 
     ws = Noting(dtype)
     result = p.gradients(ws, masks)
-    for trace in p.model.forward(p.weights(), p.ids, p.state, ws, masks):
-        for array in (trace.X, trace.z, trace.s, trace.mask, trace.output):
+    for trace in p.model.forward(p.weights(), p.batch, p.state, ws, masks):
+        for array in (trace.X, trace.z, trace.s, trace.s_prev, trace.mask, trace.output):
             assert array is None or array.dtype == dtype
-    copies = {a.dtype for layer in p.weights().layers for a in layer.values()}
+    copies: set[Any] = set()
+
+    def noting(shape: Shape, kind: Any) -> Array:
+        copies.add(kind)
+        return np.empty(shape, kind)
+
+    p.model.weights(p.params, rows=3, empty=noting)
     assert requested == copies == {np.dtype(dtype)}
     assert result.d.flat.dtype == result.state.dtype == result.dstate.dtype == dtype
     assert p.model.init(np.random.default_rng(0), dtype).flat.dtype == dtype
@@ -291,8 +341,10 @@ def test_gather_equals_the_one_hot_product(id_type: Any) -> None:
     ids = rng.integers(V - 2, size=R).astype(id_type)
     Wx, b, dz = (rng.standard_normal(shape) for shape in [(G, V, H), (G, 1, H), (G, R, H)])
     z, dWx = np.full((G, R, H), np.nan), np.full((G, V, H), np.nan)
-    one_hot_projection(ids, Wx + b, z)
-    np.testing.assert_allclose(z, one_hot(ids, V) @ Wx + b, rtol=1e-12)
+    beside = np.full((R, G, H), np.nan).swapaxes(0, 1)  # a row's gates side by side, z and table
+    for table, out in ((Wx + b, z), ((Wx + b).swapaxes(0, 1).copy().swapaxes(0, 1), beside)):
+        one_hot_projection(Untaped(), ids, table, out)
+        np.testing.assert_allclose(out, one_hot(ids, V) @ Wx + b, rtol=1e-12)
     one_hot_projection_backward(ids, dz, dWx, Workspace(np.float64))
     np.testing.assert_allclose(dWx, one_hot(ids, V).T @ dz, rtol=0, atol=1e-12)
 
@@ -410,7 +462,7 @@ def test_dropout_follows_its_generator() -> None:
     np.testing.assert_array_equal(dX, 3 * drawn[0])
 
 
-# Tiles
+# Packed matrices
 
 
 @settings(derandomize=True, deadline=None, max_examples=60)
@@ -421,34 +473,62 @@ def test_dropout_follows_its_generator() -> None:
     columns=st.one_of(st.integers(1, 80), st.sampled_from([96, 128, 144, 160])),
     scale=st.sampled_from([1.0, 0.5]),
     transpose=st.booleans(),
+    few=st.booleans(),
+    blocks=st.sampled_from([(), (3,)]),
+    own_rows=st.booleans(),
 )
-def test_products_over_tiles_equal_plain_products(
-    gates: int, rows: int, inner: int, columns: int, scale: float, transpose: bool
+def test_products_with_a_packed_matrix_equal_plain_products(
+    gates: int,
+    rows: int,
+    inner: int,
+    columns: int,
+    scale: float,
+    transpose: bool,
+    few: bool,
+    blocks: tuple[int, ...],
+    own_rows: bool,
 ) -> None:
-    """matmul over the tiles of W, one call for all gates, is X @ W · scale."""
+    """One call for all gates is X_k @ W_k · scale: one X or one a gate, whole or in blocks of rows."""
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((rows, inner))
+    shape = (*blocks, rows, inner)
+    X = rng.standard_normal((gates, *shape) if own_rows else shape)
     W = rng.standard_normal((gates, inner, columns))
     if transpose:
         W = np.ascontiguousarray(W.swapaxes(1, 2)).swapaxes(1, 2)
-    cut = np.empty(tiles.tiles_shape(rows, W))
-    width = cut.shape[-1]
-    assert width == columns or rows * inner * width <= tiles.SMALL_PRODUCT
+    packed = PackedMatrix.empty(W.shape, rows if few else None, np.empty)
+    width = packed.tiles.shape[-1]
+    assert width == columns or rows * inner * width <= SMALL_PRODUCT
+    assert few or width == columns
     for k in range(gates):
-        tiles.fill_tiles(cut[k], W[k], scale)
-    out = np.full((gates, rows, columns), np.nan)
-    np.matmul(X, cut, tiles.tiled(out, cut))
-    np.testing.assert_allclose(out, X @ W * scale, rtol=1e-10, atol=1e-11)
+        packed.fill(k, W[k], scale)
+    out, run = np.full((gates, *blocks, rows, columns), np.nan), Tape()
+    run.matmul(X, packed, out)
+    assert np.isnan(out).all(), "a product is recorded, and computed when it is replayed"
+    run.replay()
+    expected = [(X[k] if own_rows else X) @ W[k] * scale for k in range(gates)]
+    np.testing.assert_allclose(out, expected, rtol=1e-10, atol=1e-11)
+
+
+def test_some_gates_of_a_packed_matrix_are_a_view() -> None:
+    """A slice of gates multiplies alone, and follows what is filled in later."""
+    rng = np.random.default_rng(0)
+    X, W = rng.standard_normal((3, 5)), rng.standard_normal((4, 5, 32))
+    packed = PackedMatrix.empty(W.shape, 3, np.empty)
+    some, out = packed[1:3], np.full((2, 3, 32), np.nan)
+    for k in range(4):
+        packed.fill(k, W[k])
+    Untaped().matmul(X, some, out)
+    np.testing.assert_allclose(out, X @ W[1:3], rtol=1e-12)
 
 
 def test_tiles_are_as_wide_as_small_products_allow() -> None:
     """The widest tile whose product stays small; the whole matrix where there is none."""
-    assert tiles.tile_width(32, 128, 128) == 64
-    assert tiles.tile_width(32, 600, 144) == 48
-    assert tiles.tile_width(32, 1000, 128) == 16
-    assert tiles.tile_width(32, 2000, 128) == 128
-    assert tiles.tile_width(32, 128, 100) == 100
-    assert tiles.tile_width(1, 128, 128) == 128
+    assert tile_width(32, 128, 128) == 64
+    assert tile_width(32, 600, 144) == 48
+    assert tile_width(32, 1000, 128) == 16
+    assert tile_width(32, 2000, 128) == 128
+    assert tile_width(32, 128, 100) == 100
+    assert tile_width(1, 128, 128) == 128
 
 
 # Initialisation
@@ -457,7 +537,7 @@ def test_tiles_are_as_wide_as_small_products_allow() -> None:
 @every_cell
 def test_every_gates_recurrence_starts_orthogonal(cell: Cell) -> None:
     """Wh_k Wh_kᵀ = I for every gate of every layer, and the gates differ."""
-    p = Model(cell, 9, 12, 2).init(np.random.default_rng(0), np.float64)
+    p = Recurrent(cell, 9, 12, 2).init(np.random.default_rng(0), np.float64)
     gates = [gate for layer in range(2) for gate in p[f"layers.{layer}.Wh"]]
     for gate in gates:
         np.testing.assert_allclose(gate @ gate.T, np.eye(12), atol=1e-12)
@@ -471,7 +551,7 @@ def test_biases_start_at_zero_and_the_forget_gates_at_one(
     cell: Cell, embedding: int | None
 ) -> None:
     """Only the LSTM's forget gate starts open; no weight matrix starts at zero."""
-    p = Model(cell, 9, 12, 2, embedding).init(np.random.default_rng(0))
+    p = Recurrent(cell, 9, 12, 2, embedding).init(np.random.default_rng(0))
     for name, array in p.items():
         kind = name.rsplit(".", 1)[-1]
         if kind == "b":
@@ -490,7 +570,7 @@ def test_weights_start_within_their_limits() -> None:
     one_hot_input = {**shapes, "layers.0.Wx": 3}
     embedded = {**shapes, "embedding": 3, "layers.0.Wx": 6 / (E + H)}
     for embedding, squares in ((None, one_hot_input), (E, embedded)):
-        p = Model(LSTM(), V, H, 2, embedding).init(np.random.default_rng(0), np.float64)
+        p = Recurrent(LSTM(), V, H, 2, embedding).init(np.random.default_rng(0), np.float64)
         for name, square in squares.items():
             limit, largest = np.sqrt(square), np.abs(p[name]).max()
             assert 0.99 * limit < largest <= limit, name
@@ -499,7 +579,7 @@ def test_weights_start_within_their_limits() -> None:
 @every_cell
 def test_the_same_seed_gives_the_same_bits(cell: Cell) -> None:
     """And another seed gives other parameters."""
-    model = Model(cell, 9, 12, 2)
+    model = Recurrent(cell, 9, 12, 2)
     first, again, other = (model.init(np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.flat, again.flat)
     assert (first.flat != other.flat).any()

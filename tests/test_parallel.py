@@ -19,13 +19,16 @@ from oracles import Problem, all_cells
 from teams import children, forking
 
 from rnnlm import blas, parallel, team
+from rnnlm.batches import Batch
 from rnnlm.cells import Cell
 from rnnlm.cells.lstm import LSTM
 from rnnlm.cells.rnn import RNN
 from rnnlm.errors import TrainingError
+from rnnlm.model import Recurrent
 from rnnlm.optim import OPTIMIZERS, adagrad, adam, sgd, state_names
 from rnnlm.parallel import Engine, shard_rows
 from rnnlm.params import Array
+from rnnlm.workspace import Workspace
 
 every_cell = pytest.mark.parametrize("cell", all_cells(), ids=repr)
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))
@@ -52,13 +55,13 @@ def problem(cell: Cell, B: int, **size: Any) -> Problem:
 
 def engine(p: Problem, optimizer: Any = adam, **options: Any) -> Engine:
     """An engine for the problem, which it trains in place."""
-    options = {"threads": 1, "batch_size": p.ids.shape[1]} | options
+    options = {"threads": 1, "batch_size": p.batch.ids.shape[1]} | options
     return Engine(p.model, p.params, optimizer, {}, **options)
 
 
 def train(e: Engine, p: Problem, steps: int = 3, learning_rate: float = 0.05) -> list[Any]:
     """Some updates, numbered from 1; what each returns."""
-    return [e.step(p.ids, p.targets, p.state, t, learning_rate) for t in range(1, steps + 1)]
+    return [e.step(p.batch, p.state, t, learning_rate) for t in range(1, steps + 1)]
 
 
 # The same bits
@@ -72,7 +75,7 @@ def assert_threads_change_no_bit(make: Callable[[], Problem]) -> None:
         before = p.params.flat.copy()
         with closing(engine(p, threads=threads, clip=("norm", 1.0), seed=5)) as e:
             losses = train(e, p)
-            assert e.shards == shard_rows(p.ids.shape[1])
+            assert e.shards == shard_rows(p.batch.ids.shape[1])
         assert (p.params.flat != before).any()
         runs.append((np.array(losses), p.params.flat, p.state, *e.optimizer_state.values()))
     for other in runs[1:]:
@@ -109,8 +112,8 @@ def test_processes_change_no_bit(cell: Cell, B: int, monkeypatch: pytest.MonkeyP
         p, returned = problem(cell, B, T=6, dropout=0.3), []
         with closing(engine(p, threads=3, clip=("norm", 1.0))) as e:
             for t, length in enumerate((3, 6, 2, 6), 1):
-                window = p.ids[:length], p.targets[:length]
-                returned.append(e.step(*window, p.state, t, 0.05))
+                window = Batch(p.batch.ids[:length], p.batch.targets[:length])
+                returned.append(e.step(window, p.state, t, 0.05))
         results.append((np.array(returned), p.params.flat, p.state, *e.optimizer_state.values()))
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -128,9 +131,9 @@ def test_divergence_in_processes_changes_nothing(monkeypatch: pytest.MonkeyPatch
             if refused:
                 bad = np.full_like(p.state, np.nan)
                 with pytest.raises(TrainingError, match=r"step 2.*diverged"):
-                    e.step(p.ids, p.targets, bad, 2, 0.05)
+                    e.step(p.batch, bad, 2, 0.05)
                 assert np.isnan(bad).all()
-            results.append((*e.step(p.ids, p.targets, p.state, 2, 0.05), p.params.flat))
+            results.append((*e.step(p.batch, p.state, 2, 0.05), p.params.flat))
     assert results[0][:2] == results[1][:2]
     np.testing.assert_array_equal(results[0][2], results[1][2])
 
@@ -146,7 +149,7 @@ def test_a_lost_process_stops_the_step_and_changes_nothing(monkeypatch: pytest.M
         (child,) = children()
         os.kill(child, signal.SIGKILL)
         with pytest.raises(TrainingError, match=r"was killed by SIGKILL.*last checkpoint"):
-            e.step(p.ids, p.targets, p.state, 3, 0.05)
+            e.step(p.batch, p.state, 3, 0.05)
         np.testing.assert_array_equal(p.params.flat, before[0])
         np.testing.assert_array_equal(p.state, before[1])
     assert children() == set()
@@ -154,26 +157,44 @@ def test_a_lost_process_stops_the_step_and_changes_nothing(monkeypatch: pytest.M
 
 @every_cell
 @pytest.mark.parametrize("B", [33, 300])
-def test_poisoned_buffers_change_no_bit(cell: Cell, B: int) -> None:
-    """Lanes and scratch full of NaN before a step give what they give untouched."""
+def test_poisoned_buffers_change_no_bit(
+    cell: Cell, B: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lanes, scratch and all shared memory but what is trained, full of NaN before a step, give what
+    they give untouched.
+    """
+    shared: list[Array] = []
+    spaces: list[Workspace] = []
+
+    def noting(*args: Any) -> Array:
+        shared.append(team.shared_zeros(*args))
+        return shared[-1]
+
+    class Noting(Workspace):
+        def __init__(self, dtype: Any) -> None:
+            super().__init__(dtype)
+            spaces.append(self)
+
+    monkeypatch.setattr(parallel, "shared_zeros", noting)
+    monkeypatch.setattr(parallel, "Workspace", Noting)
     results = []
     for poison in (False, True):
+        shared.clear()
+        spaces.clear()
         p = problem(cell, B, dropout=0.3)
         with closing(engine(p, threads=2)) as e:
             train(e, p, 1)
+            trained = {id(a) for a in (p.params.flat, *e.optimizer_state.values())}
+            buffers = [a for a in shared if id(a) not in trained]
+            assert len(shared) - len(buffers) == 3
+            assert len(spaces) >= len(e.lanes) + 2
             if poison:
-                for lane in e.lanes:
-                    lane.ws.poison()
-                    lane.total.flat.fill(np.nan)
-                    lane.part.flat.fill(np.nan)
-                for _, ws in e._deals:
+                for a in (*buffers, *(lane.part.flat for lane in e.lanes)):
+                    a.fill(np.nan) if a.dtype.kind == "f" else a.view(np.uint8).fill(255)
+                for ws in spaces:
                     ws.poison()
-                e._squares.fill(np.nan)
-                e._losses.fill(np.nan)
-                e._made.fill(np.nan)
-                e._window.fill(-1)
-                e._state.fill(np.nan)
-            results.append((*e.step(p.ids, p.targets, p.state, 2, 0.05), p.params.flat))
+                e.weights.refresh()
+            results.append((*e.step(p.batch, p.state, 2, 0.05), p.params.flat))
     assert results[0][:2] == results[1][:2]
     np.testing.assert_array_equal(results[0][2], results[1][2])
 
@@ -184,7 +205,7 @@ def test_dropout_is_a_function_of_seed_and_step() -> None:
     def first_loss(seed: int, step: int) -> float:
         p = problem(LSTM(), 20, dropout=0.5)
         with closing(engine(p, seed=seed)) as e:
-            return e.step(p.ids, p.targets, p.state, step, 0.1)[0]
+            return e.step(p.batch, p.state, step, 0.1)[0]
 
     assert first_loss(1, 1) == first_loss(1, 1)
     assert len({first_loss(1, 1), first_loss(2, 1), first_loss(1, 2)}) == 3
@@ -192,12 +213,20 @@ def test_dropout_is_a_function_of_seed_and_step() -> None:
 
 def test_every_shard_drops_differently() -> None:
     """Two shards with the same text do not get the same masks."""
+    losses = []
+
+    class Noting(Recurrent):
+        def loss_and_grad(self, *args: Any, **kwargs: Any) -> float:
+            losses.append(super().loss_and_grad(*args, **kwargs))
+            return losses[-1]
+
     p = problem(LSTM(), 32, dropout=0.5)
-    p.ids[:, 16:], p.targets[:, 16:] = p.ids[:, :16], p.targets[:, :16]
+    p.model = Noting(LSTM(), 11, 8, 2, dropout=0.5)
+    for whole in (p.batch.ids, p.batch.targets):
+        whole[:, 16:] = whole[:, :16]
     with closing(engine(p)) as e:
-        e.step(p.ids, p.targets, p.state, 1, 0.1)
-        assert len(e.lanes) == 2
-        assert e._losses[0] != e._losses[1]
+        e.step(p.batch, p.state, 1, 0.1)
+    assert len(losses) == len(set(losses)) == 2
 
 
 # One update
@@ -207,10 +236,8 @@ def plain_training(p: Problem, clip: tuple[str, float] | None, rate: float) -> l
     """Three steps of SGD with momentum 0.9, each from one pass over the whole batch."""
     velocity, returned = np.zeros_like(p.params.flat), []
     for _ in range(3):
-        d, scale = p.params.like(), 1 / p.ids.size
-        loss = p.model.loss_and_grad(
-            p.weights(), p.ids, p.targets, p.state, d, p.workspace(), scale
-        )
+        d, scale = p.params.like(), 1 / p.batch.ids.size
+        loss = p.model.loss_and_grad(p.weights(), p.batch, p.state, d, p.workspace(), scale)
         g, norm = d.flat, float(np.linalg.norm(d.flat))
         if clip is not None and clip[0] == "norm":
             g = g * min(1, clip[1] / norm)
@@ -242,7 +269,7 @@ def gradient_taken(clip: tuple[str, float] | None) -> tuple[Array, float]:
     p = problem(LSTM(), 20, dtype=np.float64)
     before = p.params.flat.copy()
     with closing(engine(p, sgd, clip=clip)) as e:
-        _, norm = e.step(p.ids, p.targets, p.state, 1, 1.0)
+        _, norm = e.step(p.batch, p.state, 1, 1.0)
     return before - p.params.flat, norm
 
 
@@ -276,7 +303,7 @@ def diverging_state(p: Problem) -> None:
 
 def diverging_loss(p: Problem) -> None:
     """A bias beyond reach makes the loss infinite."""
-    p.params["by"][p.targets[0, 0]] = -np.inf
+    p.params["by"][p.batch.targets[0, 0]] = -np.inf
 
 
 def diverging_gradient(p: Problem) -> None:
@@ -298,7 +325,7 @@ def test_divergence_raises_and_changes_nothing(
         vectors = [p.params.flat, *e.optimizer_state.values()]
         before = [vector.tobytes() for vector in vectors]
         with np.errstate(all="ignore"), pytest.raises(TrainingError, match=r"step 3.*diverged"):
-            e.step(p.ids, p.targets, p.state, 3, 0.05)
+            e.step(p.batch, p.state, 3, 0.05)
         assert [vector.tobytes() for vector in vectors] == before
 
 
@@ -328,7 +355,7 @@ def test_an_update_that_makes_what_is_not_finite_is_an_error(
             if name in e.optimizer_state:
                 e.optimizer_state[name][-1] = value
         with pytest.raises(TrainingError, match=r"step 1: the update made .* not finite"):
-            e.step(p.ids, p.targets, p.state, 1, 1000.0)
+            e.step(p.batch, p.state, 1, 1000.0)
         assert not p.state.any()
         vector = p.params.flat if where == "params" else e.optimizer_state[where]
         assert not np.isfinite(vector).all()
@@ -354,8 +381,8 @@ def test_training_goes_on_after_a_step_that_was_refused() -> None:
             if refused:
                 bad = np.full_like(p.state, np.nan)
                 with pytest.raises(TrainingError):
-                    e.step(p.ids, p.targets, bad, 2, 0.05)
-            results.append((*e.step(p.ids, p.targets, p.state, 2, 0.05), p.params.flat))
+                    e.step(p.batch, bad, 2, 0.05)
+            results.append((*e.step(p.batch, p.state, 2, 0.05), p.params.flat))
     assert results[0][:2] == results[1][:2]
     np.testing.assert_array_equal(results[0][2], results[1][2])
 
@@ -365,11 +392,11 @@ def test_clipping_by_norm_saves_a_step_with_a_very_long_gradient() -> None:
     p = problem(LSTM(), 20)
     diverging_gradient(p)
     with closing(engine(p, sgd, clip=("norm", 1.0))) as e:
-        _, norm = e.step(p.ids, p.targets, p.state, 1, 0.1)
+        _, norm = e.step(p.batch, p.state, 1, 0.1)
         assert norm > parallel.LARGEST
         assert np.isfinite(p.params.flat).all()
         with pytest.raises(TrainingError):
-            e.step(p.ids, p.targets, p.state, 2, 1e20)
+            e.step(p.batch, p.state, 2, 1e20)
 
 
 # A steady step allocates nothing of size
@@ -391,7 +418,7 @@ def bytes_held_by_twenty_steps(p: Problem, optimizer: Any) -> int:
             before = tracemalloc.get_traced_memory()[0]
             tracemalloc.reset_peak()
             for t in range(4, 24):
-                e.step(p.ids, p.targets, p.state, t, 0.001)
+                e.step(p.batch, p.state, t, 0.001)
                 gc.collect()
             return tracemalloc.get_traced_memory()[1] - before
     finally:

@@ -14,10 +14,11 @@ from oracles import all_cells
 
 from rnnlm import Checkpoint, ConfigError, make_config, samples
 from rnnlm import generate as generate_text
+from rnnlm.batches import Batch
 from rnnlm.cells import Cell
 from rnnlm.cli import sample as sample_command
-from rnnlm.model import Model, StepWeights, build_model
-from rnnlm.sampling import FILTERS, Stepper, draw, generate, temperature, top_k, top_p
+from rnnlm.model import Recurrent, build_model
+from rnnlm.sampling import FILTERS, draw, generate, temperature, top_k, top_p
 from rnnlm.vocabulary import LEVELS
 from rnnlm.workspace import Workspace
 
@@ -118,15 +119,15 @@ def test_draws_do_not_depend_on_the_size_of_the_logits(shift: float, n: int) -> 
 @pytest.mark.parametrize("cell", all_cells(), ids=str)
 def test_steps_give_the_logits_of_a_window(cell: Cell, embedding: int | None) -> None:
     """One character at a time is the same function as the training forward pass."""
-    model = Model(cell, 7, 20, 2, embedding)
+    model = Recurrent(cell, 7, 20, 2, embedding)
     params = model.init(np.random.default_rng(0))
     ids = np.random.default_rng(1).integers(7, size=(9, 3))
-    weights = StepWeights(model, params, 3)
-    top = model.forward(weights, ids, model.zero_state(3), Workspace())[-1].output
+    weights = model.weights(params, 3)
+    top = model.forward(weights, Batch(ids, ids), model.zero_state(3), Workspace())[-1].output
     expected = (top @ params["Wy"] + params["by"]).reshape(9, 3, 7)
-    stepper = Stepper(model, params, 3)
+    texts = model.begin(params, 3)
     for row, logits in zip(ids, expected, strict=True):
-        assert np.allclose(stepper.step(row), logits, atol=1e-5)
+        assert np.allclose(texts.step(row), logits, atol=1e-5)
 
 
 @pytest.mark.parametrize("rows", [1, 4])
@@ -136,10 +137,10 @@ def test_a_sample_does_not_depend_on_how_many_there_are(
 ) -> None:
     """Sample i alone, and among 9, to the bit of every logit, hence to the character."""
     monkeypatch.setattr("rnnlm.blas.rows_at_once", lambda: rows)
-    model = Model(cell, 13, 24, 2)
+    model = Recurrent(cell, 13, 24, 2)
     params = model.init(np.random.default_rng(0))
     ids = np.random.default_rng(1).integers(13, size=(6, 9))
-    together, alone = Stepper(model, params, 9), Stepper(model, params, 1)
+    together, alone = model.begin(params, 9), model.begin(params, 1)
     for row in ids:
         many, one = together.step(row).copy(), alone.step(row[:1]).copy()
         assert (many[0] == one[0]).all()
@@ -151,7 +152,7 @@ def test_a_sample_does_not_depend_on_how_many_there_are(
 
 def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
     """Seeds and positions name streams of random numbers."""
-    model = Model(all_cells()[0], 13, 8, 1)
+    model = Recurrent(all_cells()[0], 13, 8, 1)
     params = model.init(np.random.default_rng(0))
 
     def run(**kwargs: object) -> list[int]:
@@ -164,7 +165,7 @@ def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
 
 def test_without_a_prime_the_first_character_follows_the_frequencies() -> None:
     """It is drawn from what the training text holds, from the zero state."""
-    model = Model(all_cells()[0], 4, 8, 1)
+    model = Recurrent(all_cells()[0], 4, 8, 1)
     params = model.init(np.random.default_rng(0))
     first = np.array([0.0, 0.25, 0.0, 0.75])
     steps = generate(model, params, (), 1, num_samples=2000, first=first)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from ..params import Array, Shape
+from ..initial import orthogonal, zeros
+from ..params import Array, Parameter
 from ..tape import Tape
-from ..tiles import tiled
 from ..workspace import Workspace
+from .contract import Weights
 from .steps import blocks_back, flat_rows, steps_back
 
 
@@ -19,23 +20,27 @@ from .steps import blocks_back, flat_rows, steps_back
 class GRU:
     """Cho et al. 2014 (arXiv:1406.1078), in the sign convention of its equation (7).
 
-    Forward, for one step (⊙ is the element-wise product, σ the logistic function):
+    Forward, one step (⊙ is the element-wise product, σ the logistic function, k one of r, z, n):
 
-        R, Z = σ(z_r), σ(z_z)                                with z_k = X Wx_k + H' Wh_k + b_k
-        N = tanh(X Wx_n + b_n + M)
-        M = (R ⊙ H') Wh_n                   by default: the reset comes before the product
-        M = R ⊙ P,  P = H' Wh_n + bh        with `reset_after`: cuDNN's variant
-        H = Z ⊙ H' + (1 - Z) ⊙ N = N + Z ⊙ (H' - N)
+        (1)  z_k = X Wx_k + b_k,  and for k = r, z:  + H' Wh_k
+        (2)  R, Z = σ(z_r), σ(z_z)
+        (3)  M = (R ⊙ H') Wh_n                   by default: the reset comes before the product
+             M = R ⊙ P,   P = H' Wh_n + bh       with `reset_after`: cuDNN's variant
+        (4)  N = tanh(z_n + M)
+        (5)  H = Z ⊙ H' + (1 - Z) ⊙ N = N + Z ⊙ (H' - N)
 
-    Backward, where dH already holds what comes from the next step:
+    Backward, where dH already holds what comes from the next step; each line undoes the one of its
+    number, and dH' is the sum of four terms:
 
-        dz_n = dH ⊙ (1 - Z) ⊙ (1 - N²)
-        dz_z = dH ⊙ (H' - N) ⊙ Z ⊙ (1 - Z)
-        dH'  = dH ⊙ Z + dz_r Wh_rᵀ + dz_z Wh_zᵀ + ...
-        by default:          E = dz_n Wh_nᵀ;     dz_r = E ⊙ H' ⊙ R ⊙ (1 - R);     dH' += E ⊙ R
-        with `reset_after`:  dP = dz_n ⊙ R;      dz_r = dz_n ⊙ P ⊙ R ⊙ (1 - R);   dH' += dP Wh_nᵀ
-        dWh_r, dWh_z = Σ_t H'ᵀ dz_r, Σ_t H'ᵀ dz_z
-        dWh_n = Σ_t (R ⊙ H')ᵀ dz_n,   with `reset_after`  Σ_t H'ᵀ dP  and  dbh = Σ_t dP
+        (5)  dN = dH ⊙ (1 - Z);   dZ = dH ⊙ (H' - N);   dH' = dH ⊙ Z + ...
+        (4)  dz_n = dN ⊙ (1 - N²) = dM
+        (3)  E = dz_n Wh_nᵀ;      dR = E ⊙ H';      dH' += E ⊙ R          by default
+             dP = dz_n ⊙ R;       dR = dz_n ⊙ P;    dH' += dP Wh_nᵀ       with `reset_after`
+        (2)  dz_r = dR ⊙ R ⊙ (1 - R);   dz_z = dZ ⊙ Z ⊙ (1 - Z)
+        (1)  dH' += dz_r Wh_rᵀ + dz_z Wh_zᵀ;   dWh_k = Σ_t H'ᵀ dz_k  for k = r, z
+             dWh_n = Σ_t (R ⊙ H')ᵀ dz_n,   with `reset_after`  Σ_t H'ᵀ dP  and  dbh = Σ_t dP
+
+    One step in plain lines: `gru_step` in tests/support/oracles.py.
     """
 
     reset_after: bool = False
@@ -45,48 +50,45 @@ class GRU:
     scale: ClassVar[tuple[float, ...]] = (0.5, 0.5, 1.0)
     saved: ClassVar[int] = 1  # R ⊙ H', or P with `reset_after`
 
-    def shapes(self, hidden_size: int) -> dict[str, Shape]:
-        shapes: dict[str, Shape] = {"Wh": (3, hidden_size, hidden_size)}
+    def parameters(self, hidden_size: int) -> dict[str, Parameter]:
+        own = {"Wh": Parameter((3, hidden_size, hidden_size), orthogonal, packed=True)}
         if self.reset_after:
-            shapes["bh"] = (hidden_size,)
-        return shapes
+            own["bh"] = Parameter((hidden_size,), zeros)
+        return own
 
     def init_bias(self, b: Array) -> None:
-        del b  # stays zero
+        """All biases stay zero."""
 
-    def step(
-        self, run: Tape, p: Mapping[str, Array], z: Array, s_prev: Array, s: Array, ws: Workspace
-    ) -> None:
+    def step(self, run: Tape, p: Weights, z: Array, s_prev: Array, s: Array, ws: Workspace) -> None:
         r, u, n, saved = z  # u: the update gate Z
         rz = z[:2]
         (h_prev,), (h,) = s_prev, s
-        Wh = p["Wh.tiles"]
-        hW = ws("cell.hW", *z.shape)[:3]
-        hW_tiles = tiled(hW, Wh)
+        Wh, hW = p["Wh"], ws("cell.hW", *z.shape)[:3]
+        m = hW[2]
 
         def gates() -> None:
-            # R, Z = (1 + tanh(z / 2)) / 2
+            # (1) and (2): R, Z = (1 + tanh(z / 2)) / 2
             run(np.add, rz, hW[:2], rz)
             run(np.tanh, rz, rz)
             run(np.multiply, rz, 0.5, rz)
             run(np.add, rz, 0.5, rz)
 
-        m = hW[2]
         if self.reset_after:
-            # P = H' Wh_n + bh;  M = R ⊙ P
-            run(np.matmul, h_prev, Wh, hW_tiles)
+            run.matmul(h_prev, Wh, hW)
             gates()
+            # (3) P = H' Wh_n + bh;  M = R ⊙ P
             run(np.add, m, p["bh"], saved)
             run(np.multiply, r, saved, m)
         else:
-            # M = (R ⊙ H') Wh_n
-            run(np.matmul, h_prev, Wh[:2], hW_tiles[:2])
+            run.matmul(h_prev, Wh[:2], hW[:2])
             gates()
+            # (3) M = (R ⊙ H') Wh_n
             run(np.multiply, r, h_prev, saved)
-            run(np.matmul, saved, Wh[2], hW_tiles[2])
-        # N = tanh(X Wx_n + b_n + M);  H = N + Z ⊙ (H' - N)
+            run.matmul(saved, Wh[2:], hW[2:])
+        # (4) N = tanh(z_n + M)
         run(np.add, n, m, n)
         run(np.tanh, n, n)
+        # (5) H = N + Z ⊙ (H' - N)
         run(np.subtract, h_prev, n, h)
         run(np.multiply, h, u, h)
         run(np.add, h, n, h)
@@ -94,61 +96,66 @@ class GRU:
     def backward(
         self,
         run: Tape,
-        p: Mapping[str, Array],
+        p: Weights,
         z: Array,
+        s_prev: Array,
         s: Array,
         dh: Array,
         ds: Array,
         ws: Workspace,
-    ) -> None:
+    ) -> Iterator[int]:
         _, T, B, H = z.shape
-        (h,), (dh_next,) = s, ds
-        WhT = p["WhT.tiles"]
+        (dh_next,) = ds
+        WhT = p["WhT"]
         # The four terms of dH': dz_r Wh_rᵀ, dz_z Wh_zᵀ, the candidate's, and dH ⊙ Z
         terms = ws("cell.hW", 4, B, H)
-        terms_tiles = tiled(terms[:3], WhT)
         through_n, through_z = terms[2], terms[3]
         for block in blocks_back(T, B * H):
             r, u, n, saved = z[:, block]  # u: the update gate Z
             R, Z, tmp = (ws(name, *r.shape) for name in ("cell.R", "cell.Z", "cell.tmp"))
-            h_prev = h[:-1][block]
-            # Everything that does not depend on dH, for many steps at once: each gate becomes the
-            # factor that dH, dz_n or E is multiplied with.
-            # u <- (H' - N) ⊙ Z ⊙ (1 - Z)
+            h_prev = s_prev[0, block]
+            # What does not depend on dH, for many steps at once: each gate becomes the factor that
+            # makes dz of dH (u, n), or of dz_n or E (r).
+            # (5), (2)  u <- (H' - N) ⊙ Z ⊙ (1 - Z)
             run(np.copyto, Z, u)
-            run(np.subtract, 1, Z, tmp)
+            run(np.subtract, 1.0, Z, tmp)
             run(np.multiply, u, tmp, u)
             run(np.subtract, h_prev, n, R)
             run(np.multiply, u, R, u)
-            # n <- (1 - Z) ⊙ (1 - N²) = (1 - Z) - (1 - Z) ⊙ N²
+            # (5), (4)  n <- (1 - Z) ⊙ (1 - N²) = (1 - Z) - (1 - Z) ⊙ N²
             run(np.multiply, n, n, n)
             run(np.multiply, n, tmp, n)
             run(np.subtract, tmp, n, n)
-            # r <- (H' or P) ⊙ R ⊙ (1 - R)
+            # (3), (2)  r <- (H' or P) ⊙ R ⊙ (1 - R)
             run(np.copyto, R, r)
             run(np.multiply, R, R, tmp)
             run(np.subtract, R, tmp, r)
             run(np.multiply, r, saved if self.reset_after else h_prev, r)
-            for z_t, R_t, Z_t, dh_t in steps_back(z[:, block].swapaxes(0, 1), R, Z, dh[block]):
-                dr, _, dn, dP = z_t
-                drz, dzn = z_t[:2], z_t[1:3]
+            for t, dz_t, R_t, Z_t, dh_t in steps_back(block, z[:, block], R, Z, dh[block]):
+                dr, _, dn, dP = dz_t
+                drz, dzn = dz_t[:2], dz_t[1:3]
                 run(np.add, dh_next, dh_t, dh_next)
                 run(np.multiply, dh_next, Z_t, through_z)
+                # dz_z = dH ⊙ u;  dz_n = dH ⊙ n
                 run(np.multiply, dzn, dh_next, dzn)
                 if self.reset_after:
+                    # (3) dz_r = dz_n ⊙ r;  dP = dz_n ⊙ R
                     run(np.multiply, dr, dn, dr)
                     run(np.multiply, dn, R_t, dP)
-                    run(np.matmul, dP, WhT[2], terms_tiles[2])
+                    run.matmul(dP, WhT[2:], terms[2:3])
                 else:
-                    # E = dz_n Wh_nᵀ;  dz_r = E ⊙ H' ⊙ R ⊙ (1 - R)
-                    run(np.matmul, dn, WhT[2], terms_tiles[2])
+                    # (3) E = dz_n Wh_nᵀ;  dz_r = E ⊙ r;  E ⊙ R
+                    run.matmul(dn, WhT[2:], terms[2:3])
                     run(np.multiply, dr, through_n, dr)
                     run(np.multiply, through_n, R_t, through_n)
-                run(np.matmul, drz[:, None], WhT[:2], terms_tiles[:2])
+                # (1) dz_r Wh_rᵀ and dz_z Wh_zᵀ, and the sum of all four terms
+                run.matmul(drz, WhT[:2], terms[:2])
                 run(np.add.reduce, terms, 0, None, dh_next)
+                yield t
 
-    def weight_gradients(self, d: Mapping[str, Array], z: Array, s: Array) -> None:
-        h_prevT, dz, saved = flat_rows(s[0, :-1]).T, flat_rows(z[:3]), flat_rows(z[3])
+    def weight_gradients(self, d: Mapping[str, Array], z: Array, s_prev: Array) -> None:
+        # (1), with (R ⊙ H') or dP in the last block of z
+        h_prevT, dz, saved = flat_rows(s_prev[0]).T, flat_rows(z[:3]), flat_rows(z[3])
         np.matmul(h_prevT, dz[:2], d["Wh"][:2])
         if self.reset_after:
             np.matmul(h_prevT, saved, d["Wh"][2])

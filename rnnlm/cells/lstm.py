@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from ..params import Array, Shape
+from ..initial import orthogonal
+from ..params import Array, Parameter
 from ..tape import Tape
-from ..tiles import tiled
 from ..workspace import Workspace
+from .contract import Weights
 from .steps import blocks_back, flat_rows, steps_back
 
 
@@ -19,18 +20,22 @@ from .steps import blocks_back, flat_rows, steps_back
 class LSTM:
     """Hochreiter and Schmidhuber 1997, with the forget gate of Gers, Schmidhuber and Cummins 2000.
 
-    Forward, for one step (⊙ is the element-wise product, σ the logistic function):
+    Forward, one step (⊙ is the element-wise product, σ the logistic function, k one of i, f, o, g):
 
-        I, F, O = σ(z_i), σ(z_f), σ(z_o);  G = tanh(z_g)     with z_k = X Wx_k + H' Wh_k + b_k
-        C = F ⊙ C' + I ⊙ G
-        H = O ⊙ tanh(C)
+        (1)  z_k = X Wx_k + H' Wh_k + b_k
+        (2)  I, F, O = σ(z_i), σ(z_f), σ(z_o);   G = tanh(z_g)
+        (3)  C = F ⊙ C' + I ⊙ G
+        (4)  H = O ⊙ tanh(C)
 
-    Backward, where dH and dC already hold what comes from the next step:
+    Backward, where dH and dC already hold what comes from the next step; each line undoes the one of
+    its number:
 
-        dC  <- dC + dH ⊙ O ⊙ (1 - tanh²(C))
-        dz_i = dC ⊙ G  ⊙ I ⊙ (1 - I)        dz_o = dH ⊙ tanh(C) ⊙ O ⊙ (1 - O)
-        dz_f = dC ⊙ C' ⊙ F ⊙ (1 - F)        dz_g = dC ⊙ I ⊙ (1 - G²)
-        dC' = dC ⊙ F;    dH' = Σ_k dz_k Wh_kᵀ;    dWh_k = Σ_t H'ᵀ dz_k
+        (4)  dO = dH ⊙ tanh(C);   dC <- dC + dH ⊙ O ⊙ (1 - tanh²(C))
+        (3)  dI = dC ⊙ G;   dF = dC ⊙ C';   dG = dC ⊙ I;   dC' = dC ⊙ F
+        (2)  dz_k = dK ⊙ K ⊙ (1 - K)  for K = I, F, O;   dz_g = dG ⊙ (1 - G²)
+        (1)  dH' = Σ_k dz_k Wh_kᵀ;   dWh_k = Σ_t H'ᵀ dz_k
+
+    Both in thirty plain lines: `lstm_reference` in tests/support/oracles.py.
     """
 
     gates: ClassVar[tuple[str, ...]] = ("i", "f", "o", "g")
@@ -38,58 +43,56 @@ class LSTM:
     scale: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5, 1.0)
     saved: ClassVar[int] = 0
 
-    def shapes(self, hidden_size: int) -> dict[str, Shape]:
-        return {"Wh": (4, hidden_size, hidden_size)}
+    def parameters(self, hidden_size: int) -> dict[str, Parameter]:
+        return {"Wh": Parameter((4, hidden_size, hidden_size), orthogonal, packed=True)}
 
     def init_bias(self, b: Array) -> None:
         # A forget gate that starts open lets gradients through from the first step
         # (Jozefowicz, Zaremba and Sutskever 2015, section 4.1).
         b[1] = 1.0
 
-    def step(
-        self, run: Tape, p: Mapping[str, Array], z: Array, s_prev: Array, s: Array, ws: Workspace
-    ) -> None:
-        Wh = p["Wh.tiles"]
+    def step(self, run: Tape, p: Weights, z: Array, s_prev: Array, s: Array, ws: Workspace) -> None:
         hW, a = ws("cell.hW", *z.shape), ws("cell.a", *s.shape[1:])
         (h_prev, c_prev), (h, c) = s_prev, s
         i, f, o, g = z
         ifo = z[:3]
-        run(np.matmul, h_prev, Wh, tiled(hW, Wh))
+        # (1) z_k = X Wx_k + b_k + H' Wh_k
+        run.matmul(h_prev, p["Wh"], hW)
         run(np.add, z, hW, z)
-        # I, F, O = (1 + tanh(z / 2)) / 2;  G = tanh(z)
+        # (2) I, F, O = (1 + tanh(z / 2)) / 2;  G = tanh(z)
         run(np.tanh, z, z)
         run(np.multiply, ifo, 0.5, ifo)
         run(np.add, ifo, 0.5, ifo)
-        # C = F ⊙ C' + I ⊙ G
+        # (3) C = F ⊙ C' + I ⊙ G
         run(np.multiply, f, c_prev, c)
         run(np.multiply, i, g, a)
         run(np.add, c, a, c)
-        # H = O ⊙ tanh(C)
+        # (4) H = O ⊙ tanh(C)
         run(np.tanh, c, a)
         run(np.multiply, o, a, h)
 
     def backward(
         self,
         run: Tape,
-        p: Mapping[str, Array],
+        p: Weights,
         z: Array,
+        s_prev: Array,
         s: Array,
         dh: Array,
         ds: Array,
         ws: Workspace,
-    ) -> None:
+    ) -> Iterator[int]:
         G, T, B, H = z.shape
-        _, c = s
+        c_prev, c = s_prev[1], s[1]
         dh_next, dc = ds
-        WhT = p["WhT.tiles"]
         dzW, a = ws("cell.hW", G, B, H), ws("cell.a", B, H)
         for block in blocks_back(T, B * H):
             i, f, o, g = z[:, block]
             F, Q, tmp = (ws(name, *f.shape) for name in ("cell.F", "cell.Q", "cell.tmp"))
-            # Everything that does not depend on dH or dC, for many steps at once: each gate becomes
-            # the factor that dH or dC is multiplied with, and
-            # Q = O ⊙ (1 - tanh²(C));  o <- tanh(C) ⊙ O ⊙ (1 - O)
-            run(np.tanh, c[1:][block], tmp)
+            # What does not depend on dH or dC, for many steps at once: each gate becomes the factor
+            # that makes dz of dC (i, f, g) or of dH (o), by (3) and (2), and
+            # (4) Q = O ⊙ (1 - tanh²(C)), the factor from dH to dC;  o <- tanh(C) ⊙ O ⊙ (1 - O)
+            run(np.tanh, c[block], tmp)
             run(np.multiply, o, tmp, F)
             run(np.multiply, F, tmp, Q)
             run(np.subtract, o, Q, Q)
@@ -99,27 +102,29 @@ class LSTM:
             run(np.copyto, F, f)
             run(np.multiply, F, F, f)
             run(np.subtract, F, f, f)
-            run(np.multiply, f, c[:-1][block], f)
+            run(np.multiply, f, c_prev[block], f)
             # g <- I ⊙ (1 - G²);  i <- G ⊙ I ⊙ (1 - I)
             run(np.multiply, i, g, tmp)
             run(np.multiply, tmp, g, g)
             run(np.subtract, i, g, g)
             run(np.multiply, tmp, i, i)
             run(np.subtract, tmp, i, i)
-            dz = z[:, block].swapaxes(0, 1)
-            for dz_t, F_t, Q_t, dh_t in steps_back(dz, F, Q, dh[block]):
+            for t, dz_t, F_t, Q_t, dh_t in steps_back(block, z[:, block], F, Q, dh[block]):
                 dif, do, dg = dz_t[:2], dz_t[2], dz_t[3]
                 run(np.add, dh_next, dh_t, dh_next)
+                # dz_o = dH ⊙ o;  (4) dC <- dC + dH ⊙ Q
                 run(np.multiply, dh_next, do, do)
-                # dC <- dC + dH ⊙ Q
                 run(np.multiply, dh_next, Q_t, a)
                 run(np.add, dc, a, dc)
+                # dz_i, dz_f = dC ⊙ i, dC ⊙ f;  dz_g = dC ⊙ g;  (3) dC' = dC ⊙ F
                 run(np.multiply, dif, dc, dif)
                 run(np.multiply, dg, dc, dg)
                 run(np.multiply, dc, F_t, dc)
-                # dH' = Σ_k dz_k Wh_kᵀ
-                run(np.matmul, dz_t[:, None], WhT, tiled(dzW, WhT))
+                # (1) dH' = Σ_k dz_k Wh_kᵀ
+                run.matmul(dz_t, p["WhT"], dzW)
                 run(np.add.reduce, dzW, 0, None, dh_next)
+                yield t
 
-    def weight_gradients(self, d: Mapping[str, Array], z: Array, s: Array) -> None:
-        np.matmul(flat_rows(s[0, :-1]).T, flat_rows(z), d["Wh"])
+    def weight_gradients(self, d: Mapping[str, Array], z: Array, s_prev: Array) -> None:
+        # (1) dWh_k = Σ_t H'ᵀ dz_k, all steps and streams in one product
+        np.matmul(flat_rows(s_prev[0]).T, flat_rows(z), d["Wh"])

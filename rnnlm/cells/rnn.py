@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
-from ..params import Array, Shape
+from ..initial import orthogonal
+from ..params import Array, Parameter
 from ..tape import Tape
-from ..tiles import tiled
 from ..workspace import Workspace
+from .contract import Weights
 from .steps import blocks_back, flat_rows, steps_back
 
 
@@ -48,58 +49,67 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array, Array], object], Callable[[Array, 
 
 @dataclass(frozen=True)
 class RNN:
-    """Elman 1990 ("Finding structure in time"): H = φ(X Wx + H' Wh + b).
+    """Elman 1990 ("Finding structure in time").
+
+    Forward, one step:
+
+        (1)  z = X Wx + H' Wh + b
+        (2)  H = φ(z)
 
     Backward, where dH already holds what comes from the next step:
 
-        dz = dH ⊙ φ'(z);    dH' = dz Whᵀ;    dWh = Σ_t H'ᵀ dz
+        (2)  dz = dH ⊙ φ'(z)
+        (1)  dH' = dz Whᵀ;   dWh = Σ_t H'ᵀ dz
+
+    One step in plain lines: `rnn_step` in tests/support/oracles.py.
     """
 
-    activation: str = "tanh"
+    activation: Literal["tanh", "relu", "identity"] = "tanh"
 
     gates: ClassVar[tuple[str, ...]] = ("h",)
     states: ClassVar[tuple[str, ...]] = ("h",)
     scale: ClassVar[tuple[float, ...]] = (1.0,)
     saved: ClassVar[int] = 0
 
-    def shapes(self, hidden_size: int) -> dict[str, Shape]:
-        return {"Wh": (1, hidden_size, hidden_size)}
+    def parameters(self, hidden_size: int) -> dict[str, Parameter]:
+        return {"Wh": Parameter((1, hidden_size, hidden_size), orthogonal, packed=True)}
 
     def init_bias(self, b: Array) -> None:
-        del b  # stays zero
+        """All biases stay zero."""
 
-    def step(
-        self, run: Tape, p: Mapping[str, Array], z: Array, s_prev: Array, s: Array, ws: Workspace
-    ) -> None:
+    def step(self, run: Tape, p: Weights, z: Array, s_prev: Array, s: Array, ws: Workspace) -> None:
         phi, _ = ACTIVATIONS[self.activation]
-        Wh, hW = p["Wh.tiles"], ws("cell.hW", *z.shape)
-        # H = φ(z + H' Wh)
-        run(np.matmul, s_prev[0], Wh, tiled(hW, Wh))
+        hW = ws("cell.hW", *z.shape)
+        # (1) z = X Wx + b + H' Wh
+        run.matmul(s_prev[0], p["Wh"], hW)
         run(np.add, z, hW, z)
+        # (2) H = φ(z)
         run(phi, z, s)
 
     def backward(
         self,
         run: Tape,
-        p: Mapping[str, Array],
+        p: Weights,
         z: Array,
+        s_prev: Array,
         s: Array,
         dh: Array,
         ds: Array,
         ws: Workspace,
-    ) -> None:
+    ) -> Iterator[int]:
         _, T, B, H = z.shape
         _, dphi = ACTIVATIONS[self.activation]
-        WhT = p["WhT.tiles"]
-        dh_next_tiles = tiled(ds, WhT)
         for block in blocks_back(T, B * H):
-            dz = z[:, block]
-            run(dphi, s[:, 1:][:, block], dz)
-            for dz_t, dh_t in steps_back(dz.swapaxes(0, 1), dh[block]):
-                # dz = (dH + dH_next) ⊙ φ'(z);  dH' = dz Whᵀ
+            # φ'(z), for many steps at once
+            run(dphi, s[:, block], z[:, block])
+            for t, dz_t, dh_t in steps_back(block, z[:, block], dh[block]):
+                # (2) dz = dH ⊙ φ'(z)
                 run(np.add, ds, dh_t, ds)
                 run(np.multiply, dz_t, ds, dz_t)
-                run(np.matmul, dz_t[:, None], WhT, dh_next_tiles)
+                # (1) dH' = dz Whᵀ
+                run.matmul(dz_t, p["WhT"], ds)
+                yield t
 
-    def weight_gradients(self, d: Mapping[str, Array], z: Array, s: Array) -> None:
-        np.matmul(flat_rows(s[0, :-1]).T, flat_rows(z), d["Wh"])
+    def weight_gradients(self, d: Mapping[str, Array], z: Array, s_prev: Array) -> None:
+        # (1) dWh = Σ_t H'ᵀ dz, all steps and streams in one product
+        np.matmul(flat_rows(s_prev[0]).T, flat_rows(z), d["Wh"])

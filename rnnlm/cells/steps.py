@@ -1,8 +1,9 @@
-"""How a recurrence walks through time: step by step forward, block by block back."""
+"""How a recurrence walks back through time: block by block, and step by step within a block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from ..params import Array
 
@@ -17,9 +18,12 @@ def blocks_back(T: int, step_size: int) -> Iterator[slice]:
         yield slice(max(0, stop - length), stop)
 
 
-def steps_back(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """The arrays' views of one step each, last step first."""
-    return zip(*(array[::-1] for array in arrays), strict=True)
+def steps_back(block: slice, z: Array, *arrays: Array) -> Iterator[tuple[Any, ...]]:
+    """The steps t of a block, last first, each with its views of z (G, T, B, H) and the arrays
+    (T, B, H), which hold the block alone.
+    """
+    times = range(block.stop - 1, block.start - 1, -1)
+    return zip(times, z.swapaxes(0, 1)[::-1], *(array[::-1] for array in arrays), strict=True)
 
 
 def flat_rows(a: Array) -> Array:

@@ -1,7 +1,7 @@
 """The bits that rnnlm computes, as SHA-256: `python tests/support/bits.py` prints them as JSON.
 
-Runs of every cell, several optimizers, dropout, a resume, a prepared folder, evaluation and samples, all
-through the command line, with the kernels of NumPy and OpenBLAS fixed to those of the AVX2 generation.
+Runs of every cell, several optimizers, dropout, a resume, a prepared folder, evaluation and samples,
+all through the command line, with NumPy and OpenBLAS held to kernels for AVX2.
 bits.json holds what version 0.1.0 computed; test_bits.py compares. Other versions of NumPy or OpenBLAS
 may compute other bits, so that the comparison is made only where `signature` is the recorded one.
 After a change that is meant to change bits: `python tests/support/bits.py > tests/support/bits.json`.
@@ -24,10 +24,12 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent.parent
 RECORDED = Path(__file__).with_suffix(".json")
-KERNELS = {
-    "OPENBLAS_CORETYPE": "Haswell",
-    "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR",
-}
+AVX512 = (
+    "AVX512F",
+    "AVX512CD",
+    *(f"AVX512_{name}" for name in ("SKX", "CLX", "CNL", "ICL", "SPR")),
+)
+KERNELS = {"OPENBLAS_CORETYPE": "Haswell", "NPY_DISABLE_CPU_FEATURES": " ".join(AVX512)}
 METRICS = (
     "event step epoch loss perplexity learning_rate grad_norm split best text reason best_step"
 )
@@ -89,7 +91,7 @@ def of_run(folder: Path) -> dict[str, str]:
     records = [
         {k: v for k, v in json.loads(line).items() if k in METRICS.split()} for line in lines
     ]
-    checkpoints = {p.name: of_checkpoint(p) for p in sorted(folder.glob("*.npz"))}
+    checkpoints = {name: of_checkpoint(folder / name) for name in ("best.npz", "last.npz")}
     return {**checkpoints, "metrics": digest(records)}
 
 

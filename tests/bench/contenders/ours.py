@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import rnnlm
+from rnnlm.batches import Batch
 from rnnlm.checkpoint import Checkpoint
 from rnnlm.choices import make_config
 from rnnlm.model import build_model
@@ -54,14 +55,15 @@ class Train(Repeated):
             clip=("norm", 5.0),
         )
         self._state = model.zero_state(c.batch)
-        self._text = rng.integers(c.vocabulary, size=(c.window + 1, c.batch))
+        text = rng.integers(c.vocabulary, size=(c.window + 1, c.batch))
+        self._batch = Batch(text[:-1], text[1:])
         self._steps = 0
         self.amount = c.batch * c.window
         self.warm_up()
 
     def step(self) -> None:
         self._steps += 1
-        self._engine.step(self._text[:-1], self._text[1:], self._state, self._steps, 2e-3)
+        self._engine.step(self._batch, self._state, self._steps, 2e-3)
 
     def close(self) -> None:
         """Stop the threads."""

@@ -1,0 +1,100 @@
+"""What everybody else may know of a language model.
+
+A model is an architecture and holds no numbers. Its numbers (`params`: arrays under names) go in with
+every call, and so does its state where a text is read window by window. What is in either is the
+model's own affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from .batches import Batch
+from .params import Array, Parameters, Shape
+from .workspace import Workspace
+
+Masks = Callable[[int], np.random.Generator]  # layer -> the generator of its dropout mask
+
+
+class Steps(Protocol):
+    """N texts that advance side by side, one symbol a step."""
+
+    def step(self, ids: Array | Sequence[int]) -> Array:
+        """Feed one id per text (N,); the logits (N, V) of the next symbol, valid until the next step.
+
+        Logits are log-probabilities up to a number that is the same for all symbols of a row.
+        """
+
+
+class Weights(Protocol):
+    """A model's parameters made ready for reading windows: with the copies that its products want."""
+
+    params: Parameters
+    tasks: Sequence[Callable[[], None]]
+    """Calls, independent of each other, that make the copies anew after an update."""
+
+
+class LanguageModel(Protocol):
+    """Predicts the next symbol from those before it."""
+
+    @property
+    def vocabulary_size(self) -> int:
+        """V, the number of symbols."""
+
+    def describe(self) -> str:
+        """The model in one line."""
+
+    def begin(self, params: Parameters, n: int) -> Steps:
+        """N texts before their first symbol. Text i is the same alone and among others."""
+
+    def zero_state(self, B: int, dtype: DTypeLike = np.float32) -> Array:
+        """The state (..., B, K) of B texts before their first symbol."""
+
+    def weights(
+        self,
+        params: Parameters,
+        rows: int,
+        backward: bool = True,
+        empty: Callable[[Shape, np.dtype[Any]], Array] = np.empty,
+    ) -> Any:
+        """The `Weights` for windows of `rows` streams; `empty` allocates the copies."""
+
+    def loss(self, w: Any, batch: Batch, state: Array, ws: Workspace) -> float:
+        """Σ -ln p(target), in nats, over the targets that count; `state` is carried on in place."""
+
+
+class TrainableModel(LanguageModel, Protocol):
+    """A model whose parameters are found by gradient descent."""
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of every parameter, in storage order."""
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the parameters hold."""
+
+    def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
+        """Fresh parameters."""
+
+    def window_bytes(self, T: int, B: int) -> int:
+        """About how many bytes a window of T steps and B streams takes, in float32."""
+
+    def loss_and_grad(
+        self,
+        w: Any,
+        batch: Batch,
+        state: Array,
+        d: Parameters,
+        ws: Workspace,
+        scale: float,
+        masks: Masks | None = None,
+    ) -> float:
+        """The loss, and in `d` the gradient of scale · loss for every parameter.
+
+        `masks` gives the generator of each layer's dropout mask; without it nothing is dropped.
+        """
