@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from rnnlm.choices import make_config
 from rnnlm.config import Config
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "support"))
 CORPORA = ROOT.parent / "shared" / "corpora"
 
 TEXT = "".join(

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
-import pytest
-from conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "tests" / "support"))
-
 import bits
+import pytest
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The model and the optimizers against PyTorch's values, which golden.py made."""
+"""The model and the optimizers against PyTorch's values, which support/golden.py made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rnnlm.params import Array, Parameters
 from rnnlm.registry import options
 from rnnlm.workspace import Workspace
 
-with np.load(Path(__file__).with_name("golden.npz")) as file:
+with np.load(Path(__file__).parent / "support" / "golden.npz") as file:
     GOLDEN: dict[str, Array] = dict(file)
 CASES = json.loads(str(GOLDEN["cases"]))
 
@@ -84,5 +84,5 @@ def test_optimizer_takes_pytorchs_steps(case: str) -> None:
 
 
 def test_every_optimizer_has_golden_steps() -> None:
-    """A new optimizer wants a line in golden.py."""
+    """A new optimizer wants a line in support/golden.py."""
     assert {case["name"] for case in CASES["optimizers"].values()} == set(OPTIMIZERS)
