@@ -112,7 +112,7 @@ class Window:
 
 
 def test_every_cell_has_an_oracle() -> None:
-    """A new cell wants its naive step in oracles.py."""
+    """A new cell wants its naive step in support/oracles.py."""
     assert STEPS.keys() == CELLS.keys()
 
 

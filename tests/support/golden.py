@@ -1,4 +1,6 @@
-"""Makes golden.npz, the values of PyTorch that the suite is held against: `python tests/golden.py`.
+"""Makes golden.npz, the values of PyTorch that the suite is held against.
+
+`python tests/support/golden.py` writes it.
 
 Arrays are stored as `case/what/name` in rnnlm's own layout, so that the suite needs no PyTorch; the
 entry `cases` is JSON and says what each case is. Everything is float64.

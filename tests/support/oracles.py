@@ -27,7 +27,9 @@ def _values(name: str, option: Option) -> list[Any]:
     if option.type is bool:
         return [False, True]
     if name not in OPTION_VALUES:
-        raise LookupError(f"cell option {name!r}: list the values to test in tests/oracles.py")
+        raise LookupError(
+            f"cell option {name!r}: list the values to test in tests/support/oracles.py"
+        )
     return OPTION_VALUES[name]
 
 
@@ -88,7 +90,9 @@ STEPS = {"rnn": rnn_step, "gru": gru_step, "lstm": lstm_step}
 def cell_forward(cell: Cell, p: dict[str, Array], X: Array, state: Array) -> Array:
     """The states s (S, T+1, B, H) that a cell goes through over inputs X (T, B, D)."""
     (name,) = (name for name, make in CELLS.items() if make is type(cell))
-    assert name in STEPS, f"cell {name!r} has no step in tests/oracles.py to be tested against"
+    assert name in STEPS, (
+        f"cell {name!r} has no step in tests/support/oracles.py to be tested against"
+    )
     states = [list(state)]
     for x in X:
         states.append(STEPS[name](cell, p, x, states[-1]))
