@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from oracles import STEPS, all_cells, assert_is_gradient, cell_forward
+from oracles import STEPS, all_cells, assert_is_gradient, cell_forward, lstm_reference
 
 from rnnlm import blas
-from rnnlm.cells import CELLS, Cell, steps
+from rnnlm.cells import CELLS, LSTM, Cell, steps
 from rnnlm.layers import dense_projection, dense_projection_backward
 from rnnlm.params import Array, Parameters, Shape
 from rnnlm.tape import Tape, Untaped
@@ -153,6 +153,21 @@ def test_gradients_are_those_of_differences(cell: Cell, T: int, B: int, H: int) 
     variables = dict(window.params) | {"X": window.X, "state": window.state}
     for name, dx in window.gradients().items():
         assert_is_gradient(dx, window.loss, variables[name], name)
+
+
+@pytest.mark.parametrize(("T", "B", "H"), [(5, 3, 6), (1, 3, 6), (5, 1, 6), (3, 25, 32)])
+def test_lstm_computes_the_reference_forward_and_back(T: int, B: int, H: int) -> None:
+    """Every state and every gradient is that of the thirty plain lines."""
+    window = Window.of(LSTM(), T, B, H)
+    X = window.X.reshape(T, B, -1)
+    states, gradients = lstm_reference(window.params, X, window.state, window.dh, window.dstate)
+    np.testing.assert_allclose(window.forward()[1], states, rtol=0, atol=1e-12)
+    found = window.gradients()
+    assert found.keys() == gradients.keys()
+    for name, expected in gradients.items():
+        assert np.linalg.norm(expected) > 1e-3
+        expected = expected.reshape(found[name].shape)
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=1e-11, err_msg=name)
 
 
 @every_cell

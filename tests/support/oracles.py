@@ -1,8 +1,10 @@
 """Slow, obvious implementations that the fast ones are held against, and the problems they share."""
 
+# ruff: noqa: E741 (I and O are gates)
+
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -76,9 +78,9 @@ def gru_step(cell: Any, p: dict[str, Array], x: Array, state: list[Array]) -> li
 def lstm_step(cell: Any, p: dict[str, Array], x: Array, state: list[Array]) -> list[Array]:
     """One step of the LSTM."""
     h, c = state
-    I = sigmoid(x @ p["Wx"][0] + h @ p["Wh"][0] + p["b"][0])  # noqa: E741
+    I = sigmoid(x @ p["Wx"][0] + h @ p["Wh"][0] + p["b"][0])
     F = sigmoid(x @ p["Wx"][1] + h @ p["Wh"][1] + p["b"][1])
-    O = sigmoid(x @ p["Wx"][2] + h @ p["Wh"][2] + p["b"][2])  # noqa: E741
+    O = sigmoid(x @ p["Wx"][2] + h @ p["Wh"][2] + p["b"][2])
     G = np.tanh(x @ p["Wx"][3] + h @ p["Wh"][3] + p["b"][3])
     C = F * c + I * G
     return [O * np.tanh(C), C]
@@ -97,6 +99,45 @@ def cell_forward(cell: Cell, p: dict[str, Array], X: Array, state: Array) -> Arr
     for x in X:
         states.append(STEPS[name](cell, p, x, states[-1]))
     return np.array(states).swapaxes(0, 1)
+
+
+def lstm_reference(
+    p: Mapping[str, Array], X: Array, state: Array, dY: Array, dstate: Array
+) -> tuple[Array, dict[str, Array]]:
+    """An LSTM over a window, forward and back: the equations of rnnlm/cells/lstm.py in their order.
+
+    X (T, B, D) are the inputs; state (2, B, H) holds H and C before the first step. dY (T, B, H) and
+    dstate (2, B, H) are the gradients of the outputs H of all steps, and of the last H and C. Returns H
+    and C before the first and after every step (2, T+1, B, H), and the gradients of p, X and state.
+    """
+    gates = range(4)  # i, f, o, g
+    Wx, Wh, b = p["Wx"], p["Wh"], p["b"]
+    H, C, activations = [state[0]], [state[1]], []
+    for t in range(len(X)):
+        z = [X[t] @ Wx[k] + H[t] @ Wh[k] + b[k] for k in gates]  # (1)
+        I, F, O, G = sigmoid(z[0]), sigmoid(z[1]), sigmoid(z[2]), np.tanh(z[3])  # (2)
+        C.append(F * C[t] + I * G)  # (3)
+        H.append(O * np.tanh(C[t + 1]))  # (4)
+        activations.append((I, F, O, G))
+    d = {"Wx": np.zeros_like(Wx), "Wh": np.zeros_like(Wh), "b": np.zeros_like(b)}
+    dX = np.zeros_like(X)
+    dH, dC = dstate
+    for t in reversed(range(len(X))):
+        I, F, O, G = activations[t]
+        dH = dH + dY[t]
+        dO = dH * np.tanh(C[t + 1])  # (4)
+        dC = dC + dH * O * (1 - np.tanh(C[t + 1]) ** 2)
+        dI, dF, dG = dC * G, dC * C[t], dC * I  # (3)
+        dC = dC * F
+        dz = [dI * I * (1 - I), dF * F * (1 - F), dO * O * (1 - O), dG * (1 - G**2)]  # (2)
+        dH = np.zeros_like(dH)
+        for k in gates:  # (1)
+            dH += dz[k] @ Wh[k].T
+            dX[t] += dz[k] @ Wx[k].T
+            d["Wh"][k] += H[t].T @ dz[k]
+            d["Wx"][k] += X[t].T @ dz[k]
+            d["b"][k] += dz[k].sum(axis=0)
+    return np.array([H, C]), d | {"X": dX, "state": np.array([dH, dC])}
 
 
 # The whole model
