@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from rnnlm import blas
 from rnnlm.choices import make_config
 from rnnlm.config import Config
 
@@ -52,6 +54,13 @@ def text_file(tmp_path: Path) -> Path:
 def tiny_config(text: Path, run: Path, *overrides: str) -> Config:
     """A run of a second or less."""
     return make_config(None, f"data.path={text}", f"run.dir={run}", *TINY, *overrides)
+
+
+@pytest.fixture
+def one_blas_thread() -> Iterator[None]:
+    """As in training; threads of several test processes would wait for each other."""
+    with blas.one_thread():
+        yield
 
 
 @pytest.fixture

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
-from oracles import STEPS, all_cells, assert_is_gradient, cell_forward, lstm_reference
+from cases import every_cell
+from oracles import STEPS, assert_is_gradient, cell_forward, lstm_reference
 
-from rnnlm import blas
 from rnnlm.cells import CELLS, LSTM, Cell, steps
 from rnnlm.layers import dense_projection, dense_projection_backward
 from rnnlm.params import Array, Parameters, Shape
@@ -18,14 +18,7 @@ from rnnlm.tape import Tape, Untaped
 from rnnlm.tiles import PackedMatrix
 from rnnlm.workspace import Workspace
 
-every_cell = pytest.mark.parametrize("cell", all_cells(), ids=repr)
-
-
-@pytest.fixture(autouse=True)
-def one_blas_thread() -> Iterator[None]:
-    """As in training; threads of several test processes would wait for each other."""
-    with blas.one_thread():
-        yield
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 
 def room(ws: Workspace, name: str) -> Callable[[Shape], Array]:

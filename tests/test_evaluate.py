@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from cases import every_cell
 from oracles import all_cells, model_losses
 
 from rnnlm.cells import Cell
@@ -23,7 +24,7 @@ def small(cell: Cell, V: int = 11) -> tuple[Recurrent, Parameters]:
     return model, params
 
 
-@pytest.mark.parametrize("cell", all_cells(), ids=str)
+@every_cell
 def test_the_figure_is_a_float64_oracles(cell: Cell) -> None:
     """Within 1e-6 nats, over several chunks, the last one short."""
     model, params = small(cell)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from cases import both_depths, both_dtypes, both_inputs, every_cell, masks
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import Problem, all_cells, assert_is_gradient, cross_entropy, model_losses, one_hot
+from oracles import Problem, assert_is_gradient, cross_entropy, model_losses, one_hot
 
-from rnnlm import blas, layers, workspace
+from rnnlm import layers, workspace
 from rnnlm.batches import Batch
 from rnnlm.cells import Cell
 from rnnlm.cells.lstm import LSTM
@@ -22,23 +22,7 @@ from rnnlm.tape import Tape, Untaped
 from rnnlm.tiles import SMALL_PRODUCT, PackedMatrix, tile_width
 from rnnlm.workspace import Workspace
 
-every_cell = pytest.mark.parametrize("cell", all_cells(), ids=repr)
-both_depths = pytest.mark.parametrize("depth", [1, 2])
-both_inputs = pytest.mark.parametrize("embedding", [None, 4], ids=["one-hot", "embedding"])
-both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-
-
-@pytest.fixture(autouse=True)
-def one_blas_thread() -> Iterator[None]:
-    """As in training; threads of several test processes would wait for each other."""
-    with blas.one_thread():
-        yield
-
-
-def masks(layer: int) -> np.random.Generator:
-    """The generator of a layer's dropout mask: the same at every call."""
-    return np.random.default_rng([3, layer])
-
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 # Forward
 

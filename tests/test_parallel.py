@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cases import every_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import Problem, all_cells
+from oracles import Problem
 from teams import children, forking
 
 from rnnlm import blas, parallel, team
@@ -30,7 +31,6 @@ from rnnlm.parallel import Engine, shard_rows
 from rnnlm.params import Array
 from rnnlm.workspace import Workspace
 
-every_cell = pytest.mark.parametrize("cell", all_cells(), ids=repr)
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))
 both_vocabularies = pytest.mark.parametrize(
     ("V", "T", "B", "H"), [(65, 36, 15, 32), (4447, 4, 16, 16)], ids=["V=65", "V=4447"]

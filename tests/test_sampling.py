@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+from cases import every_cell
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -116,7 +117,7 @@ def test_draws_do_not_depend_on_the_size_of_the_logits(shift: float, n: int) -> 
 
 
 @pytest.mark.parametrize("embedding", [None, 5])
-@pytest.mark.parametrize("cell", all_cells(), ids=str)
+@every_cell
 def test_steps_give_the_logits_of_a_window(cell: Cell, embedding: int | None) -> None:
     """One character at a time is the same function as the training forward pass."""
     model = Recurrent(cell, 7, 20, 2, embedding)
@@ -131,7 +132,7 @@ def test_steps_give_the_logits_of_a_window(cell: Cell, embedding: int | None) ->
 
 
 @pytest.mark.parametrize("rows", [1, 4])
-@pytest.mark.parametrize("cell", all_cells(), ids=str)
+@every_cell
 def test_a_sample_does_not_depend_on_how_many_there_are(
     cell: Cell, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
