@@ -20,7 +20,7 @@ from oracles import Problem
 from teams import children, forking
 
 from rnnlm import blas, parallel, team
-from rnnlm.batches import Batch
+from rnnlm.batches import IGNORED, Batch
 from rnnlm.cells import Cell
 from rnnlm.cells.lstm import LSTM
 from rnnlm.cells.rnn import RNN
@@ -431,6 +431,17 @@ def bytes_held_by_twenty_steps(p: Problem, optimizer: Any) -> int:
 def test_steady_steps_allocate_nothing_of_size(cell: Cell, V: int, T: int, B: int, H: int) -> None:
     """Less than 64 KiB for every cell, where one array of activations or of logits would be more."""
     p = problem(cell, B, T=T, H=H, V=V, dropout=0.1)
+    held = bytes_held_by_twenty_steps(p, adam)
+    assert held < 65536, f"{held} bytes"
+
+
+@both_vocabularies
+def test_steady_steps_over_texts_allocate_nothing_of_size(V: int, T: int, B: int, H: int) -> None:
+    """Nor when texts begin inside the window and some targets do not count."""
+    p = problem(LSTM(), B, T=T, H=H, V=V)
+    chosen = np.random.default_rng(0).random((2, T, B)) < 0.3
+    targets = np.where(chosen[0], IGNORED, p.batch.targets)
+    p.batch = Batch(p.batch.ids, targets, fresh=chosen[1])
     held = bytes_held_by_twenty_steps(p, adam)
     assert held < 65536, f"{held} bytes"
 

@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -144,11 +144,14 @@ def lstm_reference(
 
 
 def cross_entropy(logits: Array, targets: Array) -> Array:
-    """-ln softmax(logits)[target] for every row, straight from the definition."""
+    """-ln softmax(logits)[target] for every row, straight from the definition.
+
+    Where the target is below 0, which does not count: 0.
+    """
     losses = []
     for row, target in zip(logits, targets, strict=True):
         p = np.exp(row) / np.sum(np.exp(row))
-        losses.append(-np.log(p[target]))
+        losses.append(-np.log(p[target]) if target >= 0 else 0.0)
     return np.array(losses)
 
 
@@ -184,6 +187,36 @@ def model_losses(
         if masks is not None:
             X = X * masks[layer]
     return cross_entropy(X @ p["Wy"] + p["by"], targets.reshape(-1)), np.array(final)
+
+
+def texts(batch: Batch, state: Array) -> Iterator[tuple[int, slice, Array]]:
+    """The parts of a batch that belong to one text each, stream by stream, in order.
+
+    Yields the stream, its steps, and the state (L, S, 1, H) before them: `state` at the beginning of
+    the window, unless a text begins there, and zeros where one begins.
+    """
+    T, B = batch.ids.shape
+    for b in range(B):
+        begins = [t for t in range(T) if batch.fresh is not None and batch.fresh[t, b]]
+        for start, stop in pairwise(sorted({0, *begins, T})):
+            before = state[:, :, b : b + 1]
+            yield b, slice(start, stop), before * 0 if start in begins else before
+
+
+def batch_losses(
+    cell: Cell,
+    p: dict[str, Array],
+    batch: Batch,
+    state: Array,
+    masks: Sequence[Array] | None = None,
+) -> tuple[Array, Array]:
+    """The loss of every symbol (T, B) and the final state, each text of a batch by itself."""
+    losses, final = np.full(batch.ids.shape, np.nan), np.full_like(state, np.nan)
+    for b, steps, before in texts(batch, state):
+        own = None if masks is None else [m.reshape(*batch.ids.shape, -1)[steps, b] for m in masks]
+        ids, targets = batch.ids[steps, b : b + 1], batch.targets[steps, b : b + 1]
+        losses[steps, b], final[:, :, b : b + 1] = model_losses(cell, p, ids, targets, before, own)
+    return losses, final
 
 
 # What the tests compute with
