@@ -208,7 +208,8 @@ class Recurrent:
             if batch.fresh is not None:
                 s[:, 0, batch.fresh[0]] = 0
             below = ids if X is None else X
-            run = ws.tape(f"model.forward.{layer}", T, z, s, s_prev, below, weights=w.number)
+            memory = (z, s, s_prev, below, *([] if keep is None else [keep]))
+            run = ws.tape(f"model.forward.{layer}", T, *memory, weights=w.number)
             if not run.is_recorded:
                 self.record_layer(run, p, X, ids, z, s, s_prev, keep, ws)
             run.replay()
@@ -265,7 +266,8 @@ class Recurrent:
             if trace.mask is not None:
                 dropout_backward(trace.mask, dX)
             ds[:] = 0 if dstate is None else dstate[layer]
-            run = ws.tape(f"model.backward.{layer}", T, z, s, s_prev, dX, ds, weights=w.number)
+            memory = (z, s, s_prev, dX, ds, *([] if keep is None else [keep]))
+            run = ws.tape(f"model.backward.{layer}", T, *memory, weights=w.number)
             if not run.is_recorded:
                 dh = dX.reshape(T, B, H)
                 for t in self.cell.backward(run, w.layers[layer], z, s_prev, s[:, 1:], dh, ds, ws):

@@ -223,6 +223,17 @@ def gradients_with(p: Problem, w: Any, ws: Workspace) -> Result:
     return Result(loss, d, state, dstate)
 
 
+@every_cell
+def test_a_workspace_serves_models_of_different_sizes(cell: Cell) -> None:
+    """A window that is longer and narrower gives new room for the marks alone."""
+    p = Problem.of(cell, layers=2, dropout=0.4, T=4, B=3, H=12)
+    narrow = Problem.of(cell, layers=2, dropout=0.4, T=8, B=3, H=2)
+    w, ws = p.weights(), Workspace(np.float64)
+    for x in (shuffled(p, 1), shuffled(narrow, 2), shuffled(p, 3), shuffled(narrow, 4)):
+        weights = w if x.model is p.model else x.weights()
+        gradients_with(x, weights, ws).assert_same_bits(x.gradients(masks=masks))
+
+
 # Targets that do not count
 
 
