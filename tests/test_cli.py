@@ -70,10 +70,10 @@ def test_the_chain_of_commands_in_processes_of_their_own(tmp_path: Path) -> None
 def test_version_and_help() -> None:
     """They answer without loading NumPy or YAML, and every command's help ends with an example."""
     assert __version__ in rnnlm("--version").output
-    for name, command in cli.commands.items():
-        text = rnnlm(name, "--help").output
-        assert text.rstrip().splitlines()[-1].strip() or command.epilog
-        assert f"Example: rnnlm {name}" in " ".join(text.split())
+    assert cli.commands
+    for name in cli.commands:
+        last = rnnlm(name, "--help").output.rstrip().split("\n\n")[-1]
+        assert last.split()[:3] == ["Example:", "rnnlm", name]
     code = (
         "import sys; from rnnlm.cli import main; sys.argv = ['rnnlm', '--help']\n"
         "try: main()\n"
@@ -187,7 +187,7 @@ def test_training_that_cannot_start_is_one_line(
     """Exit code 1, and no run folder is left."""
     Path("text.txt").write_text(TEXT)
     assert words in rnnlm("train", *args, code=1).stderr
-    assert not list(Path("runs").glob("*")) if Path("runs").exists() else True
+    assert not list(Path("runs").glob("*"))
 
 
 def test_a_run_folder_deeper_than_the_system_can_name_is_one_line(in_tmp: Path) -> None:
