@@ -139,23 +139,20 @@ def softmax_cross_entropy(
         np.matmul(H[rows], Wy, logits)
         np.add(logits, by, logits)
         np.subtract(logits, np.maximum.reduce(logits, axis=1, keepdims=True), logits)
-        ignored = targets[rows] < 0
-        some_ignored = bool(ignored.any())
-        at_target = (np.arange(n), np.where(ignored, 0, targets[rows]))
+        ignored = np.flatnonzero(targets[rows] < 0)
+        at_target = (np.arange(n), np.maximum(targets[rows], 0) if ignored.size else targets[rows])
         shifted = logits[at_target]
         np.exp(logits, logits)
         sums = np.add.reduce(logits, axis=1, keepdims=True)
         # -ln p = ln Σ exp(logits - peak) - (logit - peak)
         losses = np.log(sums[:, 0], dtype=np.float64) - shifted
-        if some_ignored:
-            losses[ignored] = 0
+        losses[ignored] = 0
         total += float(np.add.reduce(losses))
         if gradients is not None:
             # dlogits = scale · (softmax - onehot(target)), over the logits
             np.multiply(logits, gradients.scale / sums, logits)
             logits[at_target] -= gradients.scale
-            if some_ignored:
-                logits[ignored] = 0
+            logits[ignored] = 0
             _output_backward(H[rows], Wy, logits, rows, gradients, ws)
     return total
 

@@ -29,6 +29,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ from mutations import (
 
 from rnnlm import Checkpoint, Corpus, RnnlmError, generate, make_config, prepare, train
 from rnnlm.api import describe
+from rnnlm.cells import CELLS
 from rnnlm.checkpoint import Progress
 from rnnlm.choices import CHOICES
 from rnnlm.cli import cli
@@ -82,14 +84,16 @@ class Target:
 
 
 def make_checkpoints(folder: Path) -> list[Path]:
-    """Three small ones, with and without what is optional."""
-    made = []
-    for name, keys in (
-        ("a", ("model.cell=lstm", "model.num_layers=2")),
-        ("b", ("model.cell=gru", "model.embedding_size=3", "train.optimizer=sgd")),
-        ("c", ("model.cell=rnn", "data.level=byte", "train.optimizer=rmsprop")),
-    ):
-        config = make_config(None, "model.hidden_size=3", "train.batch_size=2", *keys)
+    """A small one of every cell, with and without what is optional."""
+    optional = (
+        ("model.num_layers=2",),
+        ("model.embedding_size=3", "train.optimizer=sgd"),
+        ("data.level=byte", "train.optimizer=rmsprop"),
+    )
+    made: list[Path] = []
+    for cell, keys in zip(reversed(CELLS), cycle(optional)):
+        common = (f"model.cell={cell}", "model.hidden_size=3", "train.batch_size=2")
+        config = make_config(None, *common, *keys)
         vocabulary = LEVELS[config.data.level]([10, 27, 65, 97])
         model = build_model(config.model, 4)
         params = model.init(np.random.default_rng(1))
@@ -100,11 +104,11 @@ def make_checkpoints(folder: Path) -> list[Path]:
             params=params,
             counts=np.arange(1, 5),
             progress=Progress(step=3, epoch=0.25, best_loss=1.5, best_step=2, started=9.5),
-            data={"folder": "/nowhere", "fingerprint": "0" * 64} if name == "a" else {},
+            data={"folder": "/nowhere", "fingerprint": "0" * 64} if not made else {},
             optimizer_state=dict.fromkeys(vectors, params.flat**2),
-            state=model.zero_state(2) + 1 if name == "a" else None,
+            state=model.zero_state(2) + 1 if not made else None,
         )
-        made.append(folder / f"{name}.npz")
+        made.append(folder / f"{cell}.npz")
         checkpoint.save(made[-1])
     return made
 
@@ -123,12 +127,13 @@ class Checkpoints(Target):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.files = [path.read_bytes() for path in make_checkpoints(folder)]
-        self.loaded = [essence(Checkpoint.load(folder / f"{n}.npz")) for n in "abc"]
+        made = make_checkpoints(folder)
+        self.files = [path.read_bytes() for path in made]
+        self.loaded = [essence(Checkpoint.load(path)) for path in made]
         self.path = folder / "mutated.npz"
 
     def __call__(self, rng: random.Random) -> str:
-        which = rng.randrange(3)
+        which = rng.randrange(len(self.files))
         kind = rng.choice((*CHECKPOINT_CHANGES, "bytes", "bytes", "header", "splice"))
         data, original, self.kind = self.files[which], self.loaded[which], kind
         if kind == "bytes":

@@ -26,6 +26,9 @@ from pathlib import Path
 from faults import TESTS, damage, differences, finish, same_content, saved_step, start
 from trials import Prepares, Starts, Trial
 
+from rnnlm.cells import CELLS
+from rnnlm.registry import options
+
 TEXTS = (
     TESTS.parent.parent / "shared" / "corpora" / "tinyshakespeare.txt",
     TESTS.parent / "data" / "ferry.txt",
@@ -42,10 +45,12 @@ def random_keys(rng: random.Random) -> list[str]:
     schedule = rng.choice(
         ("constant", "cosine", "{name: exponential, decay: 0.9}", "{name: cosine, warmup_steps: 5}")
     )
-    cell = rng.choice(("lstm", "gru", "rnn", "gru\nmodel.reset_after=true"))
+    cell = rng.choice(list(CELLS))
+    switches = [name for name, option in options(CELLS[cell]).items() if option.type is bool]
     checkpoint_every = rng.choice(("7", "19", "1 epoch", "0.3 epochs", "0.001 minutes"))
     return [
-        *f"model.cell={cell}".split("\n"),
+        f"model.cell={cell}",
+        *(f"model.{name}={rng.choice(('true', 'false'))}" for name in switches),
         f"model.hidden_size={rng.choice((*range(4, 25), 64))}",
         f"model.num_layers={rng.randint(1, 2)}",
         f"model.embedding_size={rng.choice(('null', '6'))}",

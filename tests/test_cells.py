@@ -9,10 +9,21 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import every_cell
-from oracles import STEPS, assert_is_gradient, cell_forward, lstm_reference
+from oracles import (
+    PHI,
+    STEPS,
+    all_cells,
+    assert_is_gradient,
+    cell_forward,
+    cell_keys,
+    lstm_reference,
+)
 
-from rnnlm.cells import CELLS, LSTM, Cell, steps
+from rnnlm.cells import CELLS, GRU, LSTM, RNN, Cell, steps
+from rnnlm.cells.rnn import ACTIVATIONS
+from rnnlm.choices import make_config
 from rnnlm.layers import dense_projection, dense_projection_backward
+from rnnlm.model import build_model
 from rnnlm.params import Array, Parameters, Shape
 from rnnlm.tape import Tape, Untaped
 from rnnlm.tiles import PackedMatrix
@@ -105,8 +116,19 @@ class Window:
 
 
 def test_every_cell_has_an_oracle() -> None:
-    """A new cell wants its naive step in support/oracles.py."""
+    """A new cell wants its naive step in support/oracles.py, a new activation its line."""
     assert STEPS.keys() == CELLS.keys()
+    assert PHI.keys() == ACTIVATIONS.keys()
+
+
+def test_tests_see_every_cell_with_every_value_of_its_options() -> None:
+    """As their types name them: what is tested is all that can be chosen."""
+    cells = all_cells()
+    assert {type(cell) for cell in cells} == set(CELLS.values())
+    assert [cell.activation for cell in cells if isinstance(cell, RNN)] == list(ACTIVATIONS)
+    assert [cell.reset_after for cell in cells if isinstance(cell, GRU)] == [False, True]
+    for cell in cells:
+        assert build_model(make_config(None, *cell_keys(cell)).model, 9).cell == cell
 
 
 @every_cell

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from oracles import all_cells, cell_keys
 
+from rnnlm.cells import LSTM
 from rnnlm.choices import CHOICES, make_config
 from rnnlm.config import SECTIONS, Config, Interval, differences, load_config, parse_config
 from rnnlm.errors import ConfigError
@@ -42,9 +44,7 @@ def test_defaults_resolve_and_round_trip() -> None:
 @pytest.mark.parametrize(
     "override",
     [
-        "model.cell=gru",
-        "model.reset_after=true model.cell=gru",
-        "model.activation=relu model.cell=rnn",
+        *(" ".join(reversed(cell_keys(cell))) for cell in all_cells() if cell != LSTM()),
         "model.embedding_size=16",
         "train.seq_length=full",
         "train.optimizer=sgd",
@@ -169,11 +169,18 @@ def test_a_bad_override_is_quoted_in_its_error(override: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "cell"), [("activation=relu", "gru"), ("reset_after=true", "lstm")]
+    ("key", "cell"),
+    [
+        (key, cell)
+        for other in all_cells()
+        for key in cell_keys(other)[1:]
+        for cell, own in CHOICES["cell"].items()
+        if key.split(".")[1].split("=")[0] not in own
+    ],
 )
 def test_an_option_of_another_cell_is_refused(key: str, cell: str) -> None:
-    """No key is silently without effect."""
-    assert f"not of {cell}" in message("", f"model.cell={cell}", f"model.{key}")
+    """No key is silently without effect, not even with its default value."""
+    assert f"not of {cell}" in message("", f"model.cell={cell}", key)
 
 
 def test_anchors_that_blow_up_cost_nothing() -> None:

@@ -17,11 +17,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cases import every_cell
 from conftest import TEXT, TINY, tiny_config
+from oracles import all_cells, cell_keys
 
 from rnnlm import blas, load
 from rnnlm.api import evaluate_split
 from rnnlm.batches import Batch, Streams
+from rnnlm.cells import Cell
 from rnnlm.checkpoint import Checkpoint
 from rnnlm.choices import make_config
 from rnnlm.config import Config
@@ -151,14 +154,13 @@ def test_train_lines_are_means_since_the_last_line(text_file: Path, tmp_path: Pa
     assert lines[1]["loss"] == pytest.approx(np.mean(steps[3:6]), rel=1e-9)
 
 
-def test_training_lowers_the_loss_for_every_cell(text_file: Path, tmp_path: Path) -> None:
+@every_cell
+def test_training_lowers_the_loss(cell: Cell, text_file: Path, tmp_path: Path) -> None:
     """Half a nat below the first line's loss within a second."""
-    for cell in ("rnn", "gru", "lstm"):
-        config = tiny_config(
-            text_file, tmp_path / cell, f"model.cell={cell}", "train.optimizer.learning_rate=0.02"
-        )
-        lines = [e.record["loss"] for e in run(config) if e.kind == "train"]
-        assert lines[-1] < lines[0] - 0.5, (cell, lines)
+    keys = (*cell_keys(cell), "train.optimizer.learning_rate=0.02")
+    events = run(tiny_config(text_file, tmp_path / "run", *keys))
+    lines = [e.record["loss"] for e in events if e.kind == "train"]
+    assert lines[-1] < lines[0] - 0.5, lines
 
 
 def test_the_same_seed_gives_the_same_bits_and_samples_change_nothing(
@@ -578,7 +580,7 @@ def test_memory_is_estimated_within_a_quarter(
 ) -> None:
     """The estimate against what the engine's buffers really hold."""
     monkeypatch.setattr("rnnlm.team.may_fork", lambda: False)  # they are to be seen here
-    for overrides in (("model.cell=lstm",), ("model.cell=gru",), ("model.embedding_size=64",)):
+    for overrides in (*map(cell_keys, all_cells()), ["model.embedding_size=64"]):
         config = make_config(None, "model.hidden_size=96", *overrides)
         model = build_model(config.model, 65)
         params = model.init(np.random.default_rng(0))

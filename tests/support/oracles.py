@@ -7,32 +7,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from rnnlm.batches import Batch
 from rnnlm.cells import CELLS, Cell
-from rnnlm.cells.rnn import ACTIVATIONS
 from rnnlm.model import Recurrent, Weights
 from rnnlm.params import Array, Parameters
 from rnnlm.protocol import Masks
-from rnnlm.registry import Option, options
+from rnnlm.registry import options
 from rnnlm.workspace import Workspace
 
 # Every cell with every value of its options
 
-OPTION_VALUES = {"activation": list(ACTIVATIONS)}  # of options that are neither on nor off
 
-
-def _values(name: str, option: Option) -> list[Any]:
-    if option.type is bool:
-        return [False, True]
-    if name not in OPTION_VALUES:
-        raise LookupError(
-            f"cell option {name!r}: list the values to test in tests/support/oracles.py"
-        )
-    return OPTION_VALUES[name]
+def _values(make: Callable[..., Cell], name: str) -> tuple[Any, ...]:
+    """The values of a cell's option, which its type says: on and off, or one of several words."""
+    kind = get_type_hints(make)[name]
+    assert kind is bool or get_origin(kind) is Literal, (
+        f"what to test option {name} of {make} with?"
+    )
+    return (False, True) if kind is bool else get_args(kind)
 
 
 def all_cells() -> list[Cell]:
@@ -40,8 +36,20 @@ def all_cells() -> list[Cell]:
     return [
         make(**dict(zip(options(make), values, strict=True)))
         for make in CELLS.values()
-        for values in product(*(_values(*option) for option in options(make).items()))
+        for values in product(*(_values(make, name) for name in options(make)))
     ]
+
+
+def name_of(cell: Cell) -> str:
+    """The name that a cell is registered under."""
+    (name,) = (name for name, make in CELLS.items() if make is type(cell))
+    return name
+
+
+def cell_keys(cell: Cell) -> list[str]:
+    """The overrides of a config that choose a cell with its options."""
+    chosen = {"cell": name_of(cell), **vars(cell)}
+    return [f"model.{key}={str(value).lower()}" for key, value in chosen.items()]
 
 
 # One step of each cell: x (B, D), state (one (B, H) for each of the cell's states) -> new state
@@ -91,10 +99,8 @@ STEPS = {"rnn": rnn_step, "gru": gru_step, "lstm": lstm_step}
 
 def cell_forward(cell: Cell, p: dict[str, Array], X: Array, state: Array) -> Array:
     """The states s (S, T+1, B, H) that a cell goes through over inputs X (T, B, D)."""
-    (name,) = (name for name, make in CELLS.items() if make is type(cell))
-    assert name in STEPS, (
-        f"cell {name!r} has no step in tests/support/oracles.py to be tested against"
-    )
+    name = name_of(cell)
+    assert name in STEPS, f"{name} has no step in tests/support/oracles.py to be tested against"
     states = [list(state)]
     for x in X:
         states.append(STEPS[name](cell, p, x, states[-1]))
