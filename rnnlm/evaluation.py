@@ -13,7 +13,6 @@ from .errors import DataError, TrainingError
 from .params import Array, Parameters
 from .protocol import LanguageModel
 from .words import counted
-from .workspace import Workspace
 
 CHUNK = 128  # steps at a time; a constant, because the bits of a product depend on its rows
 MOST_ROWS = 4096  # of all streams in a chunk
@@ -68,14 +67,12 @@ def evaluate(model: LanguageModel, params: Parameters, ids: Array, streams: int 
         )
     chunk = min(CHUNK, max(1, MOST_ROWS // streams))
     batches = Streams(ids, streams, min(chunk, (len(ids) - 1) // streams))
-    ws = Workspace(params.flat.dtype)
-    state = model.zero_state(streams, params.flat.dtype)
     predicted, losses = 0, []
     with blas.one_thread(), np.errstate(all="ignore"):  # whoever asked looks at the figure
-        weights = model.weights(params, streams, backward=False)
+        reader = model.read(params, streams)
         for k in range(len(batches)):
             batch = batches(0, k)
-            losses.append(model.loss(weights, batch, state, ws))
+            losses.append(reader(batch))
             predicted += batch.counted
     nats = math.fsum(losses)
     if not math.isfinite(nats):

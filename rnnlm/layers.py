@@ -120,10 +120,12 @@ def softmax_cross_entropy(
     targets: Array,
     ws: Workspace,
     gradients: OutputGradients | None = None,
+    losses: Array | None = None,
 ) -> float:
     """Σ_rows -ln softmax(H Wy + by)[target], in nats; H (R, D), Wy (D, V), by (V,), targets (R,).
 
     Rows whose target is negative do not count, neither in the sum nor in the gradients.
+    Each row's own loss goes to `losses` (R,), where that is given.
 
     Rows are worked on in blocks, each block of logits overwritten by its own gradient, so that a
     large vocabulary takes no more memory than a small one. Stable at logits of any size: the
@@ -145,9 +147,11 @@ def softmax_cross_entropy(
         np.exp(logits, logits)
         sums = np.add.reduce(logits, axis=1, keepdims=True)
         # -ln p = ln Σ exp(logits - peak) - (logit - peak)
-        losses = np.log(sums[:, 0], dtype=np.float64) - shifted
-        losses[ignored] = 0
-        total += float(np.add.reduce(losses))
+        nats = np.log(sums[:, 0], dtype=np.float64) - shifted
+        nats[ignored] = 0
+        total += float(np.add.reduce(nats))
+        if losses is not None:
+            losses[rows] = nats
         if gradients is not None:
             # dlogits = scale · (softmax - onehot(target)), over the logits
             np.multiply(logits, gradients.scale / sums, logits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -54,12 +54,9 @@ class Recurrent:
     num_layers: int
     embedding_size: int | None = None
     dropout: float = 0.0
-    parameters: dict[str, Parameter] = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "parameters", self._parameters())
-
-    def _parameters(self) -> dict[str, Parameter]:
+    @property
+    def parameters(self) -> dict[str, Parameter]:
         """Every parameter under its name, in storage order.
 
         All biases start at 0, but where the cell says otherwise.
@@ -106,8 +103,8 @@ class Recurrent:
         """Fresh parameters, each by its own rule."""
         params = Parameters(self.shapes, dtype)
         with blas.one_thread():
-            for name, array in params.items():
-                self.parameters[name].init(array, rng)
+            for name, parameter in self.parameters.items():
+                parameter.init(params[name], rng)
         return params
 
     def zero_state(self, B: int, dtype: DTypeLike = np.float32) -> Array:
@@ -224,11 +221,27 @@ class Recurrent:
             X = output
         return traces
 
-    def loss(self, w: Weights, batch: Batch, state: Array, ws: Workspace) -> float:
-        """Σ -ln p(target), in nats, over the batch; `state` is carried on in place."""
+    def loss(
+        self,
+        w: Weights,
+        batch: Batch,
+        state: Array,
+        ws: Workspace,
+        losses: Array | None = None,
+    ) -> float:
+        """Σ -ln p(target), in nats, over the targets that count; `state` is carried on in place.
+
+        Each target's own goes to `losses` (T, B), where that is given.
+        """
         top = self.forward(w, batch, state, ws)[-1].output
-        targets = batch.targets.reshape(-1)
-        return softmax_cross_entropy(top, w.params["Wy"], w.params["by"], targets, ws)
+        return softmax_cross_entropy(
+            top,
+            w.params["Wy"],
+            w.params["by"],
+            batch.targets.reshape(-1),
+            ws,
+            losses=None if losses is None else losses.reshape(-1),
+        )
 
     def loss_and_grad(
         self,
@@ -292,6 +305,10 @@ class Recurrent:
             one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)
         return loss
 
+    def read(self, params: Parameters, streams: int) -> Reading:
+        """Streams of text from the zero state on."""
+        return Reading(self, params, streams)
+
     # Single steps
 
     def begin(self, params: Parameters, n: int) -> Steps:
@@ -326,6 +343,19 @@ class LayerTrace:
     s_prev: Array  # (S, T, B, H): s[:, :-1], zeroed where a text begins
     mask: Array | None  # (T·B, H)
     output: Array  # (T·B, H)
+
+
+class Reading:
+    """Streams of text that are read window by window, from the zero state on."""
+
+    def __init__(self, model: Recurrent, params: Parameters, streams: int) -> None:
+        self._model = model
+        self._weights = model.weights(params, streams, backward=False)
+        self._state = model.zero_state(streams, params.flat.dtype)
+        self._ws = Workspace(params.flat.dtype)
+
+    def __call__(self, batch: Batch, losses: Array | None = None) -> float:
+        return self._model.loss(self._weights, batch, self._state, self._ws, losses)
 
 
 class Steps:

@@ -1,8 +1,7 @@
 """What everybody else may know of a language model.
 
-A model is an architecture and holds no numbers. Its numbers (`params`: arrays under names) go in with
-every call, and so does its state where a text is read window by window. What is in either is the
-model's own affair.
+A model is an architecture and holds no numbers: its numbers (`params`, arrays under names) go in with
+every call. What they are, and what a text's state is, is the model's own affair.
 """
 
 from __future__ import annotations
@@ -30,12 +29,14 @@ class Steps(Protocol):
         """
 
 
-class Weights(Protocol):
-    """A model's parameters made ready for reading windows: with the copies that its products want."""
+class Reader(Protocol):
+    """B texts that are read side by side, window by window, their state carried on."""
 
-    params: Parameters
-    tasks: Sequence[Callable[[], None]]
-    """Calls, independent of each other, that make the copies anew after an update."""
+    def __call__(self, batch: Batch, losses: Array | None = None) -> float:
+        """Σ -ln p(target), in nats, over the targets of the next window that count.
+
+        Where `losses` (T, B) float64 is given, each target's own goes there, 0 where it does not count.
+        """
 
 
 class LanguageModel(Protocol):
@@ -48,8 +49,39 @@ class LanguageModel(Protocol):
     def describe(self) -> str:
         """The model in one line."""
 
-    def begin(self, params: Parameters, n: int) -> Steps:
+    def begin(self, params: Any, n: int) -> Steps:
         """N texts before their first symbol. Text i is the same alone and among others."""
+
+    def read(self, params: Any, streams: int) -> Reader:
+        """Streams of text before their first symbol."""
+
+
+class Weights(Protocol):
+    """Parameters made ready for windows: with the copies that a model's products want."""
+
+    params: Parameters
+    tasks: Sequence[Callable[[], None]]
+    """Calls, independent of each other, that make the copies anew after an update."""
+
+
+class TrainableModel(LanguageModel, Protocol):
+    """A model whose parameters are found by gradient descent.
+
+    Training reads a window with `loss_and_grad`, on the `Weights` that `weights` makes of the
+    parameters. Its state is an array (..., B, K), so that the rows of a batch can be spread over
+    workers.
+    """
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of every parameter, in storage order."""
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the parameters hold."""
+
+    def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
+        """Fresh parameters."""
 
     def zero_state(self, B: int, dtype: DTypeLike = np.float32) -> Array:
         """The state (..., B, K) of B texts before their first symbol."""
@@ -62,24 +94,6 @@ class LanguageModel(Protocol):
         empty: Callable[[Shape, np.dtype[Any]], Array] = np.empty,
     ) -> Any:
         """The `Weights` for windows of `rows` streams; `empty` allocates the copies."""
-
-    def loss(self, w: Any, batch: Batch, state: Array, ws: Workspace) -> float:
-        """Σ -ln p(target), in nats, over the targets that count; `state` is carried on in place."""
-
-
-class TrainableModel(LanguageModel, Protocol):
-    """A model whose parameters are found by gradient descent."""
-
-    @property
-    def shapes(self) -> dict[str, Shape]:
-        """The shape of every parameter, in storage order."""
-
-    @property
-    def num_parameters(self) -> int:
-        """How many numbers the parameters hold."""
-
-    def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
-        """Fresh parameters."""
 
     def window_bytes(self, T: int, B: int) -> int:
         """About how many bytes a window of T steps and B streams takes, in float32."""
@@ -94,7 +108,8 @@ class TrainableModel(LanguageModel, Protocol):
         scale: float,
         masks: Masks | None = None,
     ) -> float:
-        """The loss, and in `d` the gradient of scale · loss for every parameter.
+        """Σ -ln p(target) over the targets that count, and in `d` the gradient of scale times that.
 
-        `masks` gives the generator of each layer's dropout mask; without it nothing is dropped.
+        `state` is carried on in place. `masks` gives the generator of each layer's dropout mask;
+        without it nothing is dropped.
         """
