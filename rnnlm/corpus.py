@@ -55,7 +55,6 @@ IN_MEMORY = 1 << 24  # bytes of a split's ids that are copied, rather than mappe
 STDIN = "-"
 HELD = 1 << 20  # bytes that a decoder may wait with: one UTF-7 shift can be as long as the file
 XZ_MEMORY = 1 << 27  # bytes to unpack .xz with: `xz -9` needs half of them, some files gigabytes
-UNNUMBERED = 0xFFFFFFFF  # the provisional id of a symbol that has not appeared
 
 COMPRESSED: Mapping[str, Callable[[Any], Any]] = {
     ".gz": gzip.open,
@@ -723,29 +722,24 @@ class _Tally:
 class _Spool:
     """The symbols of the text in a temporary file, under provisional ids.
 
-    Small symbols (every byte, or ASCII) are their own ids, so that most text needs no lookup;
-    others are numbered as they appear. Ids are stored in the smallest type that serves so far,
-    hence in at most three runs.
+    Ids are stored in the smallest type that serves so far, hence in at most three runs.
     """
 
     def __init__(self, kind: type[Vocabulary], file: Any) -> None:
-        self._kind, self._file = kind, file
+        self._number, self._file = kind.numbering(), file
         self._runs: list[tuple[np.dtype[Any], int]] = []  # type and length, in order
-        self._known = kind.limit if kind.limit <= 256 else 128
-        self._symbols = np.zeros(kind.limit, np.uint32)  # provisional id -> symbol
-        self._counts = np.zeros(kind.limit, np.int64)  # provisional id -> how often
-        self._ids = np.full(kind.limit, UNNUMBERED, np.uint32)  # symbol -> provisional id
-        self._symbols[: self._known] = self._ids[: self._known] = np.arange(self._known)
+        self._counts = np.zeros(0, np.int64)  # provisional id -> how often
 
     @property
     def symbols(self) -> Array:
         """Provisional id -> symbol."""
-        return self._symbols[: self._known]
+        return self._number.symbols
 
     @property
     def counts(self) -> Array:
         """Provisional id -> how often it occurs."""
-        return self._counts[: self._known]
+        n = self.symbols.size
+        return np.pad(self._counts[:n], (0, max(0, n - self._counts.size)))
 
     @property
     def used(self) -> Array:
@@ -754,26 +748,20 @@ class _Spool:
 
     def extend(self, blocks: Iterable[str | bytes]) -> tuple[int, int]:
         """Append text; where it starts and stops in the spool."""
-        start = int(self.counts.sum())
+        start = int(self._counts.sum())
         for block in blocks:
-            if block:
-                self._append(self._kind.units(block))
-        return start, int(self.counts.sum())
+            self._append(self._number(block))
+        self._append(self._number.rest())
+        return start, int(self._counts.sum())
 
-    def _append(self, symbols: Array) -> None:
-        ids = symbols  # their own, where a byte holds them
-        if symbols.dtype != np.uint8:
-            ids = self._ids[symbols]
-            new = np.unique(symbols[ids == UNNUMBERED])
-            if new.size:
-                stop = self._known + new.size
-                self._symbols[self._known : stop] = new
-                self._ids[new] = np.arange(self._known, stop)
-                self._known = stop
-                ids = self._ids[symbols]
-        counts = _count(ids, 1)
+    def _append(self, ids: Array) -> None:
+        if not ids.size:
+            return
+        counts = _count(ids)
+        if counts.size > self._counts.size:
+            counts, self._counts = self._counts, counts
         self._counts[: counts.size] += counts
-        dtype, length = _smallest(self._known), ids.size
+        dtype, length = _smallest(self.symbols.size), ids.size
         if self._runs and self._runs[-1][0] == dtype:
             length += self._runs.pop()[1]
         self._runs.append((dtype, length))
@@ -789,8 +777,8 @@ class _Spool:
             first, offset = first + length, offset + length * dtype.itemsize
 
 
-def _count(ids: Array, size: int) -> Array:
-    """How often each id occurs; int64, for `size` ids at least."""
+def _count(ids: Array, size: int = 0) -> Array:
+    """How often each id occurs; int64, for `size` ids at least, or 256 where they are bytes."""
     if ids.dtype != np.uint8:
         return np.bincount(ids, minlength=size)
     # bytes are counted in pairs, which takes half as long

@@ -9,7 +9,7 @@ import codecs
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,41 +20,24 @@ from .params import Array
 Unknown = Literal["error", "skip"]  # symbols outside the vocabulary: a DataError, or left out
 NEWLINES = ("normalize", "keep")  # what is done to CRLF and CR: both become LF, or nothing
 SHOWN = 5  # how many symbols a message names
+UNNUMBERED = 0xFFFFFFFF  # the provisional id of a symbol that has not appeared
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class Vocabulary(ABC):
     """The symbols of a model in ascending order; the id of a symbol is its place among them.
 
-    symbols (V,) uint32, read-only: code points, or byte values. Raises DataError unless they are
-    at least one, in range, sorted and distinct.
+    symbols (V,), read-only; what they are is the level's affair. Raises DataError unless they are at
+    least one, sorted and distinct.
     """
 
     symbols: Array
     level: ClassVar[str]  # its name in configs and files
     noun: ClassVar[str]  # what a message calls a symbol
-    limit: ClassVar[int]  # every symbol is below it
     encoding: ClassVar[str | None]  # how files are read unless told otherwise; None: as they are
-    unit: ClassVar[str]  # NumPy type of a symbol as `codec` reads it
-    codec: ClassVar[tuple[str, str]]  # encoding that turns units into text, and its error handler
 
-    def __init__(self, symbols: ArrayLike) -> None:
-        symbols = np.array(symbols)
-        if (
-            symbols.ndim != 1
-            or symbols.size == 0
-            or symbols.dtype.kind not in "iu"
-            or symbols[0] < 0
-            or symbols[-1] >= self.limit
-            or (symbols[1:] <= symbols[:-1]).any()
-        ):
-            raise DataError(
-                f"the symbols of a {self.level} vocabulary must be one or more numbers from 0 to "
-                f"{self.limit - 1}, sorted and distinct: take them from a prepared corpus"
-            )
-        symbols = symbols.astype(np.uint32)
-        symbols.setflags(write=False)
-        object.__setattr__(self, "symbols", symbols)
+    @abstractmethod
+    def __init__(self, symbols: ArrayLike) -> None: ...
 
     def __len__(self) -> int:
         return int(self.symbols.size)
@@ -68,7 +51,12 @@ class Vocabulary(ABC):
     @staticmethod
     @abstractmethod
     def units(text: str | bytes) -> Array:
-        """The symbols of a text, in or out of any vocabulary; (n,) uint8 where that holds them."""
+        """The symbols (n,) of a text, in or out of any vocabulary."""
+
+    @classmethod
+    @abstractmethod
+    def numbering(cls) -> Numbering:
+        """Numbers for symbols that are not known beforehand."""
 
     @staticmethod
     @abstractmethod
@@ -77,29 +65,30 @@ class Vocabulary(ABC):
 
     @staticmethod
     @abstractmethod
-    def spell(symbol: int) -> str:
+    def spell(symbol: Any) -> str:
         """A symbol as a message shows it."""
+
+    @abstractmethod
+    def lookup(self, symbols: Array) -> NDArray[np.intp]:
+        """The ids of symbols, in their shape; -1 for those outside the vocabulary."""
+
+    @abstractmethod
+    def text(self, ids: ArrayLike) -> str:
+        """The text that ids (n,) spell."""
+
+    @abstractmethod
+    def decoder(self) -> Decoder:
+        """A function from one id after another to the text that each completes."""
 
     @staticmethod
     @abstractmethod
-    def _to_items(symbols: list[int]) -> list[Any]:
+    def _to_items(symbols: list[Any]) -> list[Any]:
         """Symbols as JSON holds them."""
 
     @staticmethod
     @abstractmethod
-    def _from_items(items: list[Any]) -> list[int]:
+    def _from_items(items: list[Any]) -> ArrayLike:
         """The inverse of `_to_items`; ValueError or TypeError for what it cannot have written."""
-
-    @cached_property
-    def _id_of(self) -> Array:
-        """(limit,) int32: symbol -> id, -1 for those outside the vocabulary."""
-        table = np.full(self.limit, -1, np.int32)
-        table[self.symbols] = np.arange(len(self))
-        return table
-
-    def lookup(self, symbols: Array) -> NDArray[np.intp]:
-        """The ids of symbols below `limit`, in their shape; -1 for those outside the vocabulary."""
-        return self._id_of[symbols].astype(np.intp)
 
     def ids(self, text: str | bytes, unknown: Unknown = "error") -> NDArray[np.intp]:
         """The ids (n,) of a text. Raises TypeError for what is no text at this level."""
@@ -139,25 +128,8 @@ class Vocabulary(ABC):
             f"{named}{more}: remove or replace them, or {advice}"
         )
 
-    def text(self, ids: ArrayLike) -> str:
-        """The text that ids (n,) spell; bytes that are not UTF-8 become U+FFFD."""
-        return (
-            self.symbols[np.asarray(ids, np.intp)].astype(self.unit).tobytes().decode(*self.codec)
-        )
-
-    def decoder(self) -> Decoder:
-        """A function from one id after another to the text that each completes."""
-        return Decoder(self)
-
-    def one_hot(self, ids: ArrayLike) -> NDArray[np.float32]:
-        """Rows (..., V) with a one at each of the ids (...)."""
-        ids = np.asarray(ids)
-        rows = np.zeros((*ids.shape, len(self)), np.float32)
-        np.put_along_axis(rows, ids[..., None], 1, axis=-1)
-        return rows
-
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads: one-character strings, or byte values."""
+        """What `from_json` reads."""
         return {"level": self.level, "symbols": self._to_items(self.symbols.tolist())}
 
     @staticmethod
@@ -166,7 +138,7 @@ class Vocabulary(ABC):
         match data:
             case {"level": str(level), "symbols": list(items)} if level in LEVELS:
                 try:
-                    symbols = np.array(LEVELS[level]._from_items(items), np.int64)
+                    symbols = np.array(LEVELS[level]._from_items(items))
                 except (TypeError, ValueError):
                     pass
                 else:
@@ -174,7 +146,133 @@ class Vocabulary(ABC):
         raise DataError("the vocabulary is not as rnnlm writes it: take it from a prepared corpus")
 
 
-class CharVocabulary(Vocabulary):
+class Numbering(Protocol):
+    """Gives provisional ids to symbols as they appear, block after block of a text."""
+
+    @property
+    def symbols(self) -> Array:
+        """Provisional id -> symbol."""
+
+    def __call__(self, block: str | bytes) -> Array:
+        """The provisional ids of what a block completes."""
+
+    def rest(self) -> Array:
+        """The provisional ids of what was held back, at the end of a text."""
+
+
+class Decoder(Protocol):
+    """Text from ids given one at a time."""
+
+    def __call__(self, symbol_id: int) -> str:
+        """The text that this id completes; perhaps empty."""
+
+    def flush(self) -> str:
+        """What is left at the end."""
+
+
+# Characters and bytes: symbols that are numbers
+
+
+class CodeVocabulary(Vocabulary):
+    """Symbols that are numbers below `limit`: code points, or byte values; (V,) uint32."""
+
+    limit: ClassVar[int]
+    unit: ClassVar[str]  # NumPy type of a symbol as `codec` reads it
+    codec: ClassVar[tuple[str, str]]  # encoding that turns units into text, and its error handler
+
+    def __init__(self, symbols: ArrayLike) -> None:
+        symbols = np.array(symbols)
+        if (
+            symbols.ndim != 1
+            or symbols.size == 0
+            or symbols.dtype.kind not in "iu"
+            or symbols[0] < 0
+            or symbols[-1] >= self.limit
+            or (symbols[1:] <= symbols[:-1]).any()
+        ):
+            raise DataError(
+                f"the symbols of a {self.level} vocabulary must be one or more numbers from 0 to "
+                f"{self.limit - 1}, sorted and distinct: take them from a prepared corpus"
+            )
+        symbols = symbols.astype(np.uint32)
+        symbols.setflags(write=False)
+        object.__setattr__(self, "symbols", symbols)
+
+    @classmethod
+    def numbering(cls) -> Numbering:
+        return CodeNumbering(cls)
+
+    @cached_property
+    def _id_of(self) -> Array:
+        """(limit,) int32: symbol -> id, -1 for those outside the vocabulary."""
+        table = np.full(self.limit, -1, np.int32)
+        table[self.symbols] = np.arange(len(self))
+        return table
+
+    def lookup(self, symbols: Array) -> NDArray[np.intp]:
+        return self._id_of[symbols].astype(np.intp)
+
+    def text(self, ids: ArrayLike) -> str:
+        """The text that ids (n,) spell; bytes that are not UTF-8 become U+FFFD."""
+        return (
+            self.symbols[np.asarray(ids, np.intp)].astype(self.unit).tobytes().decode(*self.codec)
+        )
+
+    def decoder(self) -> Decoder:
+        return CodeDecoder(self)
+
+
+class CodeNumbering:
+    """Small symbols (every byte, or ASCII) are their own provisional ids, so that most text needs no
+    lookup; others are numbered as they appear.
+    """
+
+    def __init__(self, kind: type[CodeVocabulary]) -> None:
+        self._units = kind.units
+        self._known = kind.limit if kind.limit <= 256 else 128
+        self._symbols = np.zeros(kind.limit, np.uint32)  # provisional id -> symbol
+        self._ids = np.full(kind.limit, UNNUMBERED, np.uint32)  # symbol -> provisional id
+        self._symbols[: self._known] = self._ids[: self._known] = np.arange(self._known)
+
+    @property
+    def symbols(self) -> Array:
+        return self._symbols[: self._known]
+
+    def __call__(self, block: str | bytes) -> Array:
+        symbols = self._units(block)
+        if symbols.dtype == np.uint8:  # their own ids
+            return symbols
+        ids = self._ids[symbols]
+        new = np.unique(symbols[ids == UNNUMBERED])
+        if new.size:
+            stop = self._known + new.size
+            self._symbols[self._known : stop] = new
+            self._ids[new] = np.arange(self._known, stop)
+            self._known = stop
+            ids = self._ids[symbols]
+        return ids
+
+    def rest(self) -> Array:
+        return np.zeros(0, np.uint8)
+
+
+class CodeDecoder:
+    """Text from ids given one at a time; bytes wait until they complete a character."""
+
+    def __init__(self, vocabulary: CodeVocabulary) -> None:
+        name, errors = vocabulary.codec
+        self._units = vocabulary.symbols.astype(vocabulary.unit)
+        self._decode = codecs.getincrementaldecoder(name)(errors).decode
+
+    def __call__(self, symbol_id: int) -> str:
+        return self._decode(self._units[symbol_id].tobytes())
+
+    def flush(self) -> str:
+        """U+FFFD where a character was cut short, else nothing."""
+        return self._decode(b"", True)
+
+
+class CharVocabulary(CodeVocabulary):
     """Characters: Unicode code points, lone surrogates included, since some encodings yield them."""
 
     level, noun, limit = "char", "character", 0x110000
@@ -208,7 +306,7 @@ class CharVocabulary(Vocabulary):
         return [ord(item) for item in items]  # TypeError unless it is one character
 
 
-class ByteVocabulary(Vocabulary):
+class ByteVocabulary(CodeVocabulary):
     """Bytes; as text they are UTF-8, and nothing about them is normalised."""
 
     level, noun, limit = "byte", "byte", 256
@@ -243,23 +341,6 @@ class ByteVocabulary(Vocabulary):
         if any(type(item) is not int or item not in range(256) for item in items):
             raise ValueError
         return items
-
-
-class Decoder:
-    """Text from ids given one at a time; bytes wait until they complete a character."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        name, errors = vocabulary.codec
-        self._units = vocabulary.symbols.astype(vocabulary.unit)
-        self._decode = codecs.getincrementaldecoder(name)(errors).decode
-
-    def __call__(self, symbol_id: int) -> str:
-        """The text that this id completes; empty inside a character of several bytes."""
-        return self._decode(self._units[symbol_id].tobytes())
-
-    def flush(self) -> str:
-        """What is left at the end: U+FFFD where a character was cut short, else nothing."""
-        return self._decode(b"", True)
 
 
 LEVELS: dict[str, type[Vocabulary]] = {"char": CharVocabulary, "byte": ByteVocabulary}

@@ -15,9 +15,9 @@ from typing import IO, Any
 
 import numpy as np
 import pytest
-from mutations import with_manifest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import with_manifest
 from oracles import all_cells, cell_keys
 
 from rnnlm.checkpoint import Checkpoint, Progress

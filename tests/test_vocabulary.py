@@ -145,17 +145,6 @@ def test_ids_translate_between_vocabularies_by_symbol(text: str, extra: str) -> 
     assert there.text(there.translate(here, here.ids(text + extra), "skip")) == kept
 
 
-@every_level
-def test_one_hot_rows_have_a_single_one_at_the_id(kind: type[Vocabulary]) -> None:
-    """In float32, whatever the shape of the ids."""
-    vocabulary = vocabulary_of(kind, "abc")
-    ids = np.array([[0, 2, 1], [2, 2, 0]], np.uint8)
-    rows = vocabulary.one_hot(ids)
-    assert rows.dtype == np.float32
-    assert np.array_equal(rows, np.eye(3)[ids])
-    assert vocabulary.one_hot(1).tolist() == [0, 1, 0]
-
-
 @given(text=st.text("ab\r\n"))
 def test_newlines_become_lf_or_stay_and_bytes_always_stay(text: str) -> None:
     """CRLF is one line end, a CR alone is one too."""
