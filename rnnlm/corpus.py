@@ -828,12 +828,12 @@ def _write_ids(file: IO[bytes], spool: _Spool, start: int, stop: int, ids: Array
 def is_unfinished(folder: Path) -> bool:
     """Whether a prepare is at work in a folder, or was killed there."""
     try:
-        return any(_is_aside(path.name) for path in folder.iterdir())
+        return any(is_aside(path.name) for path in folder.iterdir())
     except (OSError, ValueError):
         return False
 
 
-def _is_aside(name: str) -> bool:
+def is_aside(name: str) -> bool:
     """Whether a name is one that a file has only while a folder is written to."""
     return name == LOCK or ASIDE.fullmatch(name) is not None
 
@@ -841,7 +841,7 @@ def _is_aside(name: str) -> bool:
 def _check_free(out: Path, force: bool) -> None:
     """Raise DataError unless a corpus may be written to the folder `out`."""
     try:
-        held = {path.name for path in out.iterdir() if not _is_aside(path.name)}
+        held = {path.name for path in out.iterdir() if not is_aside(path.name)}
         if held and not force:
             raise DataError(f"{out}: exists and is not empty: name another folder, or use --force")
         for path in (out / name for name in FILES if name in held):

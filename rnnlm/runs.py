@@ -15,7 +15,7 @@ from typing import Any
 
 from .checkpoint import read_progress
 from .config import Config
-from .corpus import FILES
+from .corpus import FILES, is_aside
 from .errors import CheckpointError
 from .files import (
     OWN_FILE,
@@ -254,7 +254,7 @@ def _is_prepared_alone(data: Path) -> bool:
 
 def _is_of_data(path: Path) -> bool:
     """Whether a file has a name that preparing gives."""
-    return path.name in FILES or is_temporary(path) or PREPARING.fullmatch(path.name) is not None
+    return path.name in FILES or is_aside(path.name) or PREPARING.fullmatch(path.name) is not None
 
 
 def _take_lock(folder: Path) -> int:
