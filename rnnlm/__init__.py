@@ -13,25 +13,25 @@ TYPE_CHECKING = False  # typing's own takes a while to load, and signals are cau
 
 if TYPE_CHECKING:
     from .api import evaluate, generate, load, samples
-    from .checkpoint import Checkpoint
-    from .choices import make_config
-    from .config import Config
-    from .corpus import Corpus, prepare
+    from .assembly import make_config
+    from .config.parse import Config
     from .errors import CheckpointError, ConfigError, DataError, RnnlmError, TrainingError
-    from .runs import read_metrics
-    from .training import Event, train
-    from .vocabulary import Vocabulary
+    from .runs.checkpoint import Checkpoint
+    from .runs.folder import read_metrics
+    from .text.corpus import Corpus, prepare
+    from .text.vocabulary import Vocabulary
+    from .training.loop import Event, train
 
 _HOMES = {
     "api": ("evaluate", "generate", "load", "samples"),
-    "checkpoint": ("Checkpoint",),
-    "choices": ("make_config",),
-    "config": ("Config",),
-    "corpus": ("Corpus", "prepare"),
+    "runs.checkpoint": ("Checkpoint",),
+    "assembly": ("make_config",),
+    "config.parse": ("Config",),
+    "text.corpus": ("Corpus", "prepare"),
     "errors": ("CheckpointError", "ConfigError", "DataError", "RnnlmError", "TrainingError"),
-    "runs": ("read_metrics",),
-    "training": ("Event", "train"),
-    "vocabulary": ("Vocabulary",),
+    "runs.folder": ("read_metrics",),
+    "training.loop": ("Event", "train"),
+    "text.vocabulary": ("Vocabulary",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

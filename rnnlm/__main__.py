@@ -11,7 +11,7 @@ def main() -> None:
         stop.catch()
     except KeyboardInterrupt:  # from the handler that Python starts with
         os._exit(130)
-    from . import cli
+    from .cli import main as cli
 
     cli.main()
 

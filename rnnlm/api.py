@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import Checkpoint
-from .corpus import Corpus
 from .errors import CheckpointError, ConfigError, DataError, shown
-from .evaluation import Evaluation, perplexity
-from .evaluation import evaluate as evaluate_ids
-from .files import as_path
-from .runs import find_checkpoint
-from .sampling import generate as generate_ids
-from .sources import is_prepared, recorded_data
-from .vocabulary import Unknown, Vocabulary
-from .words import counted
+from .inference.evaluation import Evaluation, perplexity
+from .inference.evaluation import evaluate as evaluate_ids
+from .inference.sampling import generate as generate_ids
+from .runs.checkpoint import Checkpoint
+from .runs.folder import find_checkpoint
+from .runs.run_data import is_prepared, recorded_data
+from .storage.atomic import as_path
+from .text.corpus import Corpus
+from .text.vocabulary import Unknown, Vocabulary
+from .wording import counted
 
 MOST_CHARACTERS = 10**12  # of a sample; more than half a year of work
 MOST_SAMPLES = 1 << 16  # side by side

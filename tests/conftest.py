@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm import blas
-from rnnlm.choices import make_config
-from rnnlm.config import Config
+from rnnlm.assembly import make_config
+from rnnlm.backend import blas
+from rnnlm.config.parse import Config
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))

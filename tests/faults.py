@@ -228,7 +228,8 @@ def _host_threads(folder: str) -> None:
     What they get must be what they got alone.
     """
     sys.path.insert(0, str(TESTS.parent))
-    from rnnlm import Checkpoint, blas, evaluate, generate, make_config, train
+    from rnnlm import Checkpoint, evaluate, generate, make_config, train
+    from rnnlm.backend import blas
 
     text, run = Path(folder, "text.txt"), Path(folder, "run")
     text.parent.mkdir(exist_ok=True)
@@ -354,7 +355,7 @@ def _in_child(args: list[str], handicap: Callable[[], object]) -> int:
             os.dup2(silence, 1)
             os.dup2(silence, 2)
             handicap()
-            from rnnlm.cli import cli
+            from rnnlm.cli.main import cli
 
             cli(args, prog_name="rnnlm")
         except SystemExit as end:
@@ -394,7 +395,7 @@ def main() -> None:
     sys.path.insert(0, str(TESTS.parent))
     name, value = sys.argv[1:3]
     if name == "die-everywhere":
-        from rnnlm import blas
+        from rnnlm.backend import blas
 
         blas.hold_from_start()
         import tqdm  # noqa: F401  # here, so that its children need not

@@ -51,19 +51,19 @@ from mutations import (
 
 from rnnlm import Checkpoint, Corpus, RnnlmError, generate, make_config, prepare, train
 from rnnlm.api import describe
+from rnnlm.assembly import CHOICES
 from rnnlm.cells import CELLS
-from rnnlm.checkpoint import Progress
-from rnnlm.choices import CHOICES
-from rnnlm.cli import cli
-from rnnlm.config import Config, parse_config
-from rnnlm.corpus import SPLITS
+from rnnlm.cli.main import cli
+from rnnlm.config.parse import Config, parse_config
 from rnnlm.errors import ConfigError, TrainingError
-from rnnlm.model import build_model
-from rnnlm.optim import OPTIMIZERS, state_names
-from rnnlm.runs import read_metrics
-from rnnlm.schedules import SCHEDULES
-from rnnlm.training import Training
-from rnnlm.vocabulary import LEVELS
+from rnnlm.models.recurrent import build_model
+from rnnlm.optim.optimizers import OPTIMIZERS, state_names
+from rnnlm.optim.schedules import SCHEDULES
+from rnnlm.runs.checkpoint import Progress
+from rnnlm.runs.folder import read_metrics
+from rnnlm.text.corpus import SPLITS
+from rnnlm.text.vocabulary import LEVELS
+from rnnlm.training.loop import Training
 
 SECONDS = 5  # for a case
 MEMORY = 1 << 29  # bytes beyond what the process has when it begins

@@ -27,7 +27,7 @@ from faults import TESTS, damage, differences, finish, same_content, saved_step,
 from trials import Prepares, Starts, Trial
 
 from rnnlm.cells import CELLS
-from rnnlm.registry import options
+from rnnlm.config.registry import options
 
 TEXTS = (
     TESTS.parent.parent / "shared" / "corpora" / "tinyshakespeare.txt",

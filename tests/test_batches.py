@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnlm.batches import Streams
 from rnnlm.errors import DataError
+from rnnlm.text.batches import Streams
 
 
 @given(n=st.integers(2, 300), batch=st.integers(1, 20), window=st.integers(1, 40) | st.none())

@@ -19,15 +19,15 @@ from oracles import (
     lstm_reference,
 )
 
+from rnnlm.assembly import make_config
+from rnnlm.backend.params import Array, Parameters, Shape
+from rnnlm.backend.tape import Tape, Untaped
+from rnnlm.backend.tiles import PackedMatrix
+from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import CELLS, GRU, LSTM, RNN, Cell, steps
 from rnnlm.cells.rnn import ACTIVATIONS
-from rnnlm.choices import make_config
-from rnnlm.layers import dense_projection, dense_projection_backward
-from rnnlm.model import build_model
-from rnnlm.params import Array, Parameters, Shape
-from rnnlm.tape import Tape, Untaped
-from rnnlm.tiles import PackedMatrix
-from rnnlm.workspace import Workspace
+from rnnlm.models.layers import dense_projection, dense_projection_backward
+from rnnlm.models.recurrent import build_model
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 

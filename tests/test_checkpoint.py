@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from mutations import with_manifest
 from oracles import all_cells, cell_keys
 
-from rnnlm.checkpoint import Checkpoint, Progress
-from rnnlm.choices import make_config
+from rnnlm.assembly import make_config
 from rnnlm.errors import CheckpointError
-from rnnlm.model import build_model
-from rnnlm.npz import read_npz, write_npz
-from rnnlm.vocabulary import LEVELS
+from rnnlm.models.recurrent import build_model
+from rnnlm.runs.checkpoint import Checkpoint, Progress
+from rnnlm.storage.npz import read_npz, write_npz
+from rnnlm.text.vocabulary import LEVELS
 
 
 def make(*overrides: str) -> Checkpoint:
@@ -129,7 +129,7 @@ def test_a_failed_save_leaves_the_old_file_and_no_other(
         file.write(before[:100])
         raise ZeroDivisionError
 
-    monkeypatch.setattr("rnnlm.checkpoint.write_npz", write_in_part)
+    monkeypatch.setattr("rnnlm.runs.checkpoint.write_npz", write_in_part)
     with pytest.raises(ZeroDivisionError):
         make().save(path)
     assert path.read_bytes() == before

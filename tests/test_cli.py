@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 from conftest import TEXT, TINY, environment
 
 from rnnlm import __version__, load, make_config
-from rnnlm.cli import cli
-from rnnlm.words import counted, quoted
+from rnnlm.cli.main import cli
+from rnnlm.wording import counted, quoted
 
 SETS = [part for key in TINY for part in ("--set", key)]
 
@@ -75,7 +75,7 @@ def test_version_and_help() -> None:
         last = rnnlm(name, "--help").output.rstrip().split("\n\n")[-1]
         assert last.split()[:3] == ["Example:", "rnnlm", name]
     code = (
-        "import sys; from rnnlm.cli import main; sys.argv = ['rnnlm', '--help']\n"
+        "import sys; from rnnlm.cli.main import main; sys.argv = ['rnnlm', '--help']\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "loaded = {'numpy', 'yaml', 'tqdm'} & set(sys.modules)\n"
@@ -93,7 +93,7 @@ def test_shell_completion_answers() -> None:
         [
             sys.executable,
             "-c",
-            "import sys; sys.argv=['rnnlm']; import rnnlm.cli; rnnlm.cli.main()",
+            "import sys; sys.argv=['rnnlm']; import rnnlm.cli.main; rnnlm.cli.main.main()",
         ],
         env=environment(_RNNLM_COMPLETE="bash_complete", COMP_WORDS="rnnlm tr", COMP_CWORD="1"),
         capture_output=True,
@@ -345,7 +345,7 @@ def test_eval_json_is_one_object_and_nothing_else(trained: Path) -> None:
 
 def test_eval_of_a_text_is_eval_of_the_same_split(trained: Path) -> None:
     """--text on the test split's text gives the figure of --split test, to the bit."""
-    from rnnlm.corpus import Corpus
+    from rnnlm.text.corpus import Corpus
 
     corpus = Corpus.open(trained / "data")
     text = corpus.vocabulary.text(corpus["test"]).encode()
@@ -442,7 +442,7 @@ def test_memory_that_is_not_enough_is_one_line(
 
     monkeypatch.setattr("rnnlm.api.samples", fail)
     assert "model" not in rnnlm("sample", trained, code=1).stderr
-    monkeypatch.setattr("rnnlm.training.Training.start", fail)
+    monkeypatch.setattr("rnnlm.training.loop.Training.start", fail)
     assert "model, batch and window" in rnnlm("train", code=1).stderr
 
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import all_cells, cell_keys
 
+from rnnlm.assembly import CHOICES, make_config
 from rnnlm.cells import LSTM
-from rnnlm.choices import CHOICES, make_config
-from rnnlm.config import SECTIONS, Config, Interval, differences, load_config, parse_config
+from rnnlm.config.parse import SECTIONS, Config, Interval, differences, load_config, parse_config
 from rnnlm.errors import ConfigError
 
 

@@ -28,11 +28,11 @@ from conftest import TEXT, corpus_file, environment
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from rnnlm import corpus as module
-from rnnlm.corpus import CORPUS_FILE, FILES, SPLITS, Corpus, prepare, read_text
 from rnnlm.errors import DataError
-from rnnlm.sources import is_prepared
-from rnnlm.vocabulary import ByteVocabulary, CharVocabulary
+from rnnlm.runs.run_data import is_prepared
+from rnnlm.text import corpus as module
+from rnnlm.text.corpus import CORPUS_FILE, FILES, SPLITS, Corpus, prepare, read_text
+from rnnlm.text.vocabulary import ByteVocabulary, CharVocabulary
 
 AWKWARD = "\0a\r\r\n\ne\u0301é\ufeff👩‍👧\U0010ffff紅\r"
 ENCODINGS = ("utf-8", "utf-16", "utf-16-be", "utf-32", "utf-7", "gb18030")

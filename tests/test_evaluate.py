@@ -10,11 +10,11 @@ import pytest
 from cases import every_cell
 from oracles import all_cells, model_losses
 
+from rnnlm.backend.params import Parameters
 from rnnlm.cells import Cell
 from rnnlm.errors import DataError
-from rnnlm.evaluation import Evaluation, evaluate, perplexity
-from rnnlm.model import Recurrent
-from rnnlm.params import Parameters
+from rnnlm.inference.evaluation import Evaluation, evaluate, perplexity
+from rnnlm.models.recurrent import Recurrent
 
 
 def small(cell: Cell, V: int = 11) -> tuple[Recurrent, Parameters]:

@@ -27,9 +27,9 @@ from teams import forking
 from trials import Trial
 
 from rnnlm import Checkpoint, Corpus, RnnlmError, make_config, prepare, train
-from rnnlm.files import atomic_write
-from rnnlm.model import build_model
-from rnnlm.vocabulary import LEVELS
+from rnnlm.models.recurrent import build_model
+from rnnlm.storage.atomic import atomic_write
+from rnnlm.text.vocabulary import LEVELS
 
 SMALL = (
     "model.hidden_size=8",
@@ -858,7 +858,7 @@ def hook(event, args):
     ):
         touched.add((event, str(args)))
 
-from rnnlm import cli
+from rnnlm.cli import main as cli
 import rnnlm.api, tqdm  # what is imported later would be read, too
 sys.addaudithook(hook)
 for line in json.loads(sys.argv[1]):

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnnlm.batches import Batch
+from rnnlm.backend.params import Array, Parameters
+from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import CELLS
-from rnnlm.model import Recurrent
-from rnnlm.optim import OPTIMIZERS, state_names
-from rnnlm.params import Array, Parameters
-from rnnlm.registry import options
-from rnnlm.workspace import Workspace
+from rnnlm.config.registry import options
+from rnnlm.models.recurrent import Recurrent
+from rnnlm.optim.optimizers import OPTIMIZERS, state_names
+from rnnlm.text.batches import Batch
 
 with np.load(Path(__file__).parent / "support" / "golden.npz") as file:
     GOLDEN: dict[str, Array] = dict(file)

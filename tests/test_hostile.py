@@ -36,9 +36,9 @@ from rnnlm import (
     train,
 )
 from rnnlm.cells import CELLS
-from rnnlm.checkpoint import Progress
-from rnnlm.cli import cli
-from rnnlm.npz import read_npz
+from rnnlm.cli.main import cli
+from rnnlm.runs.checkpoint import Progress
+from rnnlm.storage.npz import read_npz
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory is limited as Linux has it")
 

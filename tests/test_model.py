@@ -11,16 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import Problem, assert_is_gradient, cross_entropy, model_losses, one_hot
 
-from rnnlm import layers, workspace
-from rnnlm.batches import Batch
+from rnnlm.backend import workspace
+from rnnlm.backend.params import Array, Parameters, Shape
+from rnnlm.backend.tape import Tape, Untaped
+from rnnlm.backend.tiles import SMALL_PRODUCT, PackedMatrix, tile_width
+from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import Cell
 from rnnlm.cells.lstm import LSTM
-from rnnlm.layers import OutputGradients, one_hot_projection, one_hot_projection_backward
-from rnnlm.model import Recurrent
-from rnnlm.params import Array, Parameters, Shape
-from rnnlm.tape import Tape, Untaped
-from rnnlm.tiles import SMALL_PRODUCT, PackedMatrix, tile_width
-from rnnlm.workspace import Workspace
+from rnnlm.models import layers
+from rnnlm.models.layers import OutputGradients, one_hot_projection, one_hot_projection_backward
+from rnnlm.models.recurrent import Recurrent
+from rnnlm.text.batches import Batch
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rnnlm.optim import OPTIMIZERS, Optimizer, adam, adamw, sgd, state_names
-from rnnlm.params import Array
-from rnnlm.registry import options
-from rnnlm.schedules import NEEDS_TOTAL, SCHEDULES, constant, cosine, exponential
+from rnnlm.backend.params import Array
+from rnnlm.config.registry import options
+from rnnlm.optim.optimizers import OPTIMIZERS, Optimizer, adam, adamw, sgd, state_names
+from rnnlm.optim.schedules import NEEDS_TOTAL, SCHEDULES, constant, cosine, exponential
 
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=list(SCHEDULES))

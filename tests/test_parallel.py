@@ -19,17 +19,19 @@ from hypothesis import strategies as st
 from oracles import Problem
 from teams import children, forking
 
-from rnnlm import blas, parallel, team
-from rnnlm.batches import IGNORED, Batch
+from rnnlm.backend import blas
+from rnnlm.backend import workers as team
+from rnnlm.backend.params import Array
+from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import Cell
 from rnnlm.cells.lstm import LSTM
 from rnnlm.cells.rnn import RNN
 from rnnlm.errors import TrainingError
-from rnnlm.model import Recurrent
-from rnnlm.optim import OPTIMIZERS, adagrad, adam, sgd, state_names
-from rnnlm.parallel import Engine, shard_rows
-from rnnlm.params import Array
-from rnnlm.workspace import Workspace
+from rnnlm.models.recurrent import Recurrent
+from rnnlm.optim.optimizers import OPTIMIZERS, adagrad, adam, sgd, state_names
+from rnnlm.text.batches import IGNORED, Batch
+from rnnlm.training import engine as parallel
+from rnnlm.training.engine import Engine, shard_rows
 
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))
 both_vocabularies = pytest.mark.parametrize(

@@ -15,13 +15,13 @@ from oracles import all_cells
 
 from rnnlm import Checkpoint, ConfigError, make_config, samples
 from rnnlm import generate as generate_text
-from rnnlm.batches import Batch
+from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import Cell
-from rnnlm.cli import sample as sample_command
-from rnnlm.model import Recurrent, build_model
-from rnnlm.sampling import FILTERS, draw, generate, temperature, top_k, top_p
-from rnnlm.vocabulary import LEVELS
-from rnnlm.workspace import Workspace
+from rnnlm.cli.main import sample as sample_command
+from rnnlm.inference.sampling import FILTERS, draw, generate, temperature, top_k, top_p
+from rnnlm.models.recurrent import Recurrent, build_model
+from rnnlm.text.batches import Batch
+from rnnlm.text.vocabulary import LEVELS
 
 LOGITS = arrays(np.float32, (3, 9), elements=st.floats(-30, 30, width=32))
 
@@ -137,7 +137,7 @@ def test_a_sample_does_not_depend_on_how_many_there_are(
     cell: Cell, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sample i alone, and among 9, to the bit of every logit, hence to the character."""
-    monkeypatch.setattr("rnnlm.blas.rows_at_once", lambda: rows)
+    monkeypatch.setattr("rnnlm.backend.blas.rows_at_once", lambda: rows)
     model = Recurrent(cell, 13, 24, 2)
     params = model.init(np.random.default_rng(0))
     ids = np.random.default_rng(1).integers(13, size=(6, 9))

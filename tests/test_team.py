@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from teams import children, forking
 
+from rnnlm.backend.workers import Alone, Forks, Team, Threads, make_team, may_fork, shared_zeros
 from rnnlm.errors import TrainingError
-from rnnlm.team import Alone, Forks, Team, Threads, make_team, may_fork, shared_zeros
 
 KINDS: dict[str, Callable[[int, Any], Team]] = {
     "alone": lambda hands, _: Alone(hands),
@@ -134,7 +134,9 @@ def test_an_interrupted_wait_leaves_no_answer_behind(monkeypatch: pytest.MonkeyP
     """Answers of an old job can't be taken for those of a new one."""
     with closing(Forks(2, JOBS)) as team:
         with monkeypatch.context() as patch:
-            patch.setattr("rnnlm.team.Helper.receive", lambda _: signal.raise_signal(signal.SIGINT))
+            patch.setattr(
+                "rnnlm.backend.workers.Helper.receive", lambda _: signal.raise_signal(signal.SIGINT)
+            )
             with pytest.raises(KeyboardInterrupt):
                 team.run(count)
         with pytest.raises(RuntimeError, match="closed, or interrupted"):
@@ -155,7 +157,7 @@ def test_helpers_hold_no_file_of_the_owners(tmp_path: Path) -> None:
 
 OWNER = """
 import os, sys
-from rnnlm.team import Forks
+from rnnlm.backend.workers import Forks
 team = Forks(3, [os.getpgid])
 print(open(f"/proc/self/task/{os.getpid()}/children").read(), flush=True)
 sys.stdin.read()
@@ -223,8 +225,8 @@ def test_a_process_with_other_threads_is_not_forked() -> None:
 def test_a_process_with_one_thread_is_forked() -> None:
     """As the command line's is, which holds BLAS to one thread before it is loaded."""
     script = (
-        "from rnnlm.blas import hold_from_start; hold_from_start(); "
-        "import rnnlm.parallel, rnnlm.team as t; team = t.make_team(2, []); "
+        "from rnnlm.backend.blas import hold_from_start; hold_from_start(); "
+        "import rnnlm.training.engine, rnnlm.backend.workers as t; team = t.make_team(2, []); "
         "print(type(team).__name__); team.close(); print(type(t.make_team(1, [])).__name__)"
     )
     shown = subprocess.run(
@@ -243,7 +245,7 @@ def test_where_no_process_can_be_made_threads_do(monkeypatch: pytest.MonkeyPatch
             return real()
         raise BlockingIOError("no more processes")
 
-    monkeypatch.setattr("rnnlm.team.may_fork", lambda: True)
+    monkeypatch.setattr("rnnlm.backend.workers.may_fork", lambda: True)
     monkeypatch.setattr("os.fork", fork)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     with closing(make_team(3, JOBS)) as team:
@@ -271,7 +273,7 @@ def test_where_neither_process_nor_thread_can_be_made_the_caller_does_all(
     def fork() -> int:
         raise BlockingIOError("no more processes")
 
-    monkeypatch.setattr("rnnlm.team.may_fork", lambda: True)
+    monkeypatch.setattr("rnnlm.backend.workers.may_fork", lambda: True)
     monkeypatch.setattr("os.fork", fork)
     monkeypatch.setattr("threading.Thread.start", start)
     with closing(make_team(3, JOBS)) as team:

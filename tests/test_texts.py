@@ -12,14 +12,15 @@ from cases import both_depths, both_dtypes, both_inputs, every_cell, masks
 from oracles import Problem, Result, assert_is_gradient, batch_losses, cross_entropy, texts
 from teams import forking
 
-from rnnlm import team, workspace
-from rnnlm.batches import IGNORED, Batch
+from rnnlm.backend import workers as team
+from rnnlm.backend import workspace
+from rnnlm.backend.params import Array
+from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import LSTM, Cell
-from rnnlm.layers import LOGITS_BLOCK, OutputGradients, logits_rows, softmax_cross_entropy
-from rnnlm.optim import adam, sgd
-from rnnlm.parallel import Engine
-from rnnlm.params import Array
-from rnnlm.workspace import Workspace
+from rnnlm.models.layers import LOGITS_BLOCK, OutputGradients, logits_rows, softmax_cross_entropy
+from rnnlm.optim.optimizers import adam, sgd
+from rnnlm.text.batches import IGNORED, Batch
+from rnnlm.training.engine import Engine
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 

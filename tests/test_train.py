@@ -21,25 +21,26 @@ from cases import every_cell
 from conftest import TEXT, TINY, tiny_config
 from oracles import all_cells, cell_keys
 
-from rnnlm import blas, load
+from rnnlm import load
 from rnnlm.api import evaluate_split
-from rnnlm.batches import Batch, Streams
+from rnnlm.assembly import make_config
+from rnnlm.backend import blas
+from rnnlm.backend.params import Parameters, Shape
+from rnnlm.backend.workspace import LONGEST_TAPE
 from rnnlm.cells import Cell
-from rnnlm.checkpoint import Checkpoint
-from rnnlm.choices import make_config
-from rnnlm.config import Config
-from rnnlm.corpus import Corpus, prepare
+from rnnlm.config.parse import Config
 from rnnlm.errors import CheckpointError, ConfigError, DataError, TrainingError
-from rnnlm.evaluation import Evaluation, evaluate
-from rnnlm.model import TAPE_BYTES, build_model
-from rnnlm.optim import OPTIMIZERS
-from rnnlm.parallel import Engine, training_bytes
-from rnnlm.params import Parameters, Shape
-from rnnlm.protocol import TrainableModel
-from rnnlm.runs import Run, find_checkpoint, read_metrics
-from rnnlm.sources import recorded_data
-from rnnlm.training import Event, Training, train
-from rnnlm.workspace import LONGEST_TAPE
+from rnnlm.inference.evaluation import Evaluation, evaluate
+from rnnlm.models.base import TrainableModel
+from rnnlm.models.recurrent import TAPE_BYTES, build_model
+from rnnlm.optim.optimizers import OPTIMIZERS
+from rnnlm.runs.checkpoint import Checkpoint
+from rnnlm.runs.folder import Run, find_checkpoint, read_metrics
+from rnnlm.runs.run_data import recorded_data
+from rnnlm.text.batches import Batch, Streams
+from rnnlm.text.corpus import Corpus, prepare
+from rnnlm.training.engine import Engine, training_bytes
+from rnnlm.training.loop import Event, Training, train
 
 TIMINGS = {"seconds", "chars_per_second"}
 
@@ -239,7 +240,7 @@ def test_a_best_that_came_after_the_checkpoint_is_not_that_of_a_run_that_ends_be
             return Evaluation(1, losses[at[-1].progress.step])
         return evaluate(model, params, ids)
 
-    monkeypatch.setattr("rnnlm.training.evaluate", scripted)
+    monkeypatch.setattr("rnnlm.training.loop.evaluate", scripted)
     extra = ("train.seq_length=full", "train.eval_every=2", "train.checkpoint_every=3")
     for name, epochs in (("whole", 3), ("killed", 10)):
         config = tiny_config(text_file, tmp_path / name, *extra, f"train.epochs={epochs}")
@@ -280,7 +281,7 @@ def test_a_large_text_that_changes_while_a_run_reads_it_is_one_line(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is mapped; symbols that do not exist are found before they do harm."""
-    monkeypatch.setattr("rnnlm.corpus.IN_MEMORY", 100)
+    monkeypatch.setattr("rnnlm.text.corpus.IN_MEMORY", 100)
     data = prepare([text_file], tmp_path / "data").folder
     events = train(tiny_config(data, tmp_path / "a", "train.checkpoint_every=2"))
     with pytest.raises(DataError, match=r"train\.npy has changed since"):
@@ -550,7 +551,7 @@ def test_too_much_memory_is_refused_with_what_fits(
 ) -> None:
     """A whole stream that does not fit names the largest window that does, and that one does."""
     config = tiny_config(text_file, tmp_path / "a", "train.seq_length=full")
-    monkeypatch.setattr("rnnlm.training.available_memory", lambda: 700_000)
+    monkeypatch.setattr("rnnlm.training.loop.available_memory", lambda: 700_000)
     with pytest.raises(ConfigError, match=r"train.seq_length at most (\d+) fits") as caught:
         run(config)
     largest = int(str(caught.value).split("at most ")[1].split()[0])
@@ -579,7 +580,7 @@ def test_memory_is_estimated_within_a_quarter(
     text_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The estimate against what the engine's buffers really hold."""
-    monkeypatch.setattr("rnnlm.team.may_fork", lambda: False)  # they are to be seen here
+    monkeypatch.setattr("rnnlm.backend.workers.may_fork", lambda: False)  # they are to be seen here
     for overrides in (*map(cell_keys, all_cells()), ["model.embedding_size=64"]):
         config = make_config(None, "model.hidden_size=96", *overrides)
         model = build_model(config.model, 65)
@@ -625,7 +626,7 @@ def test_memory_of_tiny_models_and_long_windows_is_not_understated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """There the ids are more than the activations."""
-    monkeypatch.setattr("rnnlm.parallel.shared_zeros", np.zeros)  # where tracemalloc sees it
+    monkeypatch.setattr("rnnlm.training.engine.shared_zeros", np.zeros)  # where tracemalloc sees it
     B, T = 64, LONGEST_TAPE + 1
     config = make_config(None, "model.hidden_size=1", "model.num_layers=1", "model.cell=rnn")
     model = build_model(config.model, 65)
@@ -703,7 +704,7 @@ def test_runs_that_start_in_the_same_second_have_folders_of_their_own(
     text_file: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eight at once: making the folder decides whose it is. A name that is taken is left alone."""
-    monkeypatch.setattr("rnnlm.runs.time.strftime", lambda _: "now")
+    monkeypatch.setattr("rnnlm.runs.folder.time.strftime", lambda _: "now")
     Path("runs").mkdir()
     Path("runs/run-now").write_text("a file")
     Path("runs/run-now-2").symlink_to("nowhere")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnnlm.errors import DataError
-from rnnlm.vocabulary import LEVELS, ByteVocabulary, CharVocabulary, Vocabulary
+from rnnlm.text.vocabulary import LEVELS, ByteVocabulary, CharVocabulary, Vocabulary
 
 every_level = pytest.mark.parametrize("kind", LEVELS.values(), ids=LEVELS)
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
-from ..params import Array, Parameter
-from ..tape import Tape
-from ..workspace import Workspace
+from ..backend.params import Array, Parameter
+from ..backend.tape import Tape
+from ..backend.workspace import Workspace
 
 Weights = Mapping[str, Any]  # name -> Array, or PackedMatrix where the parameter is declared packed
 

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ..initial import orthogonal
-from ..params import Array, Parameter
-from ..tape import Tape
-from ..workspace import Workspace
+from ..backend.initial import orthogonal
+from ..backend.params import Array, Parameter
+from ..backend.tape import Tape
+from ..backend.workspace import Workspace
 from .contract import Weights
 from .steps import blocks_back, flat_rows, steps_back
 

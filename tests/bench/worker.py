@@ -24,7 +24,7 @@ OWN = ("ours", "machine")  # contenders in rnnlm's kind of process
 def load(name: str) -> ModuleType:
     """A contender's module; rnnlm's own hold BLAS before NumPy is loaded, as the command line does."""
     if name in OWN:
-        from rnnlm import blas
+        from rnnlm.backend import blas
 
         blas.hold_from_start()
     return importlib.import_module(f".contenders.{name}", __package__)

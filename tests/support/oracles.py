@@ -11,13 +11,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from rnnlm.batches import Batch
+from rnnlm.backend.params import Array, Parameters
+from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import CELLS, Cell
-from rnnlm.model import Recurrent, Weights
-from rnnlm.params import Array, Parameters
-from rnnlm.protocol import Masks
-from rnnlm.registry import options
-from rnnlm.workspace import Workspace
+from rnnlm.config.registry import options
+from rnnlm.models.base import Masks
+from rnnlm.models.recurrent import Recurrent, Weights
+from rnnlm.text.batches import Batch
 
 # Every cell with every value of its options
 

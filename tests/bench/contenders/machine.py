@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rnnlm import blas
-from rnnlm.parallel import available_cores
+from rnnlm.backend import blas
+from rnnlm.training.engine import available_cores
 
 from .repeated import Repeated
 

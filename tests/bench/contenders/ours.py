@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 import rnnlm
-from rnnlm.batches import Batch
-from rnnlm.checkpoint import Checkpoint
-from rnnlm.choices import make_config
-from rnnlm.model import build_model
-from rnnlm.optim import OPTIMIZERS
-from rnnlm.parallel import Engine, available_cores
-from rnnlm.sampling import generate
-from rnnlm.training import Training
-from rnnlm.vocabulary import CharVocabulary
+from rnnlm.assembly import make_config
+from rnnlm.inference.sampling import generate
+from rnnlm.models.recurrent import build_model
+from rnnlm.optim.optimizers import OPTIMIZERS
+from rnnlm.runs.checkpoint import Checkpoint
+from rnnlm.text.batches import Batch
+from rnnlm.text.vocabulary import CharVocabulary
+from rnnlm.training.engine import Engine, available_cores
+from rnnlm.training.loop import Training
 
 from ..models import Case
 from ..resident import peak_resident, peak_with_children

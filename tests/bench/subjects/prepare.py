@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from rnnlm.memory import available_memory
+from rnnlm.backend.memory import available_memory
 
 from ..bench import Bench
 from ..corpora import SkipError, corpus

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..config.parse import Config, DataConfig
+from ..errors import CheckpointError, ConfigError, DataError
+from ..text.corpus import CORPUS_FILE, Corpus, is_unfinished, prepare
 from .checkpoint import Checkpoint
-from .config import Config, DataConfig
-from .corpus import CORPUS_FILE, Corpus, is_unfinished, prepare
-from .errors import CheckpointError, ConfigError, DataError
 
 
 def is_prepared(folder: Path) -> bool:

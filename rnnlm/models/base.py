@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .batches import Batch
-from .params import Array, Parameters, Shape
-from .workspace import Workspace
+from ..backend.params import Array, Parameters, Shape
+from ..backend.workspace import Workspace
+from ..text.batches import Batch
 
 Masks = Callable[[int], np.random.Generator]  # layer -> the generator of its dropout mask
 

@@ -21,8 +21,8 @@ from typing import IO
 
 import numpy as np
 
-from .errors import CheckpointError
-from .params import Array
+from ..backend.params import Array
+from ..errors import CheckpointError
 
 MAX_MEMBERS = 100_000
 MAX_DIRECTORY = 1 << 24  # bytes of the names and sizes of all members

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .params import Array
-from .tape import Tape
-from .tiles import PackedMatrix
-from .workspace import Workspace
+from ..backend.params import Array
+from ..backend.tape import Tape
+from ..backend.tiles import PackedMatrix
+from ..backend.workspace import Workspace
 
 LOGITS_BLOCK = 1 << 20  # logits in one row block: 4 MiB of float32, whatever the vocabulary
 LOGITS_ROWS = 512  # rows in one block: small vocabularies stay in the cache

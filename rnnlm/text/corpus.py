@@ -33,11 +33,11 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 
-from .errors import DataError, shown
-from .files import as_path, make_folder, sync_folder, take_lock
-from .params import Array
+from ..backend.params import Array
+from ..errors import DataError, shown
+from ..storage.atomic import as_path, make_folder, sync_folder, take_lock
+from ..wording import counted
 from .vocabulary import NEWLINES, SHOWN, Vocabulary, level_class
-from .words import counted
 
 FORMAT, VERSION = "rnnlm-corpus", 2  # version 1, of rnnlm 0.1.0, has no checksum
 SPLITS = ("train", "val", "test")

@@ -17,8 +17,8 @@ from typing import Annotated
 
 import numpy as np
 
-from .params import Array
-from .registry import Limits
+from ..backend.params import Array
+from ..config.registry import Limits
 
 Rate = Annotated[float, Limits(low=0, high=1e6)]
 Share = Annotated[float, Limits(low=0, below=1)]  # of the past in a moving average; 1 never forgets

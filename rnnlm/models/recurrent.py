@@ -11,12 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from . import blas
-from .batches import Batch
-from .cells import CELLS, Cell
-from .cells.steps import flat_rows
-from .config import ModelConfig
-from .initial import glorot_uniform, unit_variance, zeros
+from ..backend import blas
+from ..backend.initial import glorot_uniform, unit_variance, zeros
+from ..backend.params import Array, Parameter, Parameters, Shape, count
+from ..backend.tape import Tape, Untaped
+from ..backend.tiles import PackedMatrix
+from ..backend.workspace import LONGEST_TAPE, Workspace
+from ..cells import CELLS, Cell
+from ..cells.steps import flat_rows
+from ..config.parse import ModelConfig
+from ..config.registry import options
+from ..text.batches import Batch
+from .base import Masks
 from .layers import (
     OutputGradients,
     dense_projection,
@@ -28,12 +34,6 @@ from .layers import (
     one_hot_projection_backward,
     softmax_cross_entropy,
 )
-from .params import Array, Parameter, Parameters, Shape, count
-from .protocol import Masks
-from .registry import options
-from .tape import Tape, Untaped
-from .tiles import PackedMatrix
-from .workspace import LONGEST_TAPE, Workspace
 
 TAPE_BYTES = 7000  # of recorded calls, a step and layer
 

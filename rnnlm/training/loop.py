@@ -18,26 +18,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .batches import Batches, Streams
-from .checkpoint import Checkpoint, Progress
-from .choices import CHOICES, check_config
-from .config import Config, differences, load_config, parse_config
-from .corpus import Corpus
-from .errors import CheckpointError, ConfigError, DataError, TrainingError, shown
-from .evaluation import bits_per_char, evaluate, perplexity
-from .files import same_folder
-from .memory import available_memory, readable
-from .model import build_model
-from .optim import OPTIMIZERS, state_names
-from .parallel import Engine, training_bytes
-from .params import Parameters
-from .protocol import TrainableModel
-from .runs import Run, numbered
-from .sampling import generate
-from .schedules import NEEDS_TOTAL, SCHEDULES
-from .seeds import Purpose, stream
-from .sources import is_prepared, open_data, recorded_data, same_data
-from .words import counted
+from ..assembly import CHOICES, check_config
+from ..backend.memory import available_memory, readable
+from ..backend.params import Parameters
+from ..backend.seeds import Purpose, stream
+from ..config.parse import Config, differences, load_config, parse_config
+from ..errors import CheckpointError, ConfigError, DataError, TrainingError, shown
+from ..inference.evaluation import bits_per_char, evaluate, perplexity
+from ..inference.sampling import generate
+from ..models.base import TrainableModel
+from ..models.recurrent import build_model
+from ..optim.optimizers import OPTIMIZERS, state_names
+from ..optim.schedules import NEEDS_TOTAL, SCHEDULES
+from ..runs.checkpoint import Checkpoint, Progress
+from ..runs.folder import Run, numbered
+from ..runs.run_data import is_prepared, open_data, recorded_data, same_data
+from ..storage.atomic import same_folder
+from ..text.batches import Batches, Streams
+from ..text.corpus import Corpus
+from ..wording import counted
+from .engine import Engine, training_bytes
 
 SAMPLE_LENGTH = 200
 KNOWN_BEST = "best-of-last.npz"  # the best that last.npz knows of, while best.npz is a newer one

@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from .errors import ConfigError, brief, shown
-from .files import as_path
+from ..errors import ConfigError, brief, shown
+from ..storage.atomic import as_path
 from .registry import Choices
 
 MAX_BYTES = 1 << 16  # of a YAML file; a config is a page of text

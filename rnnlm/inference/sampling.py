@@ -8,10 +8,10 @@ from itertools import islice
 
 import numpy as np
 
-from . import blas
-from .params import Array, Parameters
-from .protocol import LanguageModel
-from .seeds import Purpose, stream
+from ..backend import blas
+from ..backend.params import Array, Parameters
+from ..backend.seeds import Purpose, stream
+from ..models.base import LanguageModel
 
 # Filters change logits (N, V) in place before a character is drawn; a logit of -inf is never drawn.
 

@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from . import blas
-from .batches import Batch
-from .errors import TrainingError
-from .optim import Optimizer, state_names
-from .params import Array, Parameters
-from .protocol import TrainableModel
-from .seeds import Purpose, stream
-from .team import Team, make_team, shared_zeros
-from .workspace import Workspace
+from ..backend import blas
+from ..backend.params import Array, Parameters
+from ..backend.seeds import Purpose, stream
+from ..backend.workers import Team, make_team, shared_zeros
+from ..backend.workspace import Workspace
+from ..errors import TrainingError
+from ..models.base import TrainableModel
+from ..optim.optimizers import Optimizer, state_names
+from ..text.batches import Batch
 
 SHARD_ROWS = 32  # at most; measured in tests/bench/README.md
 MIN_ROWS_TO_SPLIT = 16  # below, two half-batches cost more than one whole

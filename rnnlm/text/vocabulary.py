@@ -14,8 +14,8 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import DataError, shown
-from .params import Array
+from ..backend.params import Array
+from ..errors import DataError, shown
 
 Unknown = Literal["error", "skip"]  # symbols outside the vocabulary: a DataError, or left out
 NEWLINES = ("normalize", "keep")  # what is done to CRLF and CR: both become LF, or nothing

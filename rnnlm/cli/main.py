@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 import click
 
-from . import __version__
-from .errors import DataError, RnnlmError, TrainingError
-from .interrupts import end_at_once, end_cleanly, stop
-from .words import counted, escaped, quoted
+from .. import __version__
+from ..errors import DataError, RnnlmError, TrainingError
+from ..interrupts import end_at_once, end_cleanly, stop
+from ..wording import counted, escaped, quoted
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from .checkpoint import Checkpoint
-    from .training import Event, Training
-    from .vocabulary import Unknown
+    from ..runs.checkpoint import Checkpoint
+    from ..text.vocabulary import Unknown
+    from ..training.loop import Event, Training
 
 
 class Name(click.Path):
@@ -52,7 +52,7 @@ UNKNOWN = click.option(
 
 def main() -> None:
     """Run the command line in a process of its own."""
-    from . import blas
+    from ..backend import blas
 
     stop.catch()
     blas.hold_from_start()
@@ -153,8 +153,8 @@ def example(text: str) -> str:
 @click.option("--force", is_flag=True, help="Replace what an earlier prepare wrote there.")
 def prepare(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: Any) -> None:
     """Turn text files, folders or standard input (-) into ids, with a vocabulary and three splits."""
-    from .api import find_vocabulary
-    from .corpus import prepare as prepare_corpus
+    from ..api import find_vocabulary
+    from ..text.corpus import prepare as prepare_corpus
 
     stop.at_first = end_cleanly
     vocabulary = None if vocab is None else find_vocabulary(vocab)
@@ -183,9 +183,9 @@ def train(
     dry_run: bool,
 ) -> None:
     """Train a model on a prepared folder or a raw text, as CONFIG says."""
-    from .api import load
-    from .choices import make_config
-    from .training import Training, preview
+    from ..api import load
+    from ..assembly import make_config
+    from ..training.loop import Training, preview
 
     stop.at_first = end_cleanly
     try:
@@ -248,7 +248,7 @@ def sample(
     **options: Any,
 ) -> None:
     """Generate text, character by character. Without a path: from the newest run under ./runs."""
-    from .api import samples
+    from ..api import samples
 
     checkpoint = _found(checkpoint_or_run)
     start: str | bytes = prime
@@ -284,7 +284,7 @@ def eval_(
     as_json: bool,
 ) -> None:
     """Report nats and bits per character and perplexity of a split or of any text."""
-    from .api import evaluate, evaluate_split
+    from ..api import evaluate, evaluate_split
 
     if text is not None and (split or data):
         raise click.UsageError("--text excludes --split and --data")
@@ -311,7 +311,7 @@ def eval_(
 @CHECKPOINT
 def info(checkpoint_or_run: Path | None) -> None:
     """Say what is inside a checkpoint: config, sizes, parameters, step, losses, vocabulary."""
-    from .api import describe
+    from ..api import describe
 
     checkpoint = _found(checkpoint_or_run)
     _show_lines([f"checkpoint: {checkpoint.path}", *describe(checkpoint)])
@@ -319,7 +319,7 @@ def info(checkpoint_or_run: Path | None) -> None:
 
 def _found(path: Path | None) -> Checkpoint:
     """The checkpoint that a user means; where nobody named it, it is said which it is."""
-    from .api import load
+    from ..api import load
 
     checkpoint = load(path)
     if path is None:
@@ -379,7 +379,7 @@ def _figure(value: float | None) -> str:
 
 def _read_text(name: str, checkpoint: Checkpoint) -> str | bytes:
     """A text for a model, through its encoding and level."""
-    from .corpus import read_text
+    from ..text.corpus import read_text
 
     return read_text(name, checkpoint.config.data.level, checkpoint.config.data.encoding)
 

@@ -13,11 +13,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import read_progress
-from .config import Config
-from .corpus import FILES, is_aside
-from .errors import CheckpointError
-from .files import (
+from ..config.parse import Config
+from ..errors import CheckpointError
+from ..storage.atomic import (
     OWN_FILE,
     as_path,
     atomic_write,
@@ -26,7 +24,9 @@ from .files import (
     remove_temporaries,
     take_lock,
 )
-from .words import quoted
+from ..text.corpus import FILES, is_aside
+from ..wording import quoted
+from .checkpoint import read_progress
 
 RUNS = Path("runs")
 LOCK = "lock"

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Annotated
 
-from .registry import Limits
+from ..config.registry import Limits
 
 Factor = Annotated[float, Limits(low=0, high=1)]
 Rate = Annotated[float, Limits(low=0, high=1e6)]

@@ -14,9 +14,9 @@ from typing import Protocol
 
 import numpy as np
 
-from .errors import DataError
-from .params import Array
-from .words import counted
+from ..backend.params import Array
+from ..errors import DataError
+from ..wording import counted
 
 IGNORED = -1  # as a target: this step's prediction does not count
 

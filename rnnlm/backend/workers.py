@@ -27,7 +27,7 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .errors import TrainingError
+from ..errors import TrainingError
 from .params import Array, Shape
 
 ALONE_AFTER = 1.0  # seconds without a job, after which a helper looks for its owner

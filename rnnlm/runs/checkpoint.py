@@ -21,15 +21,15 @@ from typing import Any, get_args
 
 import numpy as np
 
-from .choices import CHOICES
-from .config import Config, parse_config
-from .errors import CheckpointError, ConfigError, DataError, shown
-from .files import as_path, atomic_write
-from .model import Recurrent, build_model
-from .npz import read_npz, write_npz
-from .optim import OPTIMIZERS, state_names
-from .params import Array, Parameters
-from .vocabulary import LEVELS, Unknown, Vocabulary
+from ..assembly import CHOICES
+from ..backend.params import Array, Parameters
+from ..config.parse import Config, parse_config
+from ..errors import CheckpointError, ConfigError, DataError, shown
+from ..models.recurrent import Recurrent, build_model
+from ..optim.optimizers import OPTIMIZERS, state_names
+from ..storage.atomic import as_path, atomic_write
+from ..storage.npz import read_npz, write_npz
+from ..text.vocabulary import LEVELS, Unknown, Vocabulary
 
 FORMAT = "rnnlm-checkpoint"
 VERSION = 1

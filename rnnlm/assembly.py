@@ -7,11 +7,11 @@ from pathlib import Path
 import yaml
 
 from .cells import CELLS
-from .config import Config, load_config, parse_config
+from .config.parse import Config, load_config, parse_config
+from .config.registry import choices
 from .errors import ConfigError, shown
-from .optim import OPTIMIZERS
-from .registry import choices
-from .schedules import SCHEDULES
+from .optim.optimizers import OPTIMIZERS
+from .optim.schedules import SCHEDULES
 
 CHOICES = {
     "cell": choices(CELLS),

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import blas
-from .batches import Streams
-from .errors import DataError, TrainingError
-from .params import Array, Parameters
-from .protocol import LanguageModel
-from .words import counted
+from ..backend import blas
+from ..backend.params import Array, Parameters
+from ..errors import DataError, TrainingError
+from ..models.base import LanguageModel
+from ..text.batches import Streams
+from ..wording import counted
 
 CHUNK = 128  # steps at a time; a constant, because the bits of a product depend on its rows
 MOST_ROWS = 4096  # of all streams in a chunk

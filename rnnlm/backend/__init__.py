@@ -1,0 +1,1 @@
+"""The ground: flat parameter vectors, buffers, recorded calls, BLAS, workers, random numbers."""

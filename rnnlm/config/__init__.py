@@ -1,0 +1,1 @@
+"""The configuration: what there is to set, and how it is read."""

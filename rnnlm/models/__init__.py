@@ -1,0 +1,1 @@
+"""Language models, by one protocol (`base`), and the layers they are made of."""

@@ -1,0 +1,1 @@
+"""Text to ids and back: vocabularies, files, the prepared folder, batches."""
