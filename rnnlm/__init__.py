@@ -14,7 +14,7 @@ TYPE_CHECKING = False  # typing's own takes a while to load, and signals are cau
 if TYPE_CHECKING:
     from .api import evaluate, generate, load, samples
     from .assembly import make_config
-    from .config.parse import Config
+    from .config.schema import Config
     from .errors import CheckpointError, ConfigError, DataError, RnnlmError, TrainingError
     from .runs.checkpoint import Checkpoint
     from .runs.folder import read_metrics
@@ -26,7 +26,7 @@ _HOMES = {
     "api": ("evaluate", "generate", "load", "samples"),
     "runs.checkpoint": ("Checkpoint",),
     "assembly": ("make_config",),
-    "config.parse": ("Config",),
+    "config.schema": ("Config",),
     "text.corpus": ("Corpus", "prepare"),
     "errors": ("CheckpointError", "ConfigError", "DataError", "RnnlmError", "TrainingError"),
     "runs.folder": ("read_metrics",),

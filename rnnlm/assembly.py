@@ -1,35 +1,53 @@
-"""The names and options that a configuration can choose from, read from the registered functions."""
+"""From the names in a configuration to what they name: all tables, and what is built from them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from .cells import CELLS
-from .config.parse import Config, load_config, parse_config
-from .config.registry import choices
+from .config.kinds import Chosen, Tables, options
+from .config.parse import load_config, parse_config
+from .config.schema import MODEL, Config, differences
 from .errors import ConfigError, shown
+from .models import MODELS
+from .models.base import TrainableModel
 from .optim.optimizers import OPTIMIZERS
 from .optim.schedules import SCHEDULES
 
-CHOICES = {
-    "cell": choices(CELLS),
-    "optimizer": choices(OPTIMIZERS),
-    "schedule": choices(SCHEDULES),
+TABLES: Tables = {
+    "model": MODELS,
+    "cell": CELLS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
 }
 
 
-def make_config(path: str | Path | None = None, *overrides: str) -> Config:
-    """A Config from a YAML file (None: all defaults) and `section.key=value` overrides.
+def make_config(
+    path: str | Path | None = None, *overrides: str, **sections: Mapping[str, Any]
+) -> Config:
+    """A Config from a YAML file (None: all defaults), `"section.key=value"` overrides, and values by
+    section: `make_config(model={"cell": "gru"}, train={"epochs": 2})`.
 
-    Raises ConfigError.
+    Raises ConfigError naming the key, where it stands and the nearest valid one.
     """
-    return load_config(path, overrides, CHOICES)
+    return load_config(path, overrides, TABLES, sections)
 
 
-def check_config(config: Config) -> None:
-    """Raise ConfigError unless a config could be written and read again, as a checkpoint does."""
+def read_config(text: str, name: str, overrides: Iterable[str] = ()) -> Config:
+    """A Config from the text of a YAML file; `name` stands in errors. Raises ConfigError."""
+    return parse_config(text, name, overrides, TABLES)
+
+
+def whole_config(config: Config) -> Config:
+    """A config with every option of what it chooses, however it was made.
+
+    Raises ConfigError unless it can be written and read again, as a checkpoint does.
+    """
     if not isinstance(config, Config):
         raise ConfigError(f"a config is what make_config gives, not {shown(config)}")
     try:
@@ -38,4 +56,23 @@ def check_config(config: Config) -> None:
         raise ConfigError(
             "the config has values of wrong types: make it with make_config"
         ) from None
-    parse_config(text, "config", (), CHOICES)
+    whole = read_config(text, "config")
+    changed = {key for key, _, _ in differences(make_config(), whole)}
+    return replace(whole, given=config.given | changed)
+
+
+def build_model(config: Config, vocabulary_size: int) -> TrainableModel:
+    """The model that a configuration describes, for so many symbols."""
+    model: TrainableModel = _build(MODEL, config.model, vocabulary_size)
+    return model
+
+
+def _build(choice: Chosen, values: Mapping[str, Any], *arguments: Any) -> Any:
+    """What a choice names, made with its options; choices among them are made first."""
+    make = TABLES[choice.table][values[choice.by]]
+    made = {}
+    for name, declared in options(make).items():
+        if name in values:
+            value, kind = values[name], declared.kind
+            made[name] = _build(kind, value) if isinstance(kind, Chosen) else value
+    return make(*arguments, **made)

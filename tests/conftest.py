@@ -11,7 +11,7 @@ import pytest
 
 from rnnlm.assembly import make_config
 from rnnlm.backend import blas
-from rnnlm.config.parse import Config
+from rnnlm.config.schema import Config
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))

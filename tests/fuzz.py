@@ -51,12 +51,13 @@ from mutations import (
 
 from rnnlm import Checkpoint, Corpus, RnnlmError, generate, make_config, prepare, train
 from rnnlm.api import describe
-from rnnlm.assembly import CHOICES
+from rnnlm.assembly import TABLES, build_model
 from rnnlm.cells import CELLS
 from rnnlm.cli.main import cli
-from rnnlm.config.parse import Config, parse_config
+from rnnlm.config.kinds import options
+from rnnlm.config.parse import parse_config
+from rnnlm.config.schema import Config
 from rnnlm.errors import ConfigError, TrainingError
-from rnnlm.models.recurrent import build_model
 from rnnlm.optim.optimizers import OPTIMIZERS, state_names
 from rnnlm.optim.schedules import SCHEDULES
 from rnnlm.runs.checkpoint import Progress
@@ -95,7 +96,7 @@ def make_checkpoints(folder: Path) -> list[Path]:
         common = (f"model.cell={cell}", "model.hidden_size=3", "train.batch_size=2")
         config = make_config(None, *common, *keys)
         vocabulary = LEVELS[config.data.level]([10, 27, 65, 97])
-        model = build_model(config.model, 4)
+        model = build_model(config, 4)
         params = model.init(np.random.default_rng(1))
         vectors = state_names(OPTIMIZERS[config.train.optimizer["name"]])
         checkpoint = Checkpoint(
@@ -261,7 +262,7 @@ class Configs(Target):
             config = make_config(path)
         except ConfigError as error:
             return refused_config(error, path)
-        if parse_config(config.to_yaml(), "again", (), CHOICES) != config:
+        if parse_config(config.to_yaml(), "again", (), TABLES) != config:
             raise WrongError("reads back as another config")
         if self.kind == "units":
             self._expect_units(text)
@@ -436,11 +437,11 @@ class Trainings(Target):
             return rng.choice(among)
 
         def chosen(kind: str, name: str) -> str:
-            options = dict(CHOICES[kind][name])
+            taken = dict(options(TABLES[kind][name]))
             if rng.random() < 0.03:
-                options |= dict(CHOICES[kind][rng.choice(list(CHOICES[kind]))])
-            given = [option for option in options if rng.random() < 0.4]
-            return "".join(f"\n    {option}: {value(options[option])}" for option in given)
+                taken |= options(TABLES[kind][rng.choice(list(TABLES[kind]))])
+            given = [name for name in taken if rng.random() < 0.4]
+            return "".join(f"\n    {name}: {value(taken[name].default)}" for name in given)
 
         clip = rng.choice(("null", "{norm: 5}", f"{{norm: {value()}}}", f"{{value: {value()}}}"))
         cell = rng.choice(("lstm", "gru", "rnn", "rnn\n  activation: relu"))

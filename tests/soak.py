@@ -27,7 +27,7 @@ from faults import TESTS, damage, differences, finish, same_content, saved_step,
 from trials import Prepares, Starts, Trial
 
 from rnnlm.cells import CELLS
-from rnnlm.config.registry import options
+from rnnlm.config.kinds import Flag, options
 
 TEXTS = (
     TESTS.parent.parent / "shared" / "corpora" / "tinyshakespeare.txt",
@@ -46,7 +46,9 @@ def random_keys(rng: random.Random) -> list[str]:
         ("constant", "cosine", "{name: exponential, decay: 0.9}", "{name: cosine, warmup_steps: 5}")
     )
     cell = rng.choice(list(CELLS))
-    switches = [name for name, option in options(CELLS[cell]).items() if option.type is bool]
+    switches = [
+        name for name, option in options(CELLS[cell]).items() if isinstance(option.kind, Flag)
+    ]
     checkpoint_every = rng.choice(("7", "19", "1 epoch", "0.3 epochs", "0.001 minutes"))
     return [
         f"model.cell={cell}",

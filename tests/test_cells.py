@@ -19,7 +19,7 @@ from oracles import (
     lstm_reference,
 )
 
-from rnnlm.assembly import make_config
+from rnnlm.assembly import build_model, make_config
 from rnnlm.backend.params import Array, Parameters, Shape
 from rnnlm.backend.tape import Tape, Untaped
 from rnnlm.backend.tiles import PackedMatrix
@@ -27,7 +27,6 @@ from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import CELLS, GRU, LSTM, RNN, Cell, steps
 from rnnlm.cells.rnn import ACTIVATIONS
 from rnnlm.models.layers import dense_projection, dense_projection_backward
-from rnnlm.models.recurrent import build_model
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -128,7 +127,7 @@ def test_tests_see_every_cell_with_every_value_of_its_options() -> None:
     assert [cell.activation for cell in cells if isinstance(cell, RNN)] == list(ACTIVATIONS)
     assert [cell.reset_after for cell in cells if isinstance(cell, GRU)] == [False, True]
     for cell in cells:
-        assert build_model(make_config(None, *cell_keys(cell)).model, 9).cell == cell
+        assert build_model(make_config(None, *cell_keys(cell)), 9).cell == cell
 
 
 @every_cell

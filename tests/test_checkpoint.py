@@ -20,9 +20,8 @@ from hypothesis import strategies as st
 from mutations import with_manifest
 from oracles import all_cells, cell_keys
 
-from rnnlm.assembly import make_config
+from rnnlm.assembly import build_model, make_config
 from rnnlm.errors import CheckpointError
-from rnnlm.models.recurrent import build_model
 from rnnlm.runs.checkpoint import Checkpoint, Progress
 from rnnlm.storage.npz import read_npz, write_npz
 from rnnlm.text.vocabulary import LEVELS
@@ -34,7 +33,7 @@ def make(*overrides: str) -> Checkpoint:
         None, "model.hidden_size=4", "model.num_layers=2", "train.batch_size=3", *overrides
     )
     vocabulary = LEVELS["char"](np.array([10, 13, 97, 0x1F600]))
-    model = build_model(config.model, 4)
+    model = build_model(config, 4)
     params = model.init(np.random.default_rng(0))
     return Checkpoint(
         config=config,

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import time
-from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import all_cells, cell_keys
 
-from rnnlm.assembly import CHOICES, make_config
+from rnnlm.assembly import TABLES, make_config, whole_config
 from rnnlm.cells import LSTM
-from rnnlm.config.parse import SECTIONS, Config, Interval, differences, load_config, parse_config
+from rnnlm.config.kinds import Chosen, Interval, Kind, options
+from rnnlm.config.parse import load_config, parse_config
+from rnnlm.config.schema import SECTIONS, Config, TrainConfig, differences
 from rnnlm.errors import ConfigError
 
 
 def parse(text: str, *overrides: str) -> Config:
-    return parse_config(text, "c.yaml", overrides, CHOICES)
+    return parse_config(text, "c.yaml", overrides, TABLES)
 
 
 def message(text: str, *overrides: str) -> str:
@@ -89,7 +92,11 @@ def test_numbers_need_no_dot() -> None:
         ("model:\n  dropout: 1", "c.yaml:2:3", "below 1"),
         ("model:\n  dropout: nan", "c.yaml:2:3", "a number"),
         ("model: {cell: [a]}", "c.yaml:1:15", "a list"),
-        ("model: {cell: {a: b}}", "c.yaml:1:9", "not a mapping"),
+        ("model: {cell: {a: b}}", "c.yaml:1:16", "not an option of lstm"),
+        ("train: {optimizer: {name: {a: b}}}", "c.yaml:1:27", "nested too deeply"),
+        ("model: {hidden_size: {a: b}}", "c.yaml:1:9", "not a mapping"),
+        ("model: {kind: lstm}", "c.yaml:1:9", "one of recurrent"),
+        ("model: {cell: {name: gru, reset_aftr: 1}}", "c.yaml:1:27", "model.cell.reset_after?"),
         ("train: {optimizer: {name: sgd, beta1: 0.3}}", "c.yaml:1:32", "not an option of sgd"),
         (
             "train: {optimizer: {name: sgd, momentun: 0.3}}",
@@ -174,13 +181,13 @@ def test_a_bad_override_is_quoted_in_its_error(override: str) -> None:
         (key, cell)
         for other in all_cells()
         for key in cell_keys(other)[1:]
-        for cell, own in CHOICES["cell"].items()
-        if key.split(".")[1].split("=")[0] not in own
+        for cell, make in TABLES["cell"].items()
+        if key.rsplit(".")[-1].split("=")[0] not in options(make)
     ],
 )
 def test_an_option_of_another_cell_is_refused(key: str, cell: str) -> None:
     """No key is silently without effect, not even with its default value."""
-    assert f"not of {cell}" in message("", f"model.cell={cell}", key)
+    assert f"is not an option of {cell}" in message("", f"model.cell={cell}", key)
 
 
 def test_anchors_that_blow_up_cost_nothing() -> None:
@@ -215,7 +222,7 @@ def test_unreadable_files_are_one_line(tmp_path: Path) -> None:
         (".", "cannot read"),
     ):
         with pytest.raises(ConfigError, match=words):
-            load_config(tmp_path / name, (), CHOICES)
+            load_config(tmp_path / name, (), TABLES)
 
 
 VALUES = {
@@ -279,9 +286,9 @@ def test_a_value_is_read_in_one_way_or_refused(key: str, value: str) -> None:
         ("train.epochs=+3", 3),
         ("data.val_fraction=.5", 0.5),
         ("data.val_fraction=5.E-1", 0.5),
-        ("model.reset_after=TRUE", True),
+        ("train.optimizer.nesterov=TRUE", True),
         ("train.checkpoint_every=10  minutes", Interval(10, "minutes")),
-        ("train.checkpoint_every=3 steps", Interval(3)),
+        ("train.checkpoint_every=3 steps", 3),
         ("train.checkpoint_every=1 epochs", Interval(1, "epochs")),
         ("data.path= my file ", " my file "),
         ("data.path={a}.txt", "{a}.txt"),
@@ -292,9 +299,10 @@ def test_a_value_is_read_in_one_way_or_refused(key: str, value: str) -> None:
 )
 def test_what_is_meant_is_taken_as_it_stands(override: str, value: object) -> None:
     """Signs, points and exponents of numbers; every character of a name, spaces at its ends too."""
-    config = make_config(None, override, "model.cell=gru")
-    section, key = override.partition("=")[0].split(".")
-    assert getattr(getattr(config, section), key) == value
+    found: Any = make_config(None, "train.optimizer=sgd", override).to_dict()
+    for part in override.partition("=")[0].split("."):
+        found = found[part]
+    assert found == (str(value) if isinstance(value, Interval) and value.unit != "steps" else value)
 
 
 @given(
@@ -338,28 +346,89 @@ def test_differences_name_dotted_keys() -> None:
     }
 
 
+def test_values_by_section_are_read_as_overrides_are() -> None:
+    """Mappings, numbers, flags, None and text; wrong ones are named by their key."""
+    config = make_config(
+        None,
+        "train.epochs=3",
+        model={"cell": {"name": "gru", "reset_after": True}, "hidden_size": 7},
+        train={
+            "optimizer": "sgd",
+            "seq_length": "full",
+            "patience": None,
+            "eval_every": "2 epochs",
+        },
+        data={"path": Path("a") / "null", "val_fraction": 0.25},
+    )
+    assert config == make_config(
+        None,
+        *("train.epochs=3", "model.cell.name=gru", "model.cell.reset_after=true"),
+        *("model.hidden_size=7", "train.optimizer=sgd", "train.seq_length=full"),
+        *("train.eval_every=2 epochs", "data.path=a/null", "data.val_fraction=0.25"),
+    )
+    assert "model.cell.reset_after" in config.given
+    for section, values, words in (
+        ("train", {"epochs": "many"}, "train.epochs: train.epochs must be an integer"),
+        ("train", {"epoch": 3}, "did you mean train.epochs?"),
+        ("trian", {"epochs": 3}, "did you mean train?"),
+        ("train", 3, "a section is a mapping"),
+        ("data", {"path": ["a"]}, "must be text"),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            make_config(None, **{section: values})
+
+
+def test_a_config_is_whole_however_it_is_made() -> None:
+    """Sections made by hand get the options of what they choose, and what was set counts as given."""
+    made = Config(train=TrainConfig(epochs=3, optimizer={"name": "sgd", "momentum": 0.5}))
+    whole = whole_config(made)
+    assert whole == make_config(
+        None, "train.epochs=3", "train.optimizer={name: sgd, momentum: 0.5}"
+    )
+    assert {"train.epochs", "train.optimizer.momentum"} <= whole.given
+    assert whole_config(Config()) == make_config()
+    with pytest.raises(ConfigError, match="epochs must be an integer"):
+        whole_config(Config(train=TrainConfig(epochs="x")))  # type: ignore[arg-type]
+
+
+def test_keys_of_version_0_1_0_are_read() -> None:
+    """Options of cells stood beside the cell; null meant none."""
+    old = "model:\n  cell: {}\n  activation: {}\n  reset_after: {}\n"
+    assert parse(old.format("rnn", "relu", "null")).model["cell"] == {
+        "name": "rnn",
+        "activation": "relu",
+    }
+    assert parse(old.format("gru", "null", "true")).model["cell"]["reset_after"] is True
+    assert parse(old.format("lstm", "null", "null")).model["cell"] == {"name": "lstm"}
+
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def shown(default: object, kind: Kind) -> str:
+    """A default as the README shows it."""
+    plain = kind.default if isinstance(kind, Chosen) else kind.plain(default)
+    if isinstance(plain, dict):
+        return "{" + ", ".join(f"{k}: {v}" for k, v in plain.items()) + "}"
+    if plain is None or isinstance(plain, bool):
+        return {True: "true", False: "false", None: "null"}[plain]
+    return f"{plain}"
+
+
 def test_every_key_is_in_the_readme_with_its_default() -> None:
     """The config reference lists each key, its default and its meaning as the code has them."""
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    plain = Config().to_dict()
-    for section, cls in SECTIONS.items():
-        for f in fields(cls):
-            default = plain[section][f.name]
-            shown = "null" if default is None else f"{default}"
-            if isinstance(default, dict):
-                shown = "{" + ", ".join(f"{k}: {v}" for k, v in default.items()) + "}"
-            row = f"| `{section}.{f.name}` | `{shown}` | {f.metadata['doc']} |"
-            assert row in readme, row
+    owners = [(s, owner) for s, owner in SECTIONS.items() if not isinstance(owner, Chosen)]
+    for section, owner in [*owners, *(("model", make) for make in TABLES["model"].values())]:
+        for name, key in options(owner).items():
+            row = f"| `{section}.{name}` | `{shown(key.default, key.kind)}` | {key.doc} |"
+            assert row in README, row
+    assert "| `model.kind` | `recurrent` |" in README
 
 
 def test_every_option_is_in_the_readme_with_its_default() -> None:
     """The options of each cell, optimizer and schedule, as the registered functions have them."""
-    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-    for key in ("optimizer", "schedule"):
-        for chosen, options in CHOICES[key].items():
-            shown = ", ".join(
-                f"`{name}: {str(o.default).lower() if o.type is bool else f'{o.default:g}'}`"
-                for name, o in options.items()
-            )
-            row = f"| {key} | `{chosen}` | {shown or 'none'} |"
-            assert row in readme, row
+    for table in ("cell", "optimizer", "schedule"):
+        for name, make in TABLES[table].items():
+            taken = [f"`{n}: {shown(o.default, o.kind)}`" for n, o in options(make).items()]
+            row = f"| {table} | `{name}` | {', '.join(taken) or 'none'} |"
+            assert row in README, row

@@ -699,7 +699,7 @@ import io, os, random, shutil, sys, traceback
 from pathlib import Path
 sys.path[:0] = [sys.argv[1]]
 from faults import _die
-from rnnlm.corpus import FILES, Corpus, prepare
+from rnnlm.text.corpus import FILES, Corpus, prepare
 from rnnlm.errors import DataError
 
 def child(number, text, force):
@@ -813,7 +813,7 @@ def test_too_little_memory_is_said_of_the_text(
 MEASURE = """
 import re, sys
 from pathlib import Path
-from rnnlm.corpus import prepare
+from rnnlm.text.corpus import prepare
 
 class Stream:
     def __init__(self, size):

@@ -18,7 +18,7 @@ from rnnlm.models.recurrent import Recurrent
 
 
 def small(cell: Cell, V: int = 11) -> tuple[Recurrent, Parameters]:
-    model = Recurrent(cell, V, 16, 2)
+    model = Recurrent(V, cell, 16, 2)
     params = model.init(np.random.default_rng(3))
     params.flat *= 0.9  # so that the identity RNN, too, stays in range
     return model, params
@@ -40,7 +40,7 @@ def test_the_figure_is_a_float64_oracles(cell: Cell) -> None:
 
 def test_a_uniform_model_has_perplexity_v() -> None:
     """With all parameters zero every symbol is equally probable."""
-    model = Recurrent(all_cells()[0], 37, 8, 1)
+    model = Recurrent(37, all_cells()[0], 8, 1)
     ids = np.arange(37, dtype=np.uint8).repeat(3)
     result = evaluate(model, Parameters(model.shapes), ids)
     assert result.perplexity == pytest.approx(37, rel=1e-6)

@@ -27,7 +27,7 @@ from teams import forking
 from trials import Trial
 
 from rnnlm import Checkpoint, Corpus, RnnlmError, make_config, prepare, train
-from rnnlm.models.recurrent import build_model
+from rnnlm.assembly import build_model
 from rnnlm.storage.atomic import atomic_write
 from rnnlm.text.vocabulary import LEVELS
 
@@ -634,7 +634,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint that draws escape sequences, marks that turn text around, and letters."""
     symbols = [7, 10, 13, 27, ord("["), ord("a"), 0x9B, 0x202E, 0x1F600]
     config = make_config(None, "model.hidden_size=4", "model.num_layers=1")
-    model = build_model(config.model, len(symbols))
+    model = build_model(config, len(symbols))
     params = model.init(np.random.default_rng(0))
     params.flat[:] = 0
     vocabulary = LEVELS["char"](symbols)

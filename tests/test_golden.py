@@ -11,7 +11,7 @@ import pytest
 from rnnlm.backend.params import Array, Parameters
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import CELLS
-from rnnlm.config.registry import options
+from rnnlm.config.kinds import options
 from rnnlm.models.recurrent import Recurrent
 from rnnlm.optim.optimizers import OPTIMIZERS, state_names
 from rnnlm.text.batches import Batch
@@ -33,7 +33,7 @@ def golden_model(case: str) -> tuple[Recurrent, Parameters]:
     cell = make(**{name: described[name] for name in options(make)})
     H, V = arrays["Wy"].shape
     embedding = arrays["embedding"].shape[1] if "embedding" in arrays else None
-    model = Recurrent(cell, V, H, described["layers"], embedding)
+    model = Recurrent(V, cell, H, described["layers"], embedding)
     params = Parameters(model.shapes, np.float64)
     assert params.keys() == arrays.keys()
     for name, array in arrays.items():

@@ -522,7 +522,7 @@ def test_tiles_are_as_wide_as_small_products_allow() -> None:
 @every_cell
 def test_every_gates_recurrence_starts_orthogonal(cell: Cell) -> None:
     """Wh_k Wh_kᵀ = I for every gate of every layer, and the gates differ."""
-    p = Recurrent(cell, 9, 12, 2).init(np.random.default_rng(0), np.float64)
+    p = Recurrent(9, cell, 12, 2).init(np.random.default_rng(0), np.float64)
     gates = [gate for layer in range(2) for gate in p[f"layers.{layer}.Wh"]]
     for gate in gates:
         np.testing.assert_allclose(gate @ gate.T, np.eye(12), atol=1e-12)
@@ -536,7 +536,7 @@ def test_biases_start_at_zero_and_the_forget_gates_at_one(
     cell: Cell, embedding: int | None
 ) -> None:
     """Only the LSTM's forget gate starts open; no weight matrix starts at zero."""
-    p = Recurrent(cell, 9, 12, 2, embedding).init(np.random.default_rng(0))
+    p = Recurrent(9, cell, 12, 2, embedding).init(np.random.default_rng(0))
     for name, array in p.items():
         kind = name.rsplit(".", 1)[-1]
         if kind == "b":
@@ -555,7 +555,7 @@ def test_weights_start_within_their_limits() -> None:
     one_hot_input = {**shapes, "layers.0.Wx": 3}
     embedded = {**shapes, "embedding": 3, "layers.0.Wx": 6 / (E + H)}
     for embedding, squares in ((None, one_hot_input), (E, embedded)):
-        p = Recurrent(LSTM(), V, H, 2, embedding).init(np.random.default_rng(0), np.float64)
+        p = Recurrent(V, LSTM(), H, 2, embedding).init(np.random.default_rng(0), np.float64)
         for name, square in squares.items():
             limit, largest = np.sqrt(square), np.abs(p[name]).max()
             assert 0.99 * limit < largest <= limit, name
@@ -564,7 +564,7 @@ def test_weights_start_within_their_limits() -> None:
 @every_cell
 def test_the_same_seed_gives_the_same_bits(cell: Cell) -> None:
     """And another seed gives other parameters."""
-    model = Recurrent(cell, 9, 12, 2)
+    model = Recurrent(9, cell, 12, 2)
     first, again, other = (model.init(np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.flat, again.flat)
     assert (first.flat != other.flat).any()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rnnlm.backend.params import Array
-from rnnlm.config.registry import options
+from rnnlm.config.kinds import Flag, Number, options
 from rnnlm.optim.optimizers import OPTIMIZERS, Optimizer, adam, adamw, sgd, state_names
 from rnnlm.optim.schedules import NEEDS_TOTAL, SCHEDULES, constant, cosine, exponential
 
@@ -68,7 +68,7 @@ def test_every_option_changes_the_steps(optimizer: Optimizer) -> None:
     """No option is accepted and ignored."""
     for name, option in options(optimizer).items():
         base = {"momentum": 0.5} if name == "nesterov" else {}
-        other = not option.default if option.type is bool else option.default * 0.5 + 0.1
+        other = not option.default if isinstance(option.kind, Flag) else option.default * 0.5 + 0.1
         a, b = (run(optimizer, [slice(None)], **base, **{name: v}) for v in (option.default, other))
         assert (a[0] != b[0]).any(), name
 
@@ -77,11 +77,14 @@ def test_every_option_changes_the_steps(optimizer: Optimizer) -> None:
 def test_options_at_their_limits_leave_numbers(optimizer: Optimizer) -> None:
     """In float32, also where there was never a gradient; every number has a limit on either side."""
     for name, option in options(optimizer).items():
-        limits = option.limits
-        assert option.type is bool or len(limits) == 2, name
-        inside = {"low": lambda low: low, "high": lambda high: high}
-        inside |= {"below": lambda below: math.nextafter(below, 0)}
-        for value in [inside[bound](limit) for bound, limit in limits.items()]:
+        if isinstance(option.kind, Flag):
+            continue
+        kind = option.kind
+        assert isinstance(kind, Number), name
+        assert kind.low is not None, name
+        assert (kind.high is None) != (kind.below is None), name
+        most = kind.high if kind.below is None else math.nextafter(kind.below, 0)
+        for value in (kind.low, most):
             w, *state = (np.ones(3, np.float32) * (k == 0) for k in range(9))
             chosen = {"learning_rate": 1e-3, name: value}
             for t in (1, 2):

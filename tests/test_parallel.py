@@ -223,7 +223,7 @@ def test_every_shard_drops_differently() -> None:
             return losses[-1]
 
     p = problem(LSTM(), 32, dropout=0.5)
-    p.model = Noting(LSTM(), 11, 8, 2, dropout=0.5)
+    p.model = Noting(11, LSTM(), 8, 2, dropout=0.5)
     for whole in (p.batch.ids, p.batch.targets):
         whole[:, 16:] = whole[:, :16]
     with closing(engine(p)) as e:

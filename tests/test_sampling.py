@@ -15,11 +15,12 @@ from oracles import all_cells
 
 from rnnlm import Checkpoint, ConfigError, make_config, samples
 from rnnlm import generate as generate_text
+from rnnlm.assembly import build_model
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import Cell
 from rnnlm.cli.main import sample as sample_command
 from rnnlm.inference.sampling import FILTERS, draw, generate, temperature, top_k, top_p
-from rnnlm.models.recurrent import Recurrent, build_model
+from rnnlm.models.recurrent import Recurrent
 from rnnlm.text.batches import Batch
 from rnnlm.text.vocabulary import LEVELS
 
@@ -120,7 +121,7 @@ def test_draws_do_not_depend_on_the_size_of_the_logits(shift: float, n: int) -> 
 @every_cell
 def test_steps_give_the_logits_of_a_window(cell: Cell, embedding: int | None) -> None:
     """One character at a time is the same function as the training forward pass."""
-    model = Recurrent(cell, 7, 20, 2, embedding)
+    model = Recurrent(7, cell, 20, 2, embedding)
     params = model.init(np.random.default_rng(0))
     ids = np.random.default_rng(1).integers(7, size=(9, 3))
     weights = model.weights(params, 3)
@@ -138,7 +139,7 @@ def test_a_sample_does_not_depend_on_how_many_there_are(
 ) -> None:
     """Sample i alone, and among 9, to the bit of every logit, hence to the character."""
     monkeypatch.setattr("rnnlm.backend.blas.rows_at_once", lambda: rows)
-    model = Recurrent(cell, 13, 24, 2)
+    model = Recurrent(13, cell, 24, 2)
     params = model.init(np.random.default_rng(0))
     ids = np.random.default_rng(1).integers(13, size=(6, 9))
     together, alone = model.begin(params, 9), model.begin(params, 1)
@@ -153,7 +154,7 @@ def test_a_sample_does_not_depend_on_how_many_there_are(
 
 def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
     """Seeds and positions name streams of random numbers."""
-    model = Recurrent(all_cells()[0], 13, 8, 1)
+    model = Recurrent(13, all_cells()[0], 8, 1)
     params = model.init(np.random.default_rng(0))
 
     def run(**kwargs: object) -> list[int]:
@@ -166,7 +167,7 @@ def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
 
 def test_without_a_prime_the_first_character_follows_the_frequencies() -> None:
     """It is drawn from what the training text holds, from the zero state."""
-    model = Recurrent(all_cells()[0], 4, 8, 1)
+    model = Recurrent(4, all_cells()[0], 8, 1)
     params = model.init(np.random.default_rng(0))
     first = np.array([0.0, 0.25, 0.0, 0.75])
     steps = generate(model, params, (), 1, num_samples=2000, first=first)
@@ -215,6 +216,6 @@ def test_large_values_that_mean_something_are_taken() -> None:
 def small_checkpoint() -> Checkpoint:
     """An untrained model of seven letters."""
     config = make_config(None, "model.hidden_size=8", "model.num_layers=1")
-    params = build_model(config.model, 7).init(np.random.default_rng(0))
+    params = build_model(config, 7).init(np.random.default_rng(0))
     vocabulary = LEVELS["char"](np.arange(97, 104))
     return Checkpoint(config, vocabulary, params, counts=np.ones(7, np.int64))

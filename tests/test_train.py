@@ -23,16 +23,16 @@ from oracles import all_cells, cell_keys
 
 from rnnlm import load
 from rnnlm.api import evaluate_split
-from rnnlm.assembly import make_config
+from rnnlm.assembly import build_model, make_config
 from rnnlm.backend import blas
 from rnnlm.backend.params import Parameters, Shape
 from rnnlm.backend.workspace import LONGEST_TAPE
 from rnnlm.cells import Cell
-from rnnlm.config.parse import Config
+from rnnlm.config.schema import Config
 from rnnlm.errors import CheckpointError, ConfigError, DataError, TrainingError
 from rnnlm.inference.evaluation import Evaluation, evaluate
 from rnnlm.models.base import TrainableModel
-from rnnlm.models.recurrent import TAPE_BYTES, build_model
+from rnnlm.models.recurrent import TAPE_BYTES
 from rnnlm.optim.optimizers import OPTIMIZERS
 from rnnlm.runs.checkpoint import Checkpoint
 from rnnlm.runs.folder import Run, find_checkpoint, read_metrics
@@ -112,7 +112,7 @@ def test_a_run_folder_holds_what_the_readme_says(text_file: Path, tmp_path: Path
         "data",
         "lock",
     }
-    assert make_config(folder / "config.yaml").model.hidden_size == 12
+    assert make_config(folder / "config.yaml").model["hidden_size"] == 12
     records = list(read_metrics(folder / "metrics.jsonl"))
     assert [e.record for e in events if e.kind != "step"] == records
     for record in records:
@@ -583,7 +583,7 @@ def test_memory_is_estimated_within_a_quarter(
     monkeypatch.setattr("rnnlm.backend.workers.may_fork", lambda: False)  # they are to be seen here
     for overrides in (*map(cell_keys, all_cells()), ["model.embedding_size=64"]):
         config = make_config(None, "model.hidden_size=96", *overrides)
-        model = build_model(config.model, 65)
+        model = build_model(config, 65)
         params = model.init(np.random.default_rng(0))
         engine = Engine(model, params, OPTIMIZERS["adam"], {}, batch_size=64, threads=2)
         ids = np.zeros((64, 64), np.intp)
@@ -629,7 +629,7 @@ def test_memory_of_tiny_models_and_long_windows_is_not_understated(
     monkeypatch.setattr("rnnlm.training.engine.shared_zeros", np.zeros)  # where tracemalloc sees it
     B, T = 64, LONGEST_TAPE + 1
     config = make_config(None, "model.hidden_size=1", "model.num_layers=1", "model.cell=rnn")
-    model = build_model(config.model, 65)
+    model = build_model(config, 65)
     windows = Streams(np.arange(B * T + 1, dtype=np.uint8) % 65, B, None)
     tracemalloc.start()
     try:

@@ -1,1 +1,12 @@
-"""Language models, by one protocol (`base`), and the layers they are made of."""
+"""Language models by one protocol (`base`): one file for each, one line each in MODELS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .base import TrainableModel
+from .recurrent import Recurrent
+
+__all__ = ["MODELS"]
+
+MODELS: dict[str, Callable[..., TrainableModel]] = {"recurrent": Recurrent}

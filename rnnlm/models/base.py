@@ -83,8 +83,11 @@ class TrainableModel(LanguageModel, Protocol):
     def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
         """Fresh parameters."""
 
+    def state_shape(self, B: int) -> Shape:
+        """(..., B, K), the shape of the state of B texts."""
+
     def zero_state(self, B: int, dtype: DTypeLike = np.float32) -> Array:
-        """The state (..., B, K) of B texts before their first symbol."""
+        """The state of B texts before their first symbol."""
 
     def weights(
         self,

@@ -17,10 +17,9 @@ from ..backend.params import Array, Parameter, Parameters, Shape, count
 from ..backend.tape import Tape, Untaped
 from ..backend.tiles import PackedMatrix
 from ..backend.workspace import LONGEST_TAPE, Workspace
-from ..cells import CELLS, Cell
+from ..cells import LSTM, Cell
 from ..cells.steps import flat_rows
-from ..config.parse import ModelConfig
-from ..config.registry import options
+from ..config.kinds import Chosen, Integer, Number, option
 from ..text.batches import Batch
 from .base import Masks
 from .layers import (
@@ -48,12 +47,22 @@ class Recurrent:
     2014, arXiv:1409.2329).
     """
 
-    cell: Cell
     vocabulary_size: int
-    hidden_size: int
-    num_layers: int
-    embedding_size: int | None = None
-    dropout: float = 0.0
+    cell: Cell = option(
+        LSTM(),
+        "the recurrence of each layer: a `name`, or `name` and its options",
+        Chosen(table="cell", default="lstm"),
+    )
+    hidden_size: int = option(128, "hidden units of each layer", Integer(low=1, high=1 << 16))
+    num_layers: int = option(2, "recurrent layers", Integer(low=1, high=1000))
+    embedding_size: int | None = option(
+        None,
+        "null: one-hot input; a number: a learned embedding",
+        Integer(low=1, high=1 << 16, null="null"),
+    )
+    dropout: float = option(
+        0.0, "rate, between layers and before the output", Number(low=0, below=1)
+    )
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -107,9 +116,13 @@ class Recurrent:
                 parameter.init(params[name], rng)
         return params
 
+    def state_shape(self, B: int) -> Shape:
+        """(L, S, B, H)."""
+        return (self.num_layers, len(self.cell.states), B, self.hidden_size)
+
     def zero_state(self, B: int, dtype: DTypeLike = np.float32) -> Array:
-        """The state before the first symbol: zeros (L, S, B, H)."""
-        return np.zeros((self.num_layers, len(self.cell.states), B, self.hidden_size), dtype)
+        """The state before the first symbol: zeros."""
+        return np.zeros(self.state_shape(B), dtype)
 
     def activation_count(self, T: int, B: int) -> int:
         """How many numbers a window of T steps and B streams keeps from forward to backward pass.
@@ -475,17 +488,3 @@ def _refresh_gate(
     else:
         np.multiply(own["b"][k], factor, copies["b"][k])
         copies["Wx"].fill(k, own["Wx"][k], scale)
-
-
-def build_model(config: ModelConfig, vocabulary_size: int) -> Recurrent:
-    """The model that a configuration describes."""
-    names = options(CELLS[config.cell])
-    cell = CELLS[config.cell](**{name: getattr(config, name) for name in names})
-    return Recurrent(
-        cell,
-        vocabulary_size,
-        config.hidden_size,
-        config.num_layers,
-        config.embedding_size,
-        config.dropout,
-    )

@@ -18,11 +18,11 @@ from typing import Annotated
 import numpy as np
 
 from ..backend.params import Array
-from ..config.registry import Limits
+from ..config.kinds import Number
 
-Rate = Annotated[float, Limits(low=0, high=1e6)]
-Share = Annotated[float, Limits(low=0, below=1)]  # of the past in a moving average; 1 never forgets
-Small = Annotated[float, Limits(low=1e-30, high=1e6)]  # above 0 in float32: it is divided by
+Rate = Annotated[float, Number(low=0, high=1e6)]
+Share = Annotated[float, Number(low=0, below=1)]  # of the past in a moving average; 1 never forgets
+Small = Annotated[float, Number(low=1e-30, high=1e6)]  # above 0 in float32: it is divided by
 
 
 def sgd(

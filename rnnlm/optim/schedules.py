@@ -12,11 +12,11 @@ import math
 from collections.abc import Callable
 from typing import Annotated
 
-from ..config.registry import Limits
+from ..config.kinds import Integer, Number
 
-Factor = Annotated[float, Limits(low=0, high=1)]
-Rate = Annotated[float, Limits(low=0, high=1e6)]
-Count = Annotated[int, Limits(low=0, high=10**6)]
+Factor = Annotated[float, Number(low=0, high=1)]
+Rate = Annotated[float, Number(low=0, high=1e6)]
+Count = Annotated[int, Integer(low=0, high=10**6)]
 
 
 def constant(step: int, steps_per_epoch: int, total_steps: int, learning_rate: float) -> float:

@@ -21,11 +21,11 @@ from typing import Any, get_args
 
 import numpy as np
 
-from ..assembly import CHOICES
+from ..assembly import build_model, read_config
 from ..backend.params import Array, Parameters
-from ..config.parse import Config, parse_config
+from ..config.schema import Config
 from ..errors import CheckpointError, ConfigError, DataError, shown
-from ..models.recurrent import Recurrent, build_model
+from ..models.base import TrainableModel
 from ..optim.optimizers import OPTIMIZERS, state_names
 from ..storage.atomic import as_path, atomic_write
 from ..storage.npz import read_npz, write_npz
@@ -70,8 +70,8 @@ class Checkpoint:
     path: Path | None = None  # where it was read from
 
     @cached_property
-    def model(self) -> Recurrent:
-        return build_model(self.config.model, len(self.vocabulary))
+    def model(self) -> TrainableModel:
+        return build_model(self.config, len(self.vocabulary))
 
     def ids(self, text: str | bytes, unknown: Unknown = "error") -> Array:
         """The ids of a text that goes through the checkpoint's own text rules (newlines, level).
@@ -148,9 +148,9 @@ class Checkpoint:
         text = arrays["config"]
         if text.ndim or text.dtype.kind != "U" or text.dtype.itemsize > 4 * MAX_CONFIG:
             raise ValueError(f"array config: {text.dtype} {text.shape}")
-        config = parse_config(str(text), f"{path}: config", (), CHOICES)
+        config = read_config(str(text), f"{path}: config")
         vocabulary = LEVELS[config.data.level](arrays["vocabulary"])
-        model = build_model(config.model, len(vocabulary))
+        model = build_model(config, len(vocabulary))
         own = {name: a for name, a in arrays.items() if name not in ("config", "meta")}
         _check_arrays(config, model, own)
         params = Parameters(model.shapes)
@@ -173,7 +173,7 @@ class Checkpoint:
         )
 
 
-def _check_arrays(config: Config, model: Recurrent, arrays: Mapping[str, Array]) -> None:
+def _check_arrays(config: Config, model: TrainableModel, arrays: Mapping[str, Array]) -> None:
     """Raise ValueError unless these are the arrays of a checkpoint with that config and model."""
     V = model.vocabulary_size
     optimizer = OPTIMIZERS[config.train.optimizer["name"]]
@@ -185,8 +185,7 @@ def _check_arrays(config: Config, model: Recurrent, arrays: Mapping[str, Array])
         **{name: (model.num_parameters,) for name in vectors if name in arrays},
     }
     if "state" in arrays:
-        B = config.train.batch_size
-        expected["state"] = (model.num_layers, len(model.cell.states), B, model.hidden_size)
+        expected["state"] = model.state_shape(config.train.batch_size)
     if set(arrays) != set(expected):
         raise ValueError(f"arrays {str(sorted(set(arrays) ^ set(expected)))[:80]}")
     for name, shape in expected.items():

@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ..config.parse import Config
+from ..config.schema import Config
 from ..errors import CheckpointError
 from ..storage.atomic import (
     OWN_FILE,

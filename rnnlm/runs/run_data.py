@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..config.parse import Config, DataConfig
+from ..config.schema import Config, DataConfig
 from ..errors import CheckpointError, ConfigError, DataError
 from ..text.corpus import CORPUS_FILE, Corpus, is_unfinished, prepare
 from .checkpoint import Checkpoint

@@ -18,16 +18,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..assembly import CHOICES, check_config
+from ..assembly import build_model, make_config, read_config, whole_config
 from ..backend.memory import available_memory, readable
 from ..backend.params import Parameters
 from ..backend.seeds import Purpose, stream
-from ..config.parse import Config, differences, load_config, parse_config
+from ..config.schema import Config, differences, flat
 from ..errors import CheckpointError, ConfigError, DataError, TrainingError, shown
 from ..inference.evaluation import bits_per_char, evaluate, perplexity
 from ..inference.sampling import generate
 from ..models.base import TrainableModel
-from ..models.recurrent import build_model
 from ..optim.optimizers import OPTIMIZERS, state_names
 from ..optim.schedules import NEEDS_TOTAL, SCHEDULES
 from ..runs.checkpoint import Checkpoint, Progress
@@ -83,7 +82,6 @@ def train(
 
     Raises RnnlmError before the first event where the config or the text cannot be used.
     """
-    check_config(config)
     if init_from is not None and not isinstance(init_from, Checkpoint):
         raise CheckpointError(f"init_from is a checkpoint as load gives it, not {shown(init_from)}")
     with Training.start(config, name, init_from) as training:
@@ -125,6 +123,7 @@ class Training:
     @classmethod
     def start(cls, config: Config, name: str, init_from: Checkpoint | None = None) -> Training:
         """Make a run folder, prepare its data, initialise the parameters and save step 0."""
+        config = whole_config(config)
         if init_from is not None:
             config = _adopt(config, init_from)
         folder = config.run.dir
@@ -132,7 +131,7 @@ class Training:
         try:
             config, corpus = open_data(config, run.folder / "data", init_from)
             vocabulary = corpus.vocabulary
-            model = build_model(config.model, len(vocabulary))
+            model = build_model(config, len(vocabulary))
             t = config.train
             check_memory(model, config, Streams(corpus["train"], t.batch_size, t.seq_length))
             if init_from is None:
@@ -408,10 +407,11 @@ def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches
 
 def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str]:
     """Lines for a dry run: the resolved config and the plan. Nothing is left behind."""
+    config = whole_config(config)
     if init_from is not None:
         config = _adopt(config, init_from)
     config, corpus = open_data(config, None, init_from)
-    model = build_model(config.model, len(corpus.vocabulary))
+    model = build_model(config, len(corpus.vocabulary))
     windows = Streams(corpus["train"], config.train.batch_size, config.train.seq_length)
     yield from config.to_yaml().splitlines()
     yield from plan(model, config, corpus, windows)
@@ -437,28 +437,32 @@ def check_memory(model: TrainableModel, config: Config, windows: Batches) -> int
 
 
 def _adopt(config: Config, init_from: Checkpoint) -> Config:
-    """The config with the model and text rules of the checkpoint that a run starts from."""
-    for section, names in (("model", None), ("data", ("level", "newlines"))):
-        theirs, ours = getattr(init_from.config, section), getattr(config, section)
-        for name in names or list(vars(theirs)):
-            key, value = f"{section}.{name}", getattr(theirs, name)
-            if key in config.given and getattr(ours, name) != value and name != "dropout":
-                raise ConfigError(
-                    f"{key}: {getattr(ours, name)} conflicts with --init-from, which has {value}: "
-                    "leave the key out"
-                )
-            if not (name == "dropout" and key in config.given):
-                config = config.with_values(section, **{name: value})
-    return config
+    """The config with the model and text rules of the checkpoint that a run starts from.
+
+    Dropout may differ: it changes no parameter.
+    """
+    theirs, ours = (dict(flat(c.to_dict())) for c in (init_from.config, config))
+    for key, value in theirs.items():
+        adopted = key.startswith("model.") or key in ("data.level", "data.newlines")
+        if adopted and key in config.given and ours.get(key) != value and key != "model.dropout":
+            raise ConfigError(
+                f"{key}: {ours.get(key)} conflicts with --init-from, which has {value}: "
+                "leave the key out"
+            )
+    model = dict(init_from.config.model)
+    if "model.dropout" in config.given:
+        model["dropout"] = config.model["dropout"]
+    data = {name: getattr(init_from.config.data, name) for name in ("level", "newlines")}
+    return config.with_values("model", **model).with_values("data", **data)
 
 
 def _resumed_config(old: Config, folder: Path, overrides: list[str]) -> Config:
     """The run's config.yaml with overrides, refused where it changes what the run computes."""
     path = folder / "config.yaml"
     if path.is_file():
-        new = load_config(path, overrides, CHOICES)
+        new = make_config(path, *overrides)
     else:
-        new = parse_config(old.to_yaml(), str(folder), overrides, CHOICES)
+        new = read_config(old.to_yaml(), str(folder), overrides)
     for key, before, after in differences(old, new):
         fixed_length = key == "train.epochs" and new.train.schedule["name"] in NEEDS_TOTAL
         if key not in RESUMABLE or fixed_length:

@@ -14,7 +14,7 @@ import numpy as np
 from rnnlm.backend.params import Array, Parameters
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import CELLS, Cell
-from rnnlm.config.registry import options
+from rnnlm.config.kinds import options
 from rnnlm.models.base import Masks
 from rnnlm.models.recurrent import Recurrent, Weights
 from rnnlm.text.batches import Batch
@@ -253,7 +253,7 @@ class Problem:
         seed: int = 0,
     ) -> Problem:
         rng = np.random.default_rng(seed)
-        model = Recurrent(cell, V, H, layers, embedding, dropout)
+        model = Recurrent(V, cell, H, layers, embedding, dropout)
         params = model.init(rng, np.float64)
         params.flat += rng.normal(0, 0.7 / np.sqrt(H), params.flat.size)  # so that no bias is zero
         ids, targets = rng.integers(V, size=(2, T, B))

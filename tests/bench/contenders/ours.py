@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 import rnnlm
-from rnnlm.assembly import make_config
+from rnnlm.assembly import build_model, make_config
 from rnnlm.inference.sampling import generate
-from rnnlm.models.recurrent import build_model
 from rnnlm.optim.optimizers import OPTIMIZERS
 from rnnlm.runs.checkpoint import Checkpoint
 from rnnlm.text.batches import Batch
@@ -45,7 +44,7 @@ class Train(Repeated):
     def __init__(self, case: dict[str, Any]) -> None:
         c = Case(**case)
         rng = np.random.default_rng(0)
-        model = build_model(config_of(c).model, c.vocabulary)
+        model = build_model(config_of(c), c.vocabulary)
         self._engine = Engine(
             model,
             model.init(rng),
@@ -114,7 +113,7 @@ class Sample(Repeated):
 
     def __init__(self, case: dict[str, Any]) -> None:
         c = Case(**case)
-        model = build_model(config_of(c).model, c.vocabulary)
+        model = build_model(config_of(c), c.vocabulary)
         params = model.init(np.random.default_rng(0))
         self._ids = generate(model, params, [0], ENDLESS, num_samples=c.batch)
         self.amount = self.STEPS * c.batch
@@ -144,7 +143,7 @@ class FreshCheckpoint:
     def __init__(self, case: dict[str, Any], path: str) -> None:
         c = Case(**case)
         config = config_of(c)
-        params = build_model(config.model, c.vocabulary).init(np.random.default_rng(0))
+        params = build_model(config, c.vocabulary).init(np.random.default_rng(0))
         symbols = np.arange(32, 32 + c.vocabulary, dtype=np.uint32)
         counts = np.ones(c.vocabulary, np.int64)
         Checkpoint(config, CharVocabulary(symbols), params, counts).save(Path(path))

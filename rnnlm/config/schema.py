@@ -1,0 +1,187 @@
+"""The configuration: its sections, each key once with its type, default, limits and meaning.
+
+Errors, `--set`, the resolved `config.yaml` and the README's reference are made from what stands here.
+The section `model` has the options of the chosen model, which declares them itself, as cells,
+optimizers and schedules do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+from ..errors import ConfigError, shown
+from .kinds import Chosen, Clip, Every, Integer, Interval, Number, Text, option, options
+
+NAME_OR_MORE = "a `name`, or `name` and its options"
+MODEL = Chosen(table="model", default="recurrent", by="kind")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the text comes from and how it is read."""
+
+    path: str | None = option(
+        None, "a prepared folder, or a text file or folder of texts", Text(null="null")
+    )
+    level: str = option("char", "what a symbol is: `char` or `byte`", Text(one_of=("char", "byte")))
+    encoding: str = option("utf-8", "encoding of raw text (not used at byte level)", Text())
+    newlines: str = option(
+        "normalize",
+        "`normalize`: CRLF and CR become LF; `keep`: they stay",
+        Text(one_of=("normalize", "keep")),
+    )
+    val_fraction: float = option(
+        0.05, "share of the text, at its end, for validation", Number(low=0, high=1)
+    )
+    test_fraction: float = option(
+        0.05, "share of the text, after validation, for the test", Number(low=0, high=1)
+    )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is trained."""
+
+    epochs: int = option(10, "passes over the training text", Integer(low=1, high=10**9))
+    batch_size: int = option(
+        32, "parallel streams the text is cut into", Integer(low=1, high=1 << 20)
+    )
+    seq_length: int | None = option(
+        64,
+        "window of truncated backpropagation, or `full` for whole streams",
+        Integer(low=1, null="full"),
+    )
+    optimizer: dict[str, Any] = option(
+        {"name": "adam"},
+        "a `name`, or `name` and its options",
+        Chosen(table="optimizer", default="adam"),
+    )
+    schedule: dict[str, Any] = option(
+        {"name": "constant"},
+        "a `name`, or `name` and its options",
+        Chosen(table="schedule", default="constant"),
+    )
+    grad_clip: dict[str, float] | None = option(
+        {"norm": 5.0}, "`norm: x` (global), `value: x` (each), or null", Clip(null="null")
+    )
+    eval_every: Interval = option(
+        Interval(1, "epochs"), "validation: a number of steps, or `1 epoch`", Every()
+    )
+    checkpoint_every: Interval = option(
+        Interval(1, "epochs"), "`last.npz`: steps, `1 epoch` or `10 minutes`", Every(minutes=True)
+    )
+    keep: int = option(
+        0, "numbered checkpoints to keep beside last and best", Integer(low=0, high=10**6)
+    )
+    log_every: Interval = option(Interval(100), "`train` lines: steps or `1 epoch`", Every())
+    sample_every: Interval | None = option(
+        None, "a short sample at the next evaluation; null: none", Every(null="null")
+    )
+    eval_streams: int = option(
+        1, "1: the exact figure; more: a faster approximation", Integer(low=1, high=1 << 16)
+    )
+    patience: int | None = option(
+        None, "stop after so many evaluations without a better one", Integer(low=1, null="null")
+    )
+    seed: int = option(
+        0, "of initialisation, data, dropout and samples", Integer(low=0, high=2**63)
+    )
+    threads: int | None = option(
+        None, "null: the cores this process may use", Integer(low=1, high=1024, null="null")
+    )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where results go."""
+
+    dir: str | None = option(
+        None, "run folder; null: `runs/<config name>-<time>`", Text(null="null")
+    )
+
+
+@dataclass(frozen=True)
+class Config:
+    """All sections. `given` are the dotted keys that were set rather than left to their default.
+
+    `model` is what stands in YAML: `kind`, and the options of that kind of model.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: Mapping[str, Any] = field(default_factory=lambda: {MODEL.by: MODEL.default})
+    train: TrainConfig = field(default_factory=TrainConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    given: frozenset[str] = field(default=frozenset(), compare=False)
+
+    def with_values(self, section: str, **values: Any) -> Config:
+        """A copy with some keys of one section replaced, by values that are taken as they are.
+
+        Raises ConfigError for a section or key that there is not.
+        """
+        if section not in list(SECTIONS):
+            raise ConfigError(f"{shown(section)} is not a section: they are {', '.join(SECTIONS)}")
+        before = getattr(self, section)
+        if section == "model":
+            return replace(self, model={**before, **values})
+        for name in values:
+            if name not in vars(before):
+                raise ConfigError(
+                    f"unknown key {section}.{name}; its keys: {', '.join(vars(before))}"
+                )
+        changed: Any = {section: replace(before, **values)}
+        return replace(self, **changed)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain values, as they stand in YAML."""
+        return {
+            section: dict(getattr(self, section))
+            if isinstance(owner, Chosen)
+            else {
+                name: key.kind.plain(getattr(getattr(self, section), name))
+                for name, key in options(owner).items()
+            }
+            for section, owner in SECTIONS.items()
+        }
+
+    def to_yaml(self) -> str:
+        """The resolved configuration; reading it back gives an equal Config."""
+        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+SECTIONS: Mapping[str, Any] = MappingProxyType(
+    {"data": DataConfig, "model": MODEL, "train": TrainConfig, "run": RunConfig}
+)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Escapes what cannot be seen; unescaped, some line ends would be read as others."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"'
+    ),
+)
+
+
+def differences(old: Config, new: Config) -> Iterator[tuple[str, Any, Any]]:
+    """The dotted keys in which two configurations differ, with both values; None where one has none."""
+    a, b = dict(flat(old.to_dict())), dict(flat(new.to_dict()))
+    for key in [*a, *(key for key in b if key not in a)]:
+        if a.get(key) != b.get(key) or (key in a) != (key in b):
+            yield key, a.get(key), b.get(key)
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings, under their dotted keys."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
