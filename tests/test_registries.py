@@ -1,0 +1,107 @@
+"""What is added in one place works everywhere: a cell is a class and a line in CELLS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import numpy as np
+import pytest
+from conftest import TEXT, tiny_config
+from oracles import Problem, assert_is_gradient
+
+from rnnlm import Checkpoint, ConfigError, evaluate, generate, make_config, train
+from rnnlm.api import describe
+from rnnlm.backend.initial import zeros
+from rnnlm.backend.params import Array, Parameter
+from rnnlm.backend.tape import Tape
+from rnnlm.backend.workspace import Workspace
+from rnnlm.cells import CELLS
+from rnnlm.cells.contract import Weights
+from rnnlm.cells.steps import blocks_back, flat_rows, steps_back
+from rnnlm.config.kinds import Number
+from rnnlm.training.loop import Training
+
+
+@dataclass(frozen=True)
+class Independent:
+    """Li et al. 2018 (IndRNN): H = tanh(X Wx + u ⊙ H' + b), each unit with a memory of its own."""
+
+    start: Annotated[float, Number(low=0, high=1)] = 0.5  # of every u
+
+    gates: ClassVar[tuple[str, ...]] = ("h",)
+    states: ClassVar[tuple[str, ...]] = ("h",)
+    scale: ClassVar[tuple[float, ...]] = (1.0,)
+    saved: ClassVar[int] = 0
+
+    def parameters(self, hidden_size: int) -> dict[str, Parameter]:
+        return {"u": Parameter((hidden_size,), lambda u, _: u.fill(self.start))}
+
+    def init_bias(self, b: Array) -> None:
+        zeros(b, np.random.default_rng())
+
+    def step(self, run: Tape, p: Weights, z: Array, s_prev: Array, s: Array, ws: Workspace) -> None:
+        run(np.multiply, s_prev, p["u"], s)
+        run(np.add, z, s, z)
+        run(np.tanh, z, s)
+
+    def backward(
+        self,
+        run: Tape,
+        p: Weights,
+        z: Array,
+        s_prev: Array,
+        s: Array,
+        dh: Array,
+        ds: Array,
+        ws: Workspace,
+    ) -> Iterator[int]:
+        _, T, B, H = z.shape
+        for block in blocks_back(T, B * H):
+            run(np.multiply, s[:, block], s[:, block], z[:, block])
+            run(np.subtract, 1.0, z[:, block], z[:, block])
+            for t, dz_t, dh_t in steps_back(block, z[:, block], dh[block]):
+                run(np.add, ds, dh_t, ds)
+                run(np.multiply, dz_t, ds, dz_t)
+                run(np.multiply, dz_t, p["u"], ds)
+                yield t
+
+    def weight_gradients(self, d: Mapping[str, Array], z: Array, s_prev: Array) -> None:
+        np.sum(flat_rows(z[0]) * flat_rows(s_prev[0]), axis=0, out=d["u"])
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line in the table."""
+    monkeypatch.setitem(CELLS, "independent", Independent)
+
+
+def test_a_new_cell_has_its_gradients() -> None:
+    """In a stack, with texts that begin inside the window, without a word about it elsewhere."""
+    p = Problem.of(Independent(), layers=2)
+    result = p.gradients()
+    for name, array in p.params.items():
+        assert_is_gradient(result.d[name], p.loss, array, name)
+
+
+def test_a_new_cell_trains_resumes_evaluates_and_samples(text_file: Path, tmp_path: Path) -> None:
+    """By its name in the config, its option with its limits, to the bit after an interruption."""
+    keys = ("model.cell={name: independent, start: 0.25}", "model.num_layers=2")
+    whole = tiny_config(text_file, tmp_path / "whole", *keys)
+    for _ in train(whole):
+        pass
+    with Training.start(tiny_config(text_file, tmp_path / "cut", *keys), "cut") as training:
+        for event in training.events(lambda: training.progress.step >= 70):
+            assert event.kind != "end"
+    with Training.resume(tmp_path / "cut") as training:
+        assert [event.kind for event in training.events()][-1] == "end"
+    a, b = (Checkpoint.load(tmp_path / name / "last.npz") for name in ("whole", "cut"))
+    np.testing.assert_array_equal(a.params.flat, b.params.flat)
+    assert a.model.describe().startswith("Independent, start 0.25, 2 x 12")
+    assert any("Independent" in line for line in describe(a))
+    assert evaluate(a, TEXT).perplexity < 15
+    assert "".join(generate(a, "The ", 20, seed=1)) == "".join(generate(b, "The ", 20, seed=1))
+    with pytest.raises(ConfigError, match=r"model\.cell\.start must be at most 1"):
+        make_config(None, "model.cell.name=independent", "model.cell.start=2")
