@@ -551,7 +551,7 @@ def test_too_much_memory_is_refused_with_what_fits(
 ) -> None:
     """A whole stream that does not fit names the largest window that does, and that one does."""
     config = tiny_config(text_file, tmp_path / "a", "train.seq_length=full")
-    monkeypatch.setattr("rnnlm.training.loop.available_memory", lambda: 700_000)
+    monkeypatch.setattr("rnnlm.training.plan.available_memory", lambda: 700_000)
     with pytest.raises(ConfigError, match=r"train.seq_length at most (\d+) fits") as caught:
         run(config)
     largest = int(str(caught.value).split("at most ")[1].split()[0])

@@ -185,7 +185,8 @@ def train(
     """Train a model on a prepared folder or a raw text, as CONFIG says."""
     from ..api import load
     from ..assembly import make_config
-    from ..training.loop import Training, preview
+    from ..training.loop import Training
+    from ..training.plan import preview
 
     stop.at_first = end_cleanly
     try:

@@ -11,51 +11,32 @@ from __future__ import annotations
 
 import math
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..assembly import build_model, make_config, read_config, whole_config
-from ..backend.memory import available_memory, readable
+from ..assembly import build_model, whole_config
 from ..backend.params import Parameters
 from ..backend.seeds import Purpose, stream
-from ..config.schema import Config, differences, flat
+from ..config.schema import Config
 from ..errors import CheckpointError, ConfigError, DataError, TrainingError, shown
 from ..inference.evaluation import bits_per_char, evaluate, perplexity
 from ..inference.sampling import generate
-from ..models.base import TrainableModel
-from ..optim.optimizers import OPTIMIZERS, state_names
-from ..optim.schedules import NEEDS_TOTAL, SCHEDULES
+from ..optim.optimizers import OPTIMIZERS
+from ..optim.schedules import SCHEDULES
 from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run, numbered
-from ..runs.run_data import is_prepared, open_data, recorded_data, same_data
-from ..storage.atomic import same_folder
-from ..text.batches import Batches, Streams
+from ..runs.run_data import open_data, recorded_data, same_data
+from ..text.batches import Streams
 from ..text.corpus import Corpus
-from ..wording import counted
-from .engine import Engine, training_bytes
+from .engine import Engine
+from .plan import check_memory, plan
+from .resume import adopt_config, resumed_config
 
 SAMPLE_LENGTH = 200
 KNOWN_BEST = "best-of-last.npz"  # the best that last.npz knows of, while best.npz is a newer one
-
-# What --resume may change: none of these alters a parameter's value at any given step. `epochs` is
-# excluded where the schedule depends on the length of the run; the data is compared by its content.
-RESUMABLE = frozenset(
-    {
-        "data.path",
-        "run.dir",
-        "train.epochs",
-        "train.log_every",
-        "train.sample_every",
-        "train.checkpoint_every",
-        "train.keep",
-        "train.patience",
-        "train.threads",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -125,7 +106,7 @@ class Training:
         """Make a run folder, prepare its data, initialise the parameters and save step 0."""
         config = whole_config(config)
         if init_from is not None:
-            config = _adopt(config, init_from)
+            config = adopt_config(config, init_from)
         folder = config.run.dir
         run = Run.create_unique(name) if folder is None else Run.create(Path(folder))
         try:
@@ -160,7 +141,7 @@ class Training:
         run = Run.open(folder)
         try:
             at = Checkpoint.load(run.last)
-            config = _resumed_config(at.config, folder, list(overrides))
+            config = resumed_config(at.config, folder, list(overrides))
             path = config.data.path
             if path != at.config.data.path:
                 corpus = same_data(at, Path(path or ""))
@@ -388,101 +369,3 @@ class Training:
             )
         self.run.log(record)
         return Event(kind, record)
-
-
-def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches) -> Iterator[str]:
-    """Lines that say what a run will do: data, model, memory, steps."""
-    t = config.train
-    sizes = ", ".join(f"{corpus.chars(split):,} {split}" for split in ("train", "val", "test"))
-    symbols = counted(len(corpus.vocabulary), "symbol")
-    yield f"data: {corpus.folder}: {sizes} characters, {symbols}"
-    yield f"model: {model.describe()}"
-    yield (
-        f"steps: {counted(t.epochs, 'epoch')} of {counted(len(windows), 'window')}: "
-        f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, 'character')} each; "
-        f"{counted(windows.left_out, 'character')} left out"
-    )
-    yield f"memory: about {readable(check_memory(model, config, windows))}"
-
-
-def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str]:
-    """Lines for a dry run: the resolved config and the plan. Nothing is left behind."""
-    config = whole_config(config)
-    if init_from is not None:
-        config = _adopt(config, init_from)
-    config, corpus = open_data(config, None, init_from)
-    model = build_model(config, len(corpus.vocabulary))
-    windows = Streams(corpus["train"], config.train.batch_size, config.train.seq_length)
-    yield from config.to_yaml().splitlines()
-    yield from plan(model, config, corpus, windows)
-
-
-def check_memory(model: TrainableModel, config: Config, windows: Batches) -> int:
-    """Bytes that training will take. Raises ConfigError when there is less, naming what fits."""
-    t = config.train
-    slots = len(state_names(OPTIMIZERS[t.optimizer["name"]]))
-
-    def size(seq_length: int) -> int:
-        return training_bytes(model, t.batch_size, seq_length, slots)
-
-    need, have = size(windows.seq_length), available_memory()
-    if have is not None and need > have:
-        largest = bisect_right(range(1, windows.seq_length), have, key=size)
-        way = f"train.seq_length at most {largest} fits" if largest else "make the model smaller"
-        raise ConfigError(
-            f"training needs about {readable(need)} with seq_length {windows.seq_length}, and "
-            f"{readable(have)} are free: {way}"
-        )
-    return need
-
-
-def _adopt(config: Config, init_from: Checkpoint) -> Config:
-    """The config with the model and text rules of the checkpoint that a run starts from.
-
-    Dropout may differ: it changes no parameter.
-    """
-    theirs, ours = (dict(flat(c.to_dict())) for c in (init_from.config, config))
-    for key, value in theirs.items():
-        adopted = key.startswith("model.") or key in ("data.level", "data.newlines")
-        if adopted and key in config.given and ours.get(key) != value and key != "model.dropout":
-            raise ConfigError(
-                f"{key}: {ours.get(key)} conflicts with --init-from, which has {value}: "
-                "leave the key out"
-            )
-    model = dict(init_from.config.model)
-    if "model.dropout" in config.given:
-        model["dropout"] = config.model["dropout"]
-    data = {name: getattr(init_from.config.data, name) for name in ("level", "newlines")}
-    return config.with_values("model", **model).with_values("data", **data)
-
-
-def _resumed_config(old: Config, folder: Path, overrides: list[str]) -> Config:
-    """The run's config.yaml with overrides, refused where it changes what the run computes."""
-    path = folder / "config.yaml"
-    if path.is_file():
-        new = make_config(path, *overrides)
-    else:
-        new = read_config(old.to_yaml(), str(folder), overrides)
-    for key, before, after in differences(old, new):
-        fixed_length = key == "train.epochs" and new.train.schedule["name"] in NEEDS_TOTAL
-        if key not in RESUMABLE or fixed_length:
-            why = (
-                f" (the {new.train.schedule['name']} schedule depends on it)"
-                if fixed_length
-                else ""
-            )
-            raise ConfigError(
-                f"{folder}: cannot resume with {key} changed from {before} to {after}{why}: set "
-                f"it back, or start a new run{'' if key.startswith('model.') else ' with --init-from'}"
-            )
-        if key == "data.path" and not (after and is_prepared(Path(after))):
-            raise ConfigError(
-                f"{folder}: cannot resume with data.path {after}, which is not a prepared folder: the "
-                "run has its own copy of its text; leave the key out"
-            )
-        if key == "run.dir" and (after is None or not same_folder(Path(after), folder)):
-            raise ConfigError(
-                f"{folder}: cannot resume with run.dir {after}: a run goes on in its own folder, which "
-                "may be moved as a whole; leave the key out"
-            )
-    return new

@@ -1,0 +1,66 @@
+"""What a run is going to do, before it does it: its plan in lines, a dry run, the memory it needs."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+
+from ..assembly import build_model, whole_config
+from ..backend.memory import available_memory, readable
+from ..config.schema import Config
+from ..errors import ConfigError
+from ..models.base import TrainableModel
+from ..optim.optimizers import OPTIMIZERS, state_names
+from ..runs.checkpoint import Checkpoint
+from ..runs.run_data import open_data
+from ..text.batches import Batches, Streams
+from ..text.corpus import Corpus
+from ..wording import counted
+from .engine import training_bytes
+from .resume import adopt_config
+
+
+def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches) -> Iterator[str]:
+    """Lines that say what a run will do: data, model, memory, steps."""
+    t = config.train
+    sizes = ", ".join(f"{corpus.chars(split):,} {split}" for split in ("train", "val", "test"))
+    symbols = counted(len(corpus.vocabulary), "symbol")
+    yield f"data: {corpus.folder}: {sizes} characters, {symbols}"
+    yield f"model: {model.describe()}"
+    yield (
+        f"steps: {counted(t.epochs, 'epoch')} of {counted(len(windows), 'window')}: "
+        f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, 'character')} each; "
+        f"{counted(windows.left_out, 'character')} left out"
+    )
+    yield f"memory: about {readable(check_memory(model, config, windows))}"
+
+
+def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str]:
+    """Lines for a dry run: the resolved config and the plan. Nothing is left behind."""
+    config = whole_config(config)
+    if init_from is not None:
+        config = adopt_config(config, init_from)
+    config, corpus = open_data(config, None, init_from)
+    model = build_model(config, len(corpus.vocabulary))
+    windows = Streams(corpus["train"], config.train.batch_size, config.train.seq_length)
+    yield from config.to_yaml().splitlines()
+    yield from plan(model, config, corpus, windows)
+
+
+def check_memory(model: TrainableModel, config: Config, windows: Batches) -> int:
+    """Bytes that training will take. Raises ConfigError when there is less, naming what fits."""
+    t = config.train
+    slots = len(state_names(OPTIMIZERS[t.optimizer["name"]]))
+
+    def size(seq_length: int) -> int:
+        return training_bytes(model, t.batch_size, seq_length, slots)
+
+    need, have = size(windows.seq_length), available_memory()
+    if have is not None and need > have:
+        largest = bisect_right(range(1, windows.seq_length), have, key=size)
+        way = f"train.seq_length at most {largest} fits" if largest else "make the model smaller"
+        raise ConfigError(
+            f"training needs about {readable(need)} with seq_length {windows.seq_length}, and "
+            f"{readable(have)} are free: {way}"
+        )
+    return need
