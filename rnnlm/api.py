@@ -19,7 +19,7 @@ from .text.corpus import Corpus
 from .text.vocabulary import Unknown, Vocabulary
 from .wording import counted
 
-MOST_CHARACTERS = 10**12  # of a sample; more than half a year of work
+MOST_SYMBOLS = 10**12  # of a sample; more than half a year of work
 MOST_SAMPLES = 1 << 16  # side by side
 
 
@@ -76,9 +76,9 @@ def evaluate_split(
     if corpus.vocabulary != checkpoint.vocabulary:
         ids = checkpoint.vocabulary.translate(corpus.vocabulary, ids, unknown)
     if len(ids) < 2:
+        size = counted(len(ids), checkpoint.vocabulary.noun)
         raise DataError(
-            f"{corpus.folder}: its {split} split has {counted(len(ids), 'character')}, too few: "
-            "name another split, or a text"
+            f"{corpus.folder}: its {split} split has {size}, too few: name another split, or a text"
         )
     return evaluate_ids(checkpoint.model, checkpoint.params, ids)
 
@@ -101,7 +101,7 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
     ):
         if loss is not None:
             at = f" at step {p.best_step:,}" if name == "best" else ""
-            yield f"{name} loss: {loss:.4f} nats per character, perplexity {shown(loss)}{at}"
+            yield f"{name} loss: {loss:.4f} nats per {vocabulary.noun}, perplexity {shown(loss)}{at}"
     if checkpoint.data:
         yield f"data: {checkpoint.data['folder']} ({checkpoint.data['fingerprint'][:16]})"
     yield "config:"
@@ -169,8 +169,8 @@ def samples(
         _check("top_k", top_k, "an integer of at least 1", lambda v: index(v) >= 1)
     if top_p is not None:
         _check("top_p", top_p, "a number above 0 and at most 1", lambda v: 0 < float(v) <= 1)
-    words = f"an integer from 0 to {MOST_CHARACTERS:,}"
-    _check("length", length, words, lambda v: 0 <= index(v) <= MOST_CHARACTERS)
+    words = f"an integer from 0 to {MOST_SYMBOLS:,}"
+    _check("length", length, words, lambda v: 0 <= index(v) <= MOST_SYMBOLS)
     words = f"an integer from 1 to {MOST_SAMPLES:,}"
     _check("num_samples", num_samples, words, lambda v: 1 <= index(v) <= MOST_SAMPLES)
     _check("seed", seed, "an integer of at least 0", lambda v: index(v) >= 0)
@@ -183,7 +183,7 @@ def samples(
     first = checkpoint.counts / max(1, checkpoint.counts.sum())
     prime_ids = checkpoint.ids(prime, unknown)
     if prime and not len(prime_ids):
-        raise DataError("no character of the prime is in the vocabulary")
+        raise DataError(f"no {checkpoint.vocabulary.noun} of the prime is in the vocabulary")
     return _texts(
         checkpoint,
         generate_ids(

@@ -25,7 +25,7 @@ import numpy as np
 import yaml
 
 TESTS = Path(__file__).parent
-TIMINGS = {"seconds", "chars_per_second"}
+TIMINGS = {"seconds", "symbols_per_second"}
 # what a checkpoint says of times and places, and of a log whose timings are of other lengths
 ELSEWHERE = {"progress": ("seconds", "started", "metrics_bytes"), "data": ("folder",)}
 PLACES = {"data": ("path",), "run": ("dir",), "train": ("threads",)}  # in a config

@@ -57,13 +57,13 @@ def test_the_chain_of_commands_in_processes_of_their_own(tmp_path: Path) -> None
     trained = process("train", *SETS, "--set", "data.path=data", **run)
     assert trained.returncode == 0, trained.stderr
     assert b"test, checkpoint of step" in trained.stdout
-    assert b"chars/s" in trained.stderr
+    assert b"characters/s" in trained.stderr
     assert b"\r" not in trained.stderr  # no bar where there is no terminal
     sampled = process("sample", "--prime", "The ", "--length", "50", **run)
     assert sampled.stdout.startswith(b"The ")
     assert len(sampled.stdout.decode().rstrip("\n")) <= 54
     evaluated = process("eval", "--json", **run)
-    assert json.loads(evaluated.stdout)["chars"] > 100
+    assert json.loads(evaluated.stdout)["symbols"] > 100
     assert b"parameters" in process("info", **run).stdout
 
 
@@ -336,9 +336,9 @@ def test_eval_json_is_one_object_and_nothing_else(trained: Path) -> None:
     """The four figures agree with each other, for a split, a text and a folder of data."""
     for args in (("--split", "val"), (), ("--data", trained / "data"), ("--split", "train")):
         figures = json.loads(rnnlm("eval", trained, *args, "--json").stdout)
-        assert set(figures) == {"chars", "nats_per_char", "bits_per_char", "perplexity"}
-        assert figures["perplexity"] == pytest.approx(math.exp(figures["nats_per_char"]))
-        assert figures["bits_per_char"] == pytest.approx(figures["nats_per_char"] / math.log(2))
+        assert set(figures) == {"symbols", "nats_per_symbol", "bits_per_symbol", "perplexity"}
+        assert figures["perplexity"] == pytest.approx(math.exp(figures["nats_per_symbol"]))
+        assert figures["bits_per_symbol"] == pytest.approx(figures["nats_per_symbol"] / math.log(2))
     said = rnnlm("eval", trained).output
     assert "perplexity: " in said
 
@@ -368,16 +368,21 @@ def test_info_shows_config_sizes_and_losses(trained: Path) -> None:
 
 
 def test_byte_level_from_end_to_end(tmp_path: Path) -> None:
-    """Several scripts as bytes; what is sampled is valid text, complete characters at a time."""
+    """What is sampled is valid text, complete characters at a time; what is said is of bytes."""
     text = tmp_path / "text.txt"
     text.write_text("naïve 漢字 😀\n" * 200, encoding="utf-8")
-    rnnlm(
+    trained = rnnlm(
         "train", *SETS, "--set", f"data.path={text}", "--set", "data.level=byte",
         "--run-dir", tmp_path / "run",
     )  # fmt: skip
+    evaluated, described = rnnlm("eval", tmp_path / "run"), rnnlm("info", tmp_path / "run")
+    for said in (trained.output, evaluated.output, described.output):
+        assert "per byte" in said
+        assert "character" not in said
+    assert "bytes predicted\nnats per byte: " in evaluated.stdout
     out = sample(tmp_path / "run", "--prime", "漢", "--length", 60, "--seed", 4)
     assert out.startswith("漢")
-    assert json.loads(rnnlm("eval", tmp_path / "run", "--json").stdout)["chars"] > 50
+    assert json.loads(rnnlm("eval", tmp_path / "run", "--json").stdout)["symbols"] > 50
 
 
 def test_a_config_file_runs_and_names_the_run(in_tmp: Path) -> None:

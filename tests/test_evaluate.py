@@ -34,8 +34,8 @@ def test_the_figure_is_a_float64_oracles(cell: Cell) -> None:
     state = model.zero_state(1, np.float64)
     losses, _ = model_losses(cell, wide, ids[:-1, None], ids[1:, None], state)
     expected = losses.mean()
-    assert result.chars == 2499
-    assert abs(result.nats_per_char - expected) < 1e-6, (result.nats_per_char, expected)
+    assert result.symbols == 2499
+    assert abs(result.nats_per_symbol - expected) < 1e-6, (result.nats_per_symbol, expected)
 
 
 def test_a_uniform_model_has_perplexity_v() -> None:
@@ -44,7 +44,7 @@ def test_a_uniform_model_has_perplexity_v() -> None:
     ids = np.arange(37, dtype=np.uint8).repeat(3)
     result = evaluate(model, Parameters(model.shapes), ids)
     assert result.perplexity == pytest.approx(37, rel=1e-6)
-    assert result.bits_per_char == pytest.approx(math.log2(37), rel=1e-6)
+    assert result.bits_per_symbol == pytest.approx(math.log2(37), rel=1e-6)
 
 
 def test_every_character_but_the_first_counts_once() -> None:
@@ -53,8 +53,8 @@ def test_every_character_but_the_first_counts_once() -> None:
     ids = np.random.default_rng(1).integers(11, size=700)
     whole = evaluate(model, params, ids)
     longer = evaluate(model, params, np.append(ids, 5))
-    assert whole.chars == 699
-    assert longer.chars == 700
+    assert whole.symbols == 699
+    assert longer.symbols == 700
     assert 0 < longer.nats - whole.nats < 30
 
 
@@ -63,9 +63,9 @@ def test_streams_are_an_approximation_of_the_same_text() -> None:
     model, params = small(all_cells()[0])
     ids = np.random.default_rng(1).integers(11, size=1001)
     exact, quick = evaluate(model, params, ids), evaluate(model, params, ids, streams=10)
-    assert quick.chars == 1000
+    assert quick.symbols == 1000
     assert quick.nats != exact.nats
-    assert quick.nats_per_char == pytest.approx(exact.nats_per_char, abs=0.1)
+    assert quick.nats_per_symbol == pytest.approx(exact.nats_per_symbol, abs=0.1)
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -82,7 +82,7 @@ def test_sums_do_not_drift() -> None:
     chunks = [float(c) for c in rng.uniform(1000, 4000, 50_000)]
     exact = sum((Fraction(c) for c in chunks), Fraction(0))
     assert math.fsum(chunks) == float(exact)
-    assert Evaluation(100_000_000, math.fsum(chunks)).nats_per_char == float(exact) / 1e8
+    assert Evaluation(100_000_000, math.fsum(chunks)).nats_per_symbol == float(exact) / 1e8
 
 
 def test_perplexity_beyond_floats_is_none() -> None:

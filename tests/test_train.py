@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import every_cell
-from conftest import TEXT, TINY, tiny_config
+from conftest import ROOT, TEXT, TINY, tiny_config
 from oracles import all_cells, cell_keys
 
 from rnnlm import load
@@ -42,7 +42,7 @@ from rnnlm.text.corpus import Corpus, prepare
 from rnnlm.training.engine import Engine, training_bytes
 from rnnlm.training.loop import Event, Training, train
 
-TIMINGS = {"seconds", "chars_per_second"}
+TIMINGS = {"seconds", "symbols_per_second"}
 
 
 def run(config: Config, **kwargs: Any) -> list[Event]:
@@ -119,12 +119,20 @@ def test_a_run_folder_holds_what_the_readme_says(text_file: Path, tmp_path: Path
         if record["event"] in ("train", "eval"):
             assert {"step", "epoch", "loss", "seconds"} <= set(record)
             assert record["perplexity"] == pytest.approx(math.exp(record["loss"]))
-            assert record["bits_per_char"] == pytest.approx(record["loss"] / math.log(2))
+            assert record["bits_per_symbol"] == pytest.approx(record["loss"] / math.log(2))
         if record["event"] == "train":
-            assert {"learning_rate", "grad_norm", "chars_per_second"} <= set(record)
+            assert {"learning_rate", "grad_norm", "symbols_per_second"} <= set(record)
     assert [r["split"] for r in records if r["event"] == "eval"] == ["val", "val", "test"]
     assert [r["event"] for r in records][-1] == "end"
     assert sum(r["event"] == "sample" for r in records) == 2
+
+
+def test_the_metrics_of_an_old_run_are_read_as_they_are() -> None:
+    """Version 0.1.0 had other names for figures per symbol."""
+    old = ROOT / "tests" / "fixtures" / "run-0.1.0-gru" / "metrics.jsonl"
+    records = list(read_metrics(old))
+    assert records == [json.loads(line) for line in old.read_text().splitlines()]
+    assert records[0]["bits_per_char"] == pytest.approx(records[0]["loss"] / math.log(2))
 
 
 def test_validation_in_training_is_the_exact_figure(text_file: Path, tmp_path: Path) -> None:
@@ -132,7 +140,7 @@ def test_validation_in_training_is_the_exact_figure(text_file: Path, tmp_path: P
     folder = tmp_path / "run"
     run(tiny_config(text_file, folder))
     best, corpus = load(folder), Corpus.open(folder / "data")
-    figure = evaluate(best.model, best.params, corpus["val"]).nats_per_char
+    figure = evaluate(best.model, best.params, corpus["val"]).nats_per_symbol
     losses = [r["loss"] for r in metrics(folder) if r["event"] == "eval" and r["split"] == "val"]
     assert min(losses) == figure == best.progress.best_loss
 
@@ -401,7 +409,7 @@ def test_a_folder_beside_a_checkpoint_does_not_hide_the_recorded_one(
     if beside == "damaged":
         (tmp_path / "a" / "data" / "train.npy").write_bytes(b"")
     at = load(tmp_path / "a")
-    assert evaluate_split(at).chars == corpus.chars("test") - 1
+    assert evaluate_split(at).symbols == corpus.chars("test") - 1
     with Training.resume(tmp_path / "a") as training:
         assert training.corpus.folder == corpus.folder
     corpus.folder.rename(tmp_path / "moved")

@@ -46,7 +46,7 @@ UNKNOWN = click.option(
     type=click.Choice(["error", "skip"]),
     default="error",
     show_default=True,
-    help="Characters outside the vocabulary: refused, or left out.",
+    help="Symbols outside the vocabulary: refused, or left out.",
 )
 
 
@@ -215,7 +215,7 @@ def train(
 @click.option("--prime", default="", help="Text to go on from.")
 @click.option("--prime-file", type=click.Path(allow_dash=True), help="The same, from a file or -.")
 @click.option(
-    "--length", type=click.IntRange(0), default=500, show_default=True, help="Characters to draw."
+    "--length", type=click.IntRange(0), default=500, show_default=True, help="Symbols to draw."
 )
 @click.option(
     "--temperature",
@@ -284,7 +284,7 @@ def eval_(
     unknown: Unknown,
     as_json: bool,
 ) -> None:
-    """Report nats and bits per character and perplexity of a split or of any text."""
+    """Report nats and bits per character (or byte) and perplexity of a split or of any text."""
     from ..api import evaluate, evaluate_split
 
     if text is not None and (split or data):
@@ -295,17 +295,19 @@ def eval_(
     else:
         result = evaluate_split(checkpoint, split or "test", data, unknown=unknown)
     figures = {
-        "chars": result.chars,
-        "nats_per_char": result.nats_per_char,
-        "bits_per_char": result.bits_per_char,
+        "symbols": result.symbols,
+        "nats_per_symbol": result.nats_per_symbol,
+        "bits_per_symbol": result.bits_per_symbol,
         "perplexity": result.perplexity,
     }
     if as_json:
         _show(json.dumps(figures))
         return
-    _show(f"{counted(result.chars, 'character')} predicted")
-    for name in ("nats_per_char", "bits_per_char", "perplexity"):
-        _show(f"{name.replace('_', ' ')}: {_figure(figures[name])}")
+    noun = checkpoint.vocabulary.noun
+    _show(f"{counted(result.symbols, noun)} predicted")
+    for name in ("nats_per_symbol", "bits_per_symbol", "perplexity"):
+        words = name.replace("symbol", noun).replace("_", " ")
+        _show(f"{words}: {_figure(figures[name])}")
 
 
 @cli.command(epilog=example("rnnlm info runs/my-run/last.npz"))
@@ -485,7 +487,7 @@ def _show_training(training: Training) -> None:
             _show(f"going on from step {training.progress.step:,}")
         with _bar(training.total_steps, training.progress.step) as bar:
             for event in training.events(stop):
-                _show_event(event, bar)
+                _show_event(event, bar, training.corpus.vocabulary.noun)
         if stop.signal is not None and training.progress.step < training.total_steps:
             at = f"stopped at step {training.progress.step}"
             _say(f"{at}; to go on: rnnlm train --resume {shown}")
@@ -510,29 +512,27 @@ def _bar(total: int, initial: int) -> tqdm[Any]:
     )
 
 
-def _show_event(event: Event, bar: tqdm[Any]) -> None:
+def _show_event(event: Event, bar: tqdm[Any], noun: str) -> None:
     record = event.record
     if event.kind == "step":
         if bar.update():
-            bar.set_postfix_str(_postfix(record), refresh=False)
+            bar.set_postfix_str(_postfix(record, noun), refresh=False)
     elif event.kind == "train" and bar.disable:
-        _say(f"step {record['step']}/{bar.total}: {_postfix(record)}")
+        _say(f"step {record['step']}/{bar.total}: {_postfix(record, noun)}")
     elif event.kind in ("eval", "sample"):
         with bar.external_write_mode(sys.stdout):
-            _show(_event_line(record))
+            _show(_event_line(record, noun))
 
 
-def _postfix(record: dict[str, Any]) -> str:
+def _postfix(record: dict[str, Any], noun: str) -> str:
     figures = f"loss {record['loss']:.3f}, perplexity {_figure(record['perplexity'])}"
-    return f"{figures}, {record['chars_per_second']:,.0f} chars/s"
+    return f"{figures}, {record['symbols_per_second']:,.0f} {noun}s/s"
 
 
-def _event_line(record: dict[str, Any]) -> str:
+def _event_line(record: dict[str, Any], noun: str) -> str:
     if record["event"] == "sample":
         return f"sample at step {record['step']}:\n{record['text']}"
-    figures = (
-        f"perplexity {_figure(record['perplexity'])} ({record['loss']:.4f} nats per character)"
-    )
+    figures = f"perplexity {_figure(record['perplexity'])} ({record['loss']:.4f} nats per {noun})"
     if record["split"] == "test":
         return f"test, checkpoint of step {record['checkpoint_step']}: {figures}"
     note = " (approximate: eval_streams > 1)" if record.get("approximate") else ""

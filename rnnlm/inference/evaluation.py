@@ -1,4 +1,4 @@
-"""How well a model predicts a text: nats and bits per character, perplexity."""
+"""How well a model predicts a text: nats and bits per symbol, perplexity."""
 
 from __future__ import annotations
 
@@ -18,37 +18,40 @@ CHUNK = 128  # steps at a time; a constant, because the bits of a product depend
 MOST_ROWS = 4096  # of all streams in a chunk
 
 
-def perplexity(nats_per_char: float) -> float | None:
+def perplexity(nats_per_symbol: float) -> float | None:
     """exp of the mean cross-entropy; None beyond the range of floats."""
     try:
-        return math.exp(nats_per_char)
+        return math.exp(nats_per_symbol)
     except OverflowError:
         return None
 
 
-def bits_per_char(nats_per_char: float) -> float:
+def bits_per_symbol(nats_per_symbol: float) -> float:
     """The mean cross-entropy in bits."""
-    return nats_per_char / math.log(2)
+    return nats_per_symbol / math.log(2)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The cross-entropy of a text: `chars` predicted characters, `nats` their sum."""
+    """The cross-entropy of a text: the sum of -ln p, `nats`, over the `symbols` that were predicted."""
 
-    chars: int
+    symbols: int
     nats: float
 
     @property
-    def nats_per_char(self) -> float:
-        return self.nats / self.chars
+    def nats_per_symbol(self) -> float:
+        """The mean, which training calls the loss."""
+        return self.nats / self.symbols
 
     @property
-    def bits_per_char(self) -> float:
-        return bits_per_char(self.nats_per_char)
+    def bits_per_symbol(self) -> float:
+        """The mean in bits."""
+        return bits_per_symbol(self.nats_per_symbol)
 
     @property
     def perplexity(self) -> float | None:
-        return perplexity(self.nats_per_char)
+        """exp of the mean; None beyond the range of floats."""
+        return perplexity(self.nats_per_symbol)
 
 
 def evaluate(model: LanguageModel, params: Parameters, ids: Array, streams: int = 1) -> Evaluation:

@@ -80,7 +80,8 @@ def _check_agreement(config: Config, corpus: Corpus) -> None:
         ):
             raise ConfigError(
                 f"data.{split}_fraction: {fraction} conflicts with {corpus.folder}, which has "
-                f"{corpus.chars(split)} of {total} characters there: leave the key out or prepare again"
+                f"{corpus.chars(split)} of {total} {corpus.vocabulary.noun}s there: leave the key out "
+                "or prepare again"
             )
 
 

@@ -22,7 +22,7 @@ from ..backend.params import Parameters
 from ..backend.seeds import Purpose, stream
 from ..config.schema import Config
 from ..errors import CheckpointError, ConfigError, DataError, TrainingError, shown
-from ..inference.evaluation import bits_per_char, evaluate, perplexity
+from ..inference.evaluation import bits_per_symbol, evaluate, perplexity
 from ..inference.sampling import generate
 from ..optim.optimizers import OPTIMIZERS
 from ..optim.schedules import SCHEDULES
@@ -98,7 +98,7 @@ class Training:
         if t.patience is not None and not self._evaluates:
             raise ConfigError("train.patience needs a validation text: set data.val_fraction")
         self._session_start = time.perf_counter() - self.progress.seconds
-        self._line_seconds, self._line_chars = 0.0, 0
+        self._line_seconds, self._line_symbols = 0.0, 0
         self._saved_at = time.monotonic()
 
     @classmethod
@@ -209,14 +209,14 @@ class Training:
         p.loss_chars += batch.counted
         seconds = time.perf_counter() - began
         self._line_seconds += seconds
-        self._line_chars += batch.ids.size
+        self._line_symbols += batch.ids.size
         return Event(
             "step",
             self._record("step", loss)
             | {
                 "learning_rate": learning_rate,
                 "grad_norm": norm,
-                "chars_per_second": self._line_chars / self._line_seconds,
+                "symbols_per_second": self._line_symbols / self._line_seconds,
             },
         )
 
@@ -237,15 +237,15 @@ class Training:
         p = self.progress
         p.train_loss = p.loss_sum / p.loss_chars
         p.loss_sum, p.loss_chars = 0.0, 0
-        self._line_seconds, self._line_chars = 0.0, 0
-        extra = {k: step.record[k] for k in ("learning_rate", "grad_norm", "chars_per_second")}
+        self._line_seconds, self._line_symbols = 0.0, 0
+        extra = {k: step.record[k] for k in ("learning_rate", "grad_norm", "symbols_per_second")}
         return self._log("train", p.train_loss, **extra)
 
     def _evaluate(self) -> Event:
         """Validation loss; saves best.npz when it is the lowest so far."""
         p, streams = self.progress, self.config.train.eval_streams
         result = evaluate(self.model, self.params, self.corpus["val"], streams)
-        p.val_loss = loss = result.nats_per_char
+        p.val_loss = loss = result.nats_per_symbol
         better = p.best_loss is None or loss < p.best_loss
         extra = {"approximate": True} if streams > 1 else {}
         event = self._log("eval", loss, split="val", best=better, **extra)
@@ -302,14 +302,14 @@ class Training:
             params = self.params if best is None else best.params
             result = evaluate(self.model, params, test)
             step = p.step if best is None else best.progress.step
-            yield self._log("eval", result.nats_per_char, split="test", checkpoint_step=step)
+            yield self._log("eval", result.nats_per_symbol, split="test", checkpoint_step=step)
         reason = "patience" if p.step < self.total_steps else "finished"
         yield self._log(
             "end",
             p.best_loss,
             reason=reason,
             best_step=p.best_step,
-            chars_left_out=self.windows.left_out,
+            symbols_left_out=self.windows.left_out,
         )
 
     def _save_is_due(self) -> bool:
@@ -356,7 +356,7 @@ class Training:
             record |= {
                 "loss": loss,
                 "perplexity": perplexity(loss),
-                "bits_per_char": bits_per_char(loss),
+                "bits_per_symbol": bits_per_symbol(loss),
             }
         return record | {"seconds": round(time.perf_counter() - self._session_start, 3)}
 

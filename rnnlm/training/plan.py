@@ -24,13 +24,13 @@ def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches
     """Lines that say what a run will do: data, model, memory, steps."""
     t = config.train
     sizes = ", ".join(f"{corpus.chars(split):,} {split}" for split in ("train", "val", "test"))
-    symbols = counted(len(corpus.vocabulary), "symbol")
-    yield f"data: {corpus.folder}: {sizes} characters, {symbols}"
+    symbols, noun = counted(len(corpus.vocabulary), "symbol"), corpus.vocabulary.noun
+    yield f"data: {corpus.folder}: {sizes} {noun}s, {symbols}"
     yield f"model: {model.describe()}"
     yield (
         f"steps: {counted(t.epochs, 'epoch')} of {counted(len(windows), 'window')}: "
-        f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, 'character')} each; "
-        f"{counted(windows.left_out, 'character')} left out"
+        f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, noun)} each; "
+        f"{counted(windows.left_out, noun)} left out"
     )
     yield f"memory: about {readable(check_memory(model, config, windows))}"
 
