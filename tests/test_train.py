@@ -41,6 +41,7 @@ from rnnlm.text.batches import Batch, Streams
 from rnnlm.text.corpus import Corpus, prepare
 from rnnlm.training.engine import Engine, training_bytes
 from rnnlm.training.loop import Event, Training, train
+from rnnlm.training.plan import preview
 
 TIMINGS = {"seconds", "symbols_per_second"}
 
@@ -151,6 +152,50 @@ def test_several_streams_are_labelled_an_approximation(text_file: Path, tmp_path
     run(tiny_config(text_file, folder, "train.eval_streams=8"))
     evals = [r for r in metrics(folder) if r["event"] == "eval"]
     assert [r.get("approximate", False) for r in evals] == [True, True, False]
+
+
+@pytest.mark.parametrize("extra", [(), ("train.patience=2",)])
+def test_more_streams_than_the_validation_text_allows_are_refused(
+    extra: tuple[str, ...], text_file: Path, tmp_path: Path
+) -> None:
+    """At the start and in a dry run, with the largest number that works, and that one does."""
+    size = len(prepare([text_file], tmp_path / "data")["val"])
+
+    def config(streams: int) -> Config:
+        keys = (f"train.eval_streams={streams}", "train.epochs=1", *extra)
+        return tiny_config(tmp_path / "data", tmp_path / "run", *keys)
+
+    for start in (run, lambda config: list(preview(config))):
+        with pytest.raises(ConfigError, match=rf"^train\.eval_streams: .* {size - 1} works$"):
+            start(config(size))
+        assert not (tmp_path / "run").exists()
+    events = run(config(size - 1))
+    assert [e.record["split"] for e in events if e.kind == "eval"] == ["val", "test"]
+
+
+@pytest.mark.parametrize("streams", [1, 8])
+def test_a_run_without_validation_text_is_not_evaluated(
+    streams: int, text_file: Path, tmp_path: Path
+) -> None:
+    """Unless it is to end by its validation loss."""
+    keys = ("data.val_fraction=0", f"train.eval_streams={streams}", "train.epochs=1")
+    events = run(tiny_config(text_file, tmp_path / "a", *keys))
+    assert [e.record["split"] for e in events if e.kind == "eval"] == ["test"]
+    with pytest.raises(ConfigError, match=r"train\.patience needs a validation text"):
+        run(tiny_config(text_file, tmp_path / "b", *keys, "train.patience=2"))
+    with pytest.raises(ConfigError, match=r"train\.patience needs a validation text"):
+        Training.resume(tmp_path / "a", ["train.patience=2"])
+
+
+def test_an_old_run_without_validation_goes_on(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Version 0.1.0 let more streams than its text allows turn validation off."""
+    with monkeypatch.context() as patched:
+        patched.setattr("rnnlm.training.loop.check_validation", lambda *_: None)
+        run(tiny_config(text_file, tmp_path / "a", "train.eval_streams=5000", "train.epochs=1"))
+    with Training.resume(tmp_path / "a", ["train.epochs=2"]) as training:
+        assert [e.record.get("split") for e in training.events() if e.kind == "eval"] == ["test"]
 
 
 def test_train_lines_are_means_since_the_last_line(text_file: Path, tmp_path: Path) -> None:

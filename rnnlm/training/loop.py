@@ -21,7 +21,7 @@ from ..assembly import build_model, whole_config
 from ..backend.params import Parameters
 from ..backend.seeds import Purpose, stream
 from ..config.schema import Config
-from ..errors import CheckpointError, ConfigError, DataError, TrainingError, shown
+from ..errors import CheckpointError, DataError, TrainingError, shown
 from ..inference.evaluation import bits_per_symbol, evaluate, perplexity
 from ..inference.sampling import generate
 from ..optim.optimizers import OPTIMIZERS
@@ -32,7 +32,7 @@ from ..runs.run_data import open_data, recorded_data, same_data
 from ..text.batches import Streams
 from ..text.corpus import Corpus
 from .engine import Engine
-from .plan import check_memory, plan
+from .plan import check_memory, check_validation, plan
 from .resume import adopt_config, resumed_config
 
 SAMPLE_LENGTH = 200
@@ -95,8 +95,6 @@ class Training:
             self._engine.optimizer_state[name][:] = vector
         self.state = self.model.zero_state(t.batch_size) if at.state is None else at.state.copy()
         self._evaluates = len(corpus["val"]) > t.eval_streams
-        if t.patience is not None and not self._evaluates:
-            raise ConfigError("train.patience needs a validation text: set data.val_fraction")
         self._session_start = time.perf_counter() - self.progress.seconds
         self._line_seconds, self._line_symbols = 0.0, 0
         self._saved_at = time.monotonic()
@@ -111,6 +109,7 @@ class Training:
         run = Run.create_unique(name) if folder is None else Run.create(Path(folder))
         try:
             config, corpus = open_data(config, run.folder / "data", init_from)
+            check_validation(config, corpus)
             vocabulary = corpus.vocabulary
             model = build_model(config, len(vocabulary))
             t = config.train
@@ -147,6 +146,8 @@ class Training:
                 corpus = same_data(at, Path(path or ""))
             else:
                 corpus = recorded_data(at, folder / "data", *([Path(path)] if path else []))
+            if config.train.patience is not None:  # runs of 0.1.0 may go on without validation
+                check_validation(config, corpus)
             training = cls(config, run, corpus, at)
             training._restore_best()
             run.write_config(config)

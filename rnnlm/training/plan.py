@@ -41,10 +41,23 @@ def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str
     if init_from is not None:
         config = adopt_config(config, init_from)
     config, corpus = open_data(config, None, init_from)
+    check_validation(config, corpus)
     model = build_model(config, len(corpus.vocabulary))
     windows = Streams(corpus["train"], config.train.batch_size, config.train.seq_length)
     yield from config.to_yaml().splitlines()
     yield from plan(model, config, corpus, windows)
+
+
+def check_validation(config: Config, corpus: Corpus) -> None:
+    """Raise ConfigError where the config asks for a validation that its text does not allow."""
+    t, size = config.train, len(corpus["val"])
+    if 1 < size <= t.eval_streams:
+        raise ConfigError(
+            f"train.eval_streams: {counted(t.eval_streams, 'stream')} for a validation text of "
+            f"{counted(size, corpus.vocabulary.noun)}: at most {size - 1} works"
+        )
+    if size < 2 and t.patience is not None:
+        raise ConfigError("train.patience needs a validation text: set data.val_fraction")
 
 
 def check_memory(model: TrainableModel, config: Config, windows: Batches) -> int:
