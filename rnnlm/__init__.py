@@ -2,7 +2,7 @@
 
     import rnnlm
     checkpoint = rnnlm.load("runs/my-run")
-    print("".join(rnnlm.generate(checkpoint, prime="The ", length=200)))
+    print(rnnlm.generate(checkpoint, prime="The ", length=200))
 
 The names below are loaded when they are first used, so that importing the package costs nothing.
 """
@@ -12,25 +12,29 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # typing's own takes a while to load, and signals are caught after this
 
 if TYPE_CHECKING:
-    from .api import evaluate, generate, load, samples
+    from .api import evaluate, generate, load, samples, stream
     from .assembly import make_config
     from .config.schema import Config
     from .errors import CheckpointError, ConfigError, DataError, RnnlmError, TrainingError
+    from .inference.evaluation import Evaluation
     from .runs.checkpoint import Checkpoint
     from .runs.folder import read_metrics
     from .text.corpus import Corpus, prepare
     from .text.vocabulary import Vocabulary
-    from .training.loop import Event, train
+    from .training.loop import Event, Training
+    from .training.result import TrainingResult, resume, train, train_events
 
 _HOMES = {
-    "api": ("evaluate", "generate", "load", "samples"),
+    "api": ("evaluate", "generate", "load", "samples", "stream"),
     "runs.checkpoint": ("Checkpoint",),
     "assembly": ("make_config",),
     "config.schema": ("Config",),
     "text.corpus": ("Corpus", "prepare"),
     "errors": ("CheckpointError", "ConfigError", "DataError", "RnnlmError", "TrainingError"),
     "runs.folder": ("read_metrics",),
-    "training.loop": ("Event", "train"),
+    "inference.evaluation": ("Evaluation",),
+    "training.loop": ("Event", "Training"),
+    "training.result": ("TrainingResult", "resume", "train", "train_events"),
     "text.vocabulary": ("Vocabulary",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
@@ -42,9 +46,12 @@ __all__ = [
     "ConfigError",
     "Corpus",
     "DataError",
+    "Evaluation",
     "Event",
     "RnnlmError",
+    "Training",
     "TrainingError",
+    "TrainingResult",
     "Vocabulary",
     "evaluate",
     "generate",
@@ -52,8 +59,11 @@ __all__ = [
     "make_config",
     "prepare",
     "read_metrics",
+    "resume",
     "samples",
+    "stream",
     "train",
+    "train_events",
 ]
 
 

@@ -125,11 +125,46 @@ def generate(
     seed: int = 0,
     stop: str = "",
     unknown: Unknown = "error",
-) -> Iterator[str]:
-    """Yield what follows `prime`, piece by piece, as it is drawn: `length` characters at most.
+) -> str:
+    """The text that follows `prime`: `length` symbols at most (characters, or bytes at byte level).
 
-    Ends before `stop`, where that is given. The same seed gives the same text. Raises DataError for
-    characters of the prime outside the vocabulary, ConfigError for values out of range.
+    `temperature` divides the logits: below 1 is safer, 0 takes the most probable symbol. `top_k` draws
+    from the k most probable symbols only, `top_p` from the fewest whose probabilities reach p. The
+    text ends before the first `stop`, where that is given. The same seed gives the same text. Without
+    a prime the first symbol is drawn from the frequencies of the training text.
+
+    Raises ConfigError for values out of range, DataError for symbols of the prime that are outside the
+    vocabulary (`unknown="skip"` leaves them out).
+    """
+    pieces = stream(
+        checkpoint,
+        prime,
+        length,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        stop=stop,
+        unknown=unknown,
+    )
+    return "".join(pieces)
+
+
+def stream(
+    checkpoint: Checkpoint,
+    prime: str | bytes = "",
+    length: int = 500,
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    stop: str = "",
+    unknown: Unknown = "error",
+) -> Iterator[str]:
+    """As `generate`, but yield the text in pieces, as they are drawn. None of them is empty.
+
+    Errors are raised by the call itself, before the first piece.
     """
     pieces = samples(
         checkpoint,
@@ -158,9 +193,10 @@ def samples(
     stop: str = "",
     unknown: Unknown = "error",
 ) -> Iterator[list[str]]:
-    """As `generate`, for several samples side by side: each step yields a piece of each.
+    """As `stream`, for `num_samples` texts side by side: each step yields a list with a piece of each,
+    perhaps an empty one.
 
-    Sample i does not depend on how many there are.
+    Text i is the same however many are drawn.
     """
     _check_checkpoint(checkpoint)
     index = operator.index

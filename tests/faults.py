@@ -244,7 +244,7 @@ def _host_threads(folder: str) -> None:
 
     def trained() -> object:
         shutil.rmtree(run, ignore_errors=True)
-        list(train(config))
+        train(config)
         return Checkpoint.load(run / "last.npz").params.flat.tobytes()
 
     alone: dict[str, object] = {"train": trained()}
@@ -252,7 +252,7 @@ def _host_threads(folder: str) -> None:
     jobs: dict[str, Callable[[], object]] = {
         "train": trained,
         "evaluate": lambda: evaluate(checkpoint, text.read_text()[:2000]),
-        "generate": lambda: list(generate(checkpoint, length=100)),
+        "generate": lambda: generate(checkpoint, length=100),
     }
 
     def repeat(name: str, times: Iterable[object]) -> None:

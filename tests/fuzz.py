@@ -49,7 +49,7 @@ from mutations import (
     changed_header,
 )
 
-from rnnlm import Checkpoint, Corpus, RnnlmError, generate, make_config, prepare, train
+from rnnlm import Checkpoint, Corpus, RnnlmError, generate, make_config, prepare, resume, train
 from rnnlm.api import describe
 from rnnlm.assembly import TABLES, build_model
 from rnnlm.cells import CELLS
@@ -64,7 +64,6 @@ from rnnlm.runs.checkpoint import Progress
 from rnnlm.runs.folder import read_metrics
 from rnnlm.text.corpus import SPLITS
 from rnnlm.text.vocabulary import LEVELS
-from rnnlm.training.loop import Training
 
 SECONDS = 5  # for a case
 MEMORY = 1 << 29  # bytes beyond what the process has when it begins
@@ -163,7 +162,7 @@ class Checkpoints(Target):
         if not ok:
             raise WrongError("loaded, and is not the original")
         list(describe(checkpoint))
-        list(generate(checkpoint, length=4))
+        generate(checkpoint, length=4)
         return "equal"
 
 
@@ -411,10 +410,9 @@ class Trainings(Target):
             return refused_config(error, path)
         stop_at, steps = rng.choice((None, 1, 3)), itertools.count(1)
         try:
-            list(train(config, stop=lambda: next(steps) == stop_at))
+            train(config, stop=lambda: next(steps) == stop_at)
             if stop_at is not None:
-                with Training.resume(self.run) as training:
-                    list(training.events())
+                resume(self.run)
             outcome = "accepted"
         except TrainingError as error:
             one_line(error)
@@ -478,7 +476,7 @@ train:
             vectors = (checkpoint.params.flat, *checkpoint.optimizer_state.values())
             if not all(np.isfinite(vector).all() for vector in vectors):
                 raise WrongError(f"{path.name} holds numbers that are not finite")
-        list(generate(checkpoint, length=4))
+        generate(checkpoint, length=4)
         for record in read_metrics(self.run / "metrics.jsonl"):
             if not math.isfinite(record.get("loss") or 0):
                 raise WrongError(f"a figure that is not finite: {record}")

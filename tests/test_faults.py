@@ -568,10 +568,10 @@ def test_divergence_says_what_to_lower_and_keeps_the_last_finite_checkpoint(
 def test_a_run_from_a_checkpoint_leaves_it_alone(data: Path, tmp_path: Path) -> None:
     """Training from weights that a caller holds does not change them under the caller."""
     keys = (f"data.path={data}", "model.hidden_size=4", "train.epochs=1")
-    list(train(make_config(None, *keys, f"run.dir={tmp_path / 'a'}")))
+    train(make_config(None, *keys, f"run.dir={tmp_path / 'a'}"))
     held = Checkpoint.load(tmp_path / "a" / "last.npz")
     before = held.params.flat.tobytes()
-    list(train(make_config(None, *keys, f"run.dir={tmp_path / 'b'}"), init_from=held))
+    train(make_config(None, *keys, f"run.dir={tmp_path / 'b'}"), init_from=held)
     assert held.params.flat.tobytes() == before
 
 
@@ -597,7 +597,7 @@ def test_files_and_folders_are_synced_before_and_after_a_rename(
     monkeypatch.setattr(os, "fsync", recorded_fsync)
     monkeypatch.setattr(Path, "replace", recorded_rename)
     keys = ("model.hidden_size=4", "train.epochs=1", f"run.dir={tmp_path / 'new' / 'run'}")
-    list(train(make_config(None, f"data.path={data}", *keys)))
+    train(make_config(None, f"data.path={data}", *keys))
     assert done[:2] == [f"sync {tmp_path.name}", "sync new"]  # the folders that were made
     assert any(" best.npz" in event for event in done)
     assert any(" last.npz" in event for event in done)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from oracles import all_cells
 
-from rnnlm import Checkpoint, ConfigError, make_config, samples
+from rnnlm import Checkpoint, ConfigError, make_config, samples, stream
 from rnnlm import generate as generate_text
 from rnnlm.assembly import build_model
 from rnnlm.backend.workspace import Workspace
@@ -205,17 +205,33 @@ def test_a_value_out_of_range_or_of_a_wrong_type_is_named(name: str, value: obje
     assert len(str(caught.value)) < 200
 
 
+@pytest.mark.parametrize("level", sorted(LEVELS))
+def test_pieces_of_a_stream_are_the_generated_text(level: str) -> None:
+    """A text at once, in pieces that are not empty, and beside others: the same."""
+    checkpoint = small_checkpoint(level)
+    text = generate_text(checkpoint, "a", 40, seed=5, top_p=0.9)
+    pieces = list(stream(checkpoint, "a", 40, seed=5, top_p=0.9))
+    assert len(text) == 40
+    assert "".join(pieces) == text
+    assert all(pieces)
+    steps = samples(checkpoint, "a", 40, seed=5, top_p=0.9, num_samples=2)
+    together = ["".join(pieces) for pieces in zip(*steps, strict=True)]
+    assert together[0] == text != together[1]
+    before, _, _ = text.partition(text[20:22])
+    assert generate_text(checkpoint, "a", 40, seed=5, top_p=0.9, stop=text[20:22]) == before
+
+
 def test_large_values_that_mean_something_are_taken() -> None:
     """A k beyond the vocabulary keeps all of it; a seed is any natural number."""
     checkpoint = small_checkpoint()
-    drawn = "".join(generate_text(checkpoint, "a", 9, top_k=1 << 64, seed=10**30))
+    drawn = generate_text(checkpoint, "a", 9, top_k=1 << 64, seed=10**30)
     assert len(drawn) == 9
-    assert drawn != "".join(generate_text(checkpoint, "a", 9, seed=10**30 + 1))
+    assert drawn != generate_text(checkpoint, "a", 9, seed=10**30 + 1)
 
 
-def small_checkpoint() -> Checkpoint:
+def small_checkpoint(level: str = "char") -> Checkpoint:
     """An untrained model of seven letters."""
     config = make_config(None, "model.hidden_size=8", "model.num_layers=1")
     params = build_model(config, 7).init(np.random.default_rng(0))
-    vocabulary = LEVELS["char"](np.arange(97, 104))
+    vocabulary = LEVELS[level](np.arange(97, 104))
     return Checkpoint(config, vocabulary, params, counts=np.ones(7, np.int64))

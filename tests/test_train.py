@@ -40,14 +40,15 @@ from rnnlm.runs.run_data import recorded_data
 from rnnlm.text.batches import Batch, Streams
 from rnnlm.text.corpus import Corpus, prepare
 from rnnlm.training.engine import Engine, training_bytes
-from rnnlm.training.loop import Event, Training, train
+from rnnlm.training.loop import Event, Training
 from rnnlm.training.plan import preview
+from rnnlm.training.result import resume, train, train_events
 
 TIMINGS = {"seconds", "symbols_per_second"}
 
 
 def run(config: Config, **kwargs: Any) -> list[Event]:
-    return list(train(config, **kwargs))
+    return list(train_events(config, **kwargs))
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -92,13 +93,72 @@ def interrupted(config: Config, steps: int, overrides: tuple[str, ...] = ()) -> 
         count = iter(range(1, 10**6))
         return lambda: next(count) >= steps
 
-    kinds = [event.kind for event in train(config, stop=stop_after())]
+    kinds = [event.kind for event in train_events(config, stop=stop_after())]
     while kinds[-1] == "interrupted":
         sessions += 1
         with Training.resume(Path(config.run.dir or ""), overrides) as training:
             kinds = [event.kind for event in training.events(stop_after())]
     assert sessions > 2
     assert kinds[-1] == "end"
+
+
+def test_a_training_returns_what_it_left(text_file: Path, tmp_path: Path) -> None:
+    """The log, the paths of the checkpoints, the best loss and its step, and why it ended."""
+    folder = tmp_path / "run"
+    events: list[Event] = []
+    result = train(tiny_config(text_file, folder), callback=events.append)
+    assert (result.folder, result.last, result.best) == (
+        folder,
+        folder / "last.npz",
+        folder / "best.npz",
+    )
+    assert result.history == list(read_metrics(folder / "metrics.jsonl"))
+    assert result.history == [e.record for e in events if e.kind != "step"]
+    losses = {r["step"]: r["loss"] for r in result.history if r.get("split") == "val"}
+    assert result.best_loss == min(losses.values()) == losses[result.best_step or 0]
+    assert result.reason == "finished"
+    assert result.checkpoint().progress.step == result.best_step
+    steps = [e.record["step"] for e in events if e.kind == "step"]
+    assert steps == list(range(1, result.history[-1]["step"] + 1))
+
+
+def test_a_stopped_training_and_its_resume_return_results(text_file: Path, tmp_path: Path) -> None:
+    """The history is that of the whole run; the bits are those of one that was never stopped."""
+    whole = train(tiny_config(text_file, tmp_path / "whole"))
+    steps = iter(range(1, 1000))
+    config = tiny_config(text_file, tmp_path / "parts")
+    stopped = train(config, stop=lambda: next(steps) == 30)
+    assert (stopped.reason, stopped.best, stopped.best_loss) == ("interrupted", None, None)
+    assert stopped.checkpoint().progress.step == 30
+    events: list[Event] = []
+    result = resume(str(tmp_path / "parts"), callback=events.append)
+    assert result.reason == "finished"
+    assert result.best_loss == whole.best_loss
+    assert events[0].record["step"] == 31
+    assert result.history[0]["step"] == 10
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    longer = resume(tmp_path / "parts", "train.epochs=3", stop=lambda: True)
+    assert longer.reason == "interrupted"
+    assert longer.history[-1]["step"] <= result.history[-1]["step"] + 1
+
+
+def test_a_training_without_validation_text_has_no_best(text_file: Path, tmp_path: Path) -> None:
+    """Its checkpoint is the last one."""
+    keys = ("data.val_fraction=0", "train.epochs=1")
+    result = train(tiny_config(text_file, tmp_path / "run", *keys))
+    assert (result.best, result.best_loss, result.best_step) == (None, None, None)
+    assert result.checkpoint().progress.step == result.history[-1]["step"]
+
+
+def test_an_exception_in_a_callback_ends_the_training(text_file: Path, tmp_path: Path) -> None:
+    """It reaches the caller, and the run folder can be resumed."""
+
+    def fail(event: Event) -> None:
+        raise ZeroDivisionError(event.kind)
+
+    with pytest.raises(ZeroDivisionError, match="step"):
+        train(tiny_config(text_file, tmp_path / "run", "train.epochs=1"), callback=fail)
+    assert resume(tmp_path / "run").reason == "finished"
 
 
 def test_a_run_folder_holds_what_the_readme_says(text_file: Path, tmp_path: Path) -> None:
@@ -272,7 +332,7 @@ def test_what_was_written_after_the_checkpoint_is_dropped(text_file: Path, tmp_p
     config = tiny_config(text_file, tmp_path / "a")
     run(tiny_config(text_file, tmp_path / "b"))
     steps = iter(range(1, 1000))
-    list(train(config, stop=lambda: next(steps) == 30))
+    train(config, stop=lambda: next(steps) == 30)
     with (tmp_path / "a" / "metrics.jsonl").open("a") as file:
         file.write('{"event": "train", "step": 31}\n{"event": "tra')
     with Training.resume(tmp_path / "a") as training:
@@ -323,7 +383,7 @@ def test_prepared_text_that_changes_while_a_run_reads_it_changes_nothing(
     """Overwritten and cut off: the run has a copy."""
     data = prepare([text_file], tmp_path / "data").folder
     run(tiny_config(data, tmp_path / "a"))
-    for event in train(tiny_config(data, tmp_path / "b")):
+    for event in train_events(tiny_config(data, tmp_path / "b")):
         if event.kind == "step" and event.record["step"] == 3:
             overwrite(data / "train.npy")
             os.truncate(data / "val.npy", 0)
@@ -336,7 +396,7 @@ def test_a_large_text_that_changes_while_a_run_reads_it_is_one_line(
     """It is mapped; symbols that do not exist are found before they do harm."""
     monkeypatch.setattr("rnnlm.text.corpus.IN_MEMORY", 100)
     data = prepare([text_file], tmp_path / "data").folder
-    events = train(tiny_config(data, tmp_path / "a", "train.checkpoint_every=2"))
+    events = train_events(tiny_config(data, tmp_path / "a", "train.checkpoint_every=2"))
     with pytest.raises(DataError, match=r"train\.npy has changed since"):
         for event in events:
             if event.kind == "step" and event.record["step"] == 3:
@@ -589,7 +649,7 @@ def test_only_numbered_checkpoints_are_deleted(text_file: Path, tmp_path: Path) 
     keys = ("train.epochs=1", "train.checkpoint_every=5", "train.keep=2")
     config = tiny_config(text_file, tmp_path / "a", *keys)
     foreign = ("step-000000001-good.npz", "step-best.npz", "step-0000000001.npz", "step-1.npz")
-    events = train(config)
+    events = train_events(config)
     next(events)
     for name in foreign:
         (tmp_path / "a" / name).touch()

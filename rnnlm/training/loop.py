@@ -21,7 +21,7 @@ from ..assembly import build_model, whole_config
 from ..backend.params import Parameters
 from ..backend.seeds import Purpose, stream
 from ..config.schema import Config
-from ..errors import CheckpointError, DataError, TrainingError, shown
+from ..errors import CheckpointError, DataError, TrainingError
 from ..inference.evaluation import bits_per_symbol, evaluate, perplexity
 from ..inference.sampling import generate
 from ..optim.optimizers import OPTIMIZERS
@@ -29,6 +29,7 @@ from ..optim.schedules import SCHEDULES
 from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run, numbered
 from ..runs.run_data import open_data, recorded_data, same_data
+from ..storage.atomic import as_path
 from ..text.batches import Streams
 from ..text.corpus import Corpus
 from .engine import Engine
@@ -52,21 +53,9 @@ class Event:
     record: dict[str, Any]
 
 
-def train(
-    config: Config,
-    *,
-    name: str = "run",
-    init_from: Checkpoint | None = None,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[Event]:
-    """Start a new run and yield its events; `stop` is asked after every step.
-
-    Raises RnnlmError before the first event where the config or the text cannot be used.
-    """
-    if init_from is not None and not isinstance(init_from, Checkpoint):
-        raise CheckpointError(f"init_from is a checkpoint as load gives it, not {shown(init_from)}")
-    with Training.start(config, name, init_from) as training:
-        yield from training.events(stop)
+def never() -> bool:
+    """A `stop` that lets a run train to its end."""
+    return False
 
 
 class Training:
@@ -135,8 +124,13 @@ class Training:
         return training
 
     @classmethod
-    def resume(cls, folder: Path, overrides: Iterable[str] = ()) -> Training:
-        """Go on with a run folder. Raises ConfigError or DataError, naming what has changed."""
+    def resume(cls, folder: str | Path, overrides: Iterable[str] = ()) -> Training:
+        """Open a run folder to go on from its last.npz.
+
+        Raises CheckpointError where it is no run folder or another process trains in it, ConfigError
+        or DataError, naming what has changed since.
+        """
+        folder = as_path(folder, CheckpointError)
         run = Run.open(folder)
         try:
             at = Checkpoint.load(run.last)
@@ -164,7 +158,7 @@ class Training:
         self._engine.close()
         self.run.close()
 
-    def events(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Event]:
+    def events(self, stop: Callable[[], bool] = never) -> Iterator[Event]:
         """Train to the end and yield what happens.
 
         Stops early with an `interrupted` event, after saving last.npz, once `stop()` is true. Raises

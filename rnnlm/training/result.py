@@ -1,0 +1,119 @@
+"""Training from a script: to its end, with a result, or event by event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..config.schema import Config
+from ..errors import CheckpointError, shown
+from ..runs.checkpoint import Checkpoint
+from ..runs.folder import read_metrics
+from .loop import Event, Training, never
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training left: the run folder, what it logged, and where its checkpoints are."""
+
+    folder: Path
+    history: list[dict[str, Any]] = field(repr=False)
+    """The records of metrics.jsonl, in order: of the whole run, from its first step."""
+    best: Path | None
+    """The checkpoint with the lowest validation loss; None where the run has no validation text."""
+    last: Path
+    """The checkpoint of the last step."""
+    best_loss: float | None
+    """The lowest validation loss, in nats per symbol."""
+    best_step: int | None
+    """The step of `best`, counted from 1."""
+    reason: str
+    """Why training ended: `finished`, `patience`, or `interrupted` (by `stop`)."""
+
+    def checkpoint(self) -> Checkpoint:
+        """Load the best checkpoint, or the last one where there is no best.
+
+        Raises CheckpointError where it is gone or damaged.
+        """
+        return Checkpoint.load(self.best or self.last)
+
+
+def train(
+    config: Config,
+    *,
+    callback: Callable[[Event], object] | None = None,
+    stop: Callable[[], bool] = never,
+    name: str = "run",
+    init_from: Checkpoint | None = None,
+) -> TrainingResult:
+    """Train a new run to its end.
+
+    `callback` is called with every event, as `train_events` yields them; an exception that it raises
+    ends the training. `stop` is asked after every step: once it is true, last.npz is saved, and
+    `resume` goes on from there. The run folder is `run.dir` or, without one, `runs/<name>-<time>`.
+    `init_from` is a checkpoint whose weights, vocabulary and text rules the run starts with.
+
+    Raises ConfigError, DataError or CheckpointError before the first step where the config, the text
+    or the folder cannot be used, and leaves no folder then. Raises TrainingError when a loss or
+    gradient is not finite; last.npz stays as it was last saved.
+    """
+    with _start(config, name, init_from) as training:
+        return _run(training, callback, stop)
+
+
+def train_events(
+    config: Config,
+    *,
+    stop: Callable[[], bool] = never,
+    name: str = "run",
+    init_from: Checkpoint | None = None,
+) -> Iterator[Event]:
+    """Train a new run, as `train` does, and yield each event when it happens.
+
+    Nothing is done before the first event is asked for. A training whose events are no longer asked
+    for stands still: close the iterator to release the run folder.
+    """
+    with _start(config, name, init_from) as training:
+        yield from training.events(stop)
+
+
+def resume(
+    folder: str | Path,
+    *overrides: str,
+    callback: Callable[[Event], object] | None = None,
+    stop: Callable[[], bool] = never,
+) -> TrainingResult:
+    """Train the run in `folder` to its end, from its last.npz, with the same bits as if never stopped.
+
+    `overrides` are `section.key=value`, for keys that change no result: `train.epochs=20` makes a run
+    longer. `callback` and `stop` are those of `train`. Raises CheckpointError where the folder is no
+    run or another process trains in it, ConfigError and DataError for what has changed since.
+    """
+    with Training.resume(folder, overrides) as training:
+        return _run(training, callback, stop)
+
+
+def _start(config: Config, name: str, init_from: Checkpoint | None) -> Training:
+    if init_from is not None and not isinstance(init_from, Checkpoint):
+        raise CheckpointError(f"init_from is a checkpoint as load gives it, not {shown(init_from)}")
+    return Training.start(config, name, init_from)
+
+
+def _run(
+    training: Training, callback: Callable[[Event], object] | None, stop: Callable[[], bool]
+) -> TrainingResult:
+    for event in training.events(stop):
+        if callback is not None:
+            callback(event)
+    run, progress = training.run, training.progress
+    return TrainingResult(
+        folder=run.folder,
+        history=list(read_metrics(run.metrics)),
+        best=None if progress.best_step is None else run.best,
+        last=run.last,
+        best_loss=progress.best_loss,
+        best_step=progress.best_step,
+        reason="interrupted" if event.kind == "interrupted" else event.record["reason"],
+    )
