@@ -18,7 +18,7 @@ from rnnlm import generate as generate_text
 from rnnlm.assembly import build_model
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import Cell
-from rnnlm.cli.main import sample as sample_command
+from rnnlm.cli.sample import command as sample_command
 from rnnlm.inference.sampling import FILTERS, draw, generate, temperature, top_k, top_p
 from rnnlm.models.recurrent import Recurrent
 from rnnlm.text.batches import Batch

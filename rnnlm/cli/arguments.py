@@ -1,0 +1,55 @@
+"""What several commands take: names of files, a checkpoint, a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .terminal import say_line
+
+if TYPE_CHECKING:
+    from ..runs.checkpoint import Checkpoint
+
+
+class Name(click.Path):
+    """The name of a file or folder; an empty one would be taken for the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("a name is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = Name(path_type=Path)
+CHECKPOINT = click.argument("checkpoint_or_run", required=False, type=FILE)
+UNKNOWN = click.option(
+    "--unknown",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="Symbols outside the vocabulary: refused, or left out.",
+)
+
+
+def example(text: str) -> str:
+    """The example that ends a command's help."""
+    return f"Example: {text}"
+
+
+def found(path: Path | None) -> Checkpoint:
+    """The checkpoint that a user means; where nobody named it, it is said which it is."""
+    from ..api import load
+
+    checkpoint = load(path)
+    if path is None:
+        say_line(f"newest run: {checkpoint.path}")
+    return checkpoint
+
+
+def read_text(name: str, checkpoint: Checkpoint) -> str | bytes:
+    """A text for a model, through its encoding and level."""
+    from ..text.corpus import read_text
+
+    return read_text(name, checkpoint.config.data.level, checkpoint.config.data.encoding)

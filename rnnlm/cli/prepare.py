@@ -1,0 +1,63 @@
+"""`rnnlm prepare`: prints what was made of the text, and the training that can follow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..interrupts import end_cleanly, stop
+from ..wording import quoted
+from .arguments import FILE, example
+from .terminal import show_lines
+
+
+@click.command("prepare", epilog=example("rnnlm prepare books/ --out data/books"))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("--out", required=True, type=FILE, help="Folder to make.")
+@click.option(
+    "--level",
+    type=click.Choice(["char", "byte"]),
+    default="char",
+    show_default=True,
+    help="What a symbol is.",
+)
+@click.option("--encoding", help="Encoding of the text.  [default: utf-8]")
+@click.option(
+    "--newlines",
+    type=click.Choice(["normalize", "keep"]),
+    help="CRLF and CR become LF, or stay.  [default: normalize]",
+)
+@click.option(
+    "--val-fraction",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Share at the end for validation.",
+)
+@click.option(
+    "--test-fraction",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Share after that for the test.",
+)
+@click.option("--val", metavar="FILE", help="Validation text of its own.")
+@click.option("--test", metavar="FILE", help="Test text of its own.")
+@click.option("--vocab", type=FILE, help="Reuse the vocabulary of a checkpoint, run or folder.")
+@click.option("--force", is_flag=True, help="Replace what an earlier prepare wrote there.")
+def command(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: Any) -> None:
+    """Turn text files, folders or standard input (-) into ids, with a vocabulary and three splits."""
+    from ..api import find_vocabulary
+    from ..text.corpus import prepare as prepare_corpus
+
+    stop.at_first = end_cleanly
+    vocabulary = None if vocab is None else find_vocabulary(vocab)
+    newlines = options.pop("newlines")
+    if newlines is not None:
+        if options["level"] == "byte":
+            raise click.UsageError("--newlines has no effect at --level byte")
+        options["newlines"] = newlines
+    corpus = prepare_corpus(inputs, out, vocabulary=vocabulary, **options)
+    show_lines([*corpus.summary(), f"next: rnnlm train --set {quoted(f'data.path={out}')}"])

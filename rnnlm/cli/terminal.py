@@ -1,0 +1,154 @@
+"""What the commands show: all of it goes through here, and is escaped."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+import click
+
+from ..errors import DataError
+from ..interrupts import stop
+from ..wording import escaped
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+SIGPIPE = 13  # signal.SIGPIPE, where there is one
+
+
+def show(text: str, keep: str = "\n\t") -> None:
+    """Print on standard output."""
+    with _standard_output():
+        click.echo(escaped(text, keep))
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    """Print each on a line of its own, whatever it holds."""
+    for line in lines:
+        show(line, keep="\t")
+
+
+def say(text: str, keep: str = "\n\t") -> None:
+    """Print on standard error, if that can be done."""
+    with suppress(OSError):
+        click.echo(escaped(text, keep), err=True)
+
+
+def say_line(text: str) -> None:
+    """Print one line on standard error, whatever the text holds."""
+    say(text, keep="")
+
+
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    """Name what failed; the operating system does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from None
+
+
+def flush_or_drop(stream: TextIO) -> None:
+    """Write what a stream still holds; where that fails, this and what follows goes nowhere."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def figure(value: float | None) -> str:
+    """A figure as it is shown; None is one that no float can hold."""
+    if value is None:
+        return "beyond float range"
+    return f"{value:.4f}" if value < 1e9 else f"{value:.4g}"
+
+
+@contextmanager
+def output(path: Path | None) -> Iterator[Any]:
+    """A function that writes text: to a file, raw; to a pipe, raw; to a terminal, escaped."""
+    if path is None:
+        out = sys.stdout
+        escape = escaped if out.isatty() else str
+
+        def write(text: str) -> None:
+            with _standard_output():
+                out.write(escape(text))
+                out.flush()
+
+        yield write
+        return
+    try:
+        with path.open("x", encoding="utf-8", newline="", errors="surrogatepass") as file:
+            yield file.write
+    except FileExistsError:
+        raise DataError(f"{path}: exists already, and is not overwritten") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot write: {error.strerror}") from None
+
+
+class Lenient:
+    """A standard stream on which a training is shown: what becomes of it does not end a run halfway.
+
+    When whoever reads it goes away, as `| head` does, that stops the run as Ctrl-C would. Anything else
+    that is wrong (a terminal that was closed, a full disk) only keeps the run from being seen.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._forgiven():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._forgiven():
+            self._stream.flush()
+
+    @contextmanager
+    def _forgiven(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            flush_or_drop(self._stream)
+            stop.signal = stop.signal or SIGPIPE
+        except OSError:
+            pass
+
+
+@contextmanager
+def lenient_output() -> Iterator[None]:
+    """Standard output and standard error cannot fail inside this block."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (cast(TextIO, Lenient(stream)) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def progress_bar(total: int, initial: int) -> tqdm[Any]:
+    """A bar of steps on standard error; it is not drawn where that is no terminal."""
+    # A TQDM_ variable that tqdm cannot use would end the run, some only when the bar is drawn
+    for name in [name for name in os.environ if name.startswith("TQDM_")]:
+        del os.environ[name]
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0  # its thread would keep the training from forking
+    return tqdm(
+        total=total,
+        initial=initial,
+        unit="step",
+        miniters=1,
+        disable=not sys.stderr.isatty(),
+        dynamic_ncols=True,
+    )

@@ -1,0 +1,117 @@
+"""`rnnlm train`: prints what is trained, each evaluation, and what can follow; a bar on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import TrainingError
+from ..interrupts import end_cleanly, stop
+from ..wording import quoted
+from .arguments import FILE, example
+from .terminal import figure, lenient_output, progress_bar, say, show, show_lines
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from ..training.loop import Event, Training
+
+
+@click.command(
+    "train", epilog=example("rnnlm train configs/tinyshakespeare.yaml --set train.epochs=3")
+)
+@click.argument("config", required=False, type=FILE)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key.")
+@click.option("--run-dir", type=FILE, help="The run folder, as run.dir.")
+@click.option("--resume", type=FILE, metavar="RUN", help="Go on with a run folder.")
+@click.option("--init-from", type=FILE, metavar="CHECKPOINT", help="Start from these weights.")
+@click.option("--dry-run", is_flag=True, help="Show config, size, memory and steps, and stop.")
+def command(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    run_dir: Path | None,
+    resume: Path | None,
+    init_from: Path | None,
+    dry_run: bool,
+) -> None:
+    """Train a model on a prepared folder or a raw text, as CONFIG says."""
+    from ..api import load
+    from ..assembly import make_config
+    from ..training.loop import Training
+    from ..training.plan import preview
+
+    stop.at_first = end_cleanly
+    try:
+        if resume is not None:
+            if config or run_dir or init_from or dry_run:
+                raise click.UsageError("--resume takes nothing beside it but --set")
+            start = Training.resume(resume, overrides)
+        else:
+            settings = make_config(config, *overrides)
+            if run_dir is not None:  # a name as it was typed: `null` and ` a ` are names, too
+                settings = settings.with_values("run", dir=str(run_dir))
+            weights = None if init_from is None else load(init_from)
+            if dry_run:
+                show_lines(preview(settings, weights))
+                return
+            start = Training.start(settings, config.stem if config else "run", weights)
+        with start as training:
+            stop.at_first = _say_stopping
+            _show_training(training)
+    except MemoryError:
+        raise TrainingError("not enough memory for this model, batch and window") from None
+
+
+def _say_stopping(_number: int) -> None:
+    with suppress(OSError):
+        os.write(2, b"\nstopping after this step; once more to stop at once\n")
+
+
+def _show_training(training: Training) -> None:
+    """Train, with a progress bar on a terminal and sparse lines elsewhere."""
+    shown = quoted(str(training.run.folder))
+    with lenient_output():
+        show_lines([*training.summary(), f"run folder: {training.run.folder}"])
+        if training.progress.step:
+            show(f"going on from step {training.progress.step:,}")
+        with progress_bar(training.total_steps, training.progress.step) as bar:
+            for event in training.events(stop):
+                _show_event(event, bar, training.corpus.vocabulary.noun)
+        if stop.signal is not None and training.progress.step < training.total_steps:
+            at = f"stopped at step {training.progress.step}"
+            say(f"{at}; to go on: rnnlm train --resume {shown}")
+            sys.exit(128 + stop.signal)
+        show(f'next: rnnlm sample {shown} --prime "..."\n      rnnlm eval {shown}')
+
+
+def _show_event(event: Event, bar: tqdm[Any], noun: str) -> None:
+    record = event.record
+    if event.kind == "step":
+        if bar.update():
+            bar.set_postfix_str(_postfix(record, noun), refresh=False)
+    elif event.kind == "train" and bar.disable:
+        say(f"step {record['step']}/{bar.total}: {_postfix(record, noun)}")
+    elif event.kind in ("eval", "sample"):
+        with bar.external_write_mode(sys.stdout):
+            show(_event_line(record, noun))
+
+
+def _postfix(record: dict[str, Any], noun: str) -> str:
+    figures = f"loss {record['loss']:.3f}, perplexity {figure(record['perplexity'])}"
+    return f"{figures}, {record['symbols_per_second']:,.0f} {noun}s/s"
+
+
+def _event_line(record: dict[str, Any], noun: str) -> str:
+    if record["event"] == "sample":
+        return f"sample at step {record['step']}:\n{record['text']}"
+    figures = f"perplexity {figure(record['perplexity'])} ({record['loss']:.4f} nats per {noun})"
+    if record["split"] == "test":
+        return f"test, checkpoint of step {record['checkpoint_step']}: {figures}"
+    note = " (approximate: eval_streams > 1)" if record.get("approximate") else ""
+    best = ", best so far" if record["best"] else ""
+    return f"epoch {record['epoch']:.4g}, step {record['step']}: validation {figures}{best}{note}"
