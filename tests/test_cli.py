@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from conftest import TEXT, TINY, environment
 
 from rnnlm import __version__, load, make_config
-from rnnlm.cli.main import cli
+from rnnlm.cli.main import COMMANDS, cli
 from rnnlm.wording import counted, quoted
 
 SETS = [part for key in TINY for part in ("--set", key)]
@@ -68,38 +68,51 @@ def test_the_chain_of_commands_in_processes_of_their_own(tmp_path: Path) -> None
 
 
 def test_version_and_help() -> None:
-    """They answer without loading NumPy or YAML, and every command's help ends with an example."""
+    """Every command has its line in the group's help, whole, and an example at the end of its own."""
     assert __version__ in rnnlm("--version").output
-    assert cli.commands
-    for name in cli.commands:
+    listed = rnnlm("--help").output.split("Commands:\n")[1].splitlines()
+    assert [line.split()[0] for line in listed] == list(COMMANDS)
+    assert all(line.endswith(".") and "..." not in line for line in listed)
+    for name in COMMANDS:
         last = rnnlm(name, "--help").output.rstrip().split("\n\n")[-1]
         assert last.split()[:3] == ["Example:", "rnnlm", name]
-    code = (
-        "import sys; from rnnlm.cli.main import main; sys.argv = ['rnnlm', '--help']\n"
+
+
+@pytest.mark.parametrize("args", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=str)
+def test_help_loads_no_more_than_it_shows(args: list[str]) -> None:
+    """Neither NumPy nor YAML, and of the commands only the one that is asked about."""
+    script = (
+        f"import sys; from rnnlm.cli.main import COMMANDS, main; sys.argv = ['rnnlm', *{args}]\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "loaded = {'numpy', 'yaml', 'tqdm'} & set(sys.modules)\n"
-        "sys.exit(f'loaded {loaded}' if loaded else 0)"
+        "commands = {f'rnnlm.cli.{name}' for name in COMMANDS}\n"
+        "print(*({'numpy', 'yaml', 'tqdm', *commands} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, check=False
+        [sys.executable, "-c", script], env=environment(), capture_output=True, check=True
     )
-    assert done.returncode == 0, done.stderr
+    assert done.stderr.decode().split() == [f"rnnlm.cli.{name}" for name in args[:-1]]
 
 
-def test_shell_completion_answers() -> None:
-    """As Click gives it."""
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("rnnlm tr", "train"), ("rnnlm train --res", "--resume"), ("rnnlm nothing --res", "")],
+)
+def test_shell_completion_answers(typed: str, offered: str) -> None:
+    """With commands, and with the options of a command."""
+    number = str(len(typed.split()) - 1)
     done = subprocess.run(
         [
             sys.executable,
             "-c",
             "import sys; sys.argv=['rnnlm']; import rnnlm.cli.main; rnnlm.cli.main.main()",
         ],
-        env=environment(_RNNLM_COMPLETE="bash_complete", COMP_WORDS="rnnlm tr", COMP_CWORD="1"),
+        env=environment(_RNNLM_COMPLETE="bash_complete", COMP_WORDS=typed, COMP_CWORD=number),
         capture_output=True,
         check=False,
     )
-    assert b"train" in done.stdout
+    assert done.stdout.decode().split() == ([f"plain,{offered}"] if offered else [])
+    assert not done.stderr
 
 
 def test_prepare_reports_and_refuses(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""The command line: the group of commands, and errors in one line. Nothing else prints or knows click.
+"""The command line: the group of commands, and errors in one line.
 
-Heavy modules are imported inside the commands, so that help and completion come at once.
+A command's module is loaded when the command is run, and loads NumPy only then, so that help and
+completion come at once.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import io
 import os
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,8 +19,15 @@ import click
 from .. import __version__
 from ..errors import RnnlmError
 from ..interrupts import end_at_once, stop
-from . import eval, info, prepare, sample, train
 from .terminal import flush_or_drop, say, say_line
+
+COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help` says of it
+    "prepare": "Turn text into ids on disk: a vocabulary and three splits.",
+    "train": "Train a model on a prepared folder or a raw text.",
+    "sample": "Generate text.",
+    "eval": "Measure how well a model predicts a text.",
+    "info": "Say what is inside a checkpoint.",
+}
 
 
 def main() -> None:
@@ -43,7 +52,18 @@ def main() -> None:
 
 
 class Commands(click.Group):
-    """Turns every error into one line on standard error, and ends with an exit code."""
+    """Loads a command to run it; turns every error into one line and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in their order, not the alphabet's
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, listed, rest = super().resolve_command(ctx, args)
+        if listed is None:  # completion of something unknown
+            return name, None, rest
+        return name, import_module(f".{name}", __package__).command, rest
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
         sys.exit(self._exit_code(*args, **{**options, "standalone_mode": False}))
@@ -71,7 +91,12 @@ class Commands(click.Group):
         return 1
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+LISTED = {name: click.Command(name, short_help=line) for name, line in COMMANDS.items()}
+
+
+@click.group(
+    cls=Commands, commands=LISTED, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="rnnlm")
 def cli() -> None:
     """Train character-level recurrent language models on your own text, on your own CPU.
@@ -81,7 +106,3 @@ def cli() -> None:
     rnnlm sample --prime "Once "
     rnnlm eval
     """
-
-
-for module in (prepare, train, sample, eval, info):
-    cli.add_command(module.command)
