@@ -1,25 +1,124 @@
-"""The README's script runs as it stands there."""
+"""The README is right: its script runs, and its commands, options, keys and defaults exist."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
+import click
+import pytest
+import yaml
 from conftest import ROOT, environment
+
+from rnnlm import make_config
+from rnnlm.cli.main import COMMANDS
+from rnnlm.optim.optimizers import OPTIMIZERS
+from rnnlm.optim.schedules import SCHEDULES
+
+README = (ROOT / "README.md").read_text("utf-8")
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+OF_ALL = {"--help", "--version"}
+
+
+def sections() -> dict[str, str]:
+    """What stands under each heading that is a command: its name -> the heading and the text."""
+    found = re.split(r"^### `rnnlm (?=\w)", README, flags=re.M)[1:]
+    return {text.split()[0].rstrip("`"): text.split("\n## ")[0] for text in found}
+
+
+def command(name: str) -> click.Command:
+    found = import_module(f"rnnlm.cli.{name}").command
+    assert isinstance(found, click.Command)
+    return found
+
+
+def options(name: str) -> set[str]:
+    return {flag for p in command(name).params if isinstance(p, click.Option) for flag in p.opts}
 
 
 def test_the_example_in_the_readme_runs(tmp_path: Path) -> None:
     """Ten lines or so, in a clone with its data."""
-    (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    (script,) = re.findall(r"```python\n(.*?)```", README, re.S)
     (tmp_path / "data").symlink_to(ROOT / "data")
-    command = [sys.executable, "-W", "error", "-c", script]
+    run = [sys.executable, "-W", "error", "-c", script]
     done = subprocess.run(
-        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+        run, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["val", "val", "test"]
     assert 1 < float(lines[-1]) < 10
     assert len(script.strip().splitlines()) <= 12
+
+
+def test_every_command_has_its_section() -> None:
+    """In the order of `rnnlm --help`."""
+    assert list(sections()) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_section_of_a_command_names_its_options_and_no_others(name: str) -> None:
+    """And its arguments, in the heading."""
+    assert set(OPTION.findall(sections()[name])) == options(name)
+    heading = sections()[name].splitlines()[0]
+    for parameter in command(name).params:
+        if isinstance(parameter, click.Argument):
+            assert parameter.human_readable_name in heading
+
+
+def test_no_option_in_the_readme_is_unknown() -> None:
+    """Wherever it stands; one that follows a command is that command's."""
+    assert set(OPTION.findall(README)) <= OF_ALL.union(*map(options, COMMANDS))
+    for name, rest in re.findall(r"rnnlm (\w+)([^`\n]*)", README):
+        assert set(OPTION.findall(rest)) <= OF_ALL | (options(name) if name in COMMANDS else set())
+
+
+def config_keys() -> dict[str, str]:
+    """The key and the default in each row of the README's table of keys."""
+    return dict(re.findall(r"^\| `(\w+\.\w+)` \| `(.*?)` \|", README, re.M))
+
+
+def resolved(*overrides: str) -> Mapping[str, Mapping[str, object]]:
+    """A config's values as they stand in YAML."""
+    values: Mapping[str, Mapping[str, object]] = yaml.safe_load(
+        make_config(None, *overrides).to_yaml()
+    )
+    return values
+
+
+def test_the_table_of_keys_has_every_key_and_no_other() -> None:
+    """In the order of config.yaml."""
+    every = [f"{section}.{key}" for section, keys in resolved().items() for key in keys]
+    assert list(config_keys()) == every
+
+
+@pytest.mark.parametrize(("key", "default"), config_keys().items())
+def test_the_default_in_the_readme_changes_nothing_when_it_is_set(key: str, default: str) -> None:
+    assert resolved(f"{key}={default}") == resolved()
+
+
+def named(kind: str) -> dict[str, str]:
+    """The names of one kind, with their options as the README has them."""
+    return dict(re.findall(rf"^\| {kind} \| `(\w+)` \| (.*?) \|$", README, re.M))
+
+
+@pytest.mark.parametrize(
+    ("kind", "table"),
+    [("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)],
+    ids=["optimizer", "schedule"],
+)
+def test_the_table_of_options_has_every_name_with_its_defaults(
+    kind: str, table: Mapping[str, object]
+) -> None:
+    """And no option that there is not."""
+    assert list(named(kind)) == list(table)
+    for name, listed in named(kind).items():
+        options = dict(re.findall(r"`(\w+): (.*?)`", listed))
+        default = resolved(f"train.{kind}={name}")
+        assert default["train"][kind].keys() == {"name", *options}  # type: ignore[attr-defined]
+        sets = [f"train.{kind}.{option}={value}" for option, value in options.items()]
+        assert resolved(f"train.{kind}={name}", *sets) == default
