@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import CheckpointError, ConfigError, DataError, shown
+from .errors import CheckpointError, ConfigError, DataError
 from .inference.evaluation import Evaluation, perplexity
 from .inference.evaluation import evaluate as evaluate_ids
 from .inference.sampling import generate as generate_ids
@@ -17,7 +17,7 @@ from .runs.run_data import is_prepared, recorded_data
 from .storage.atomic import as_path
 from .text.corpus import Corpus
 from .text.vocabulary import Unknown, Vocabulary
-from .wording import counted
+from .wording import counted, shown
 
 MOST_SYMBOLS = 10**12  # of a sample; more than half a year of work
 MOST_SAMPLES = 1 << 16  # side by side

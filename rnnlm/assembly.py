@@ -13,11 +13,12 @@ from .cells import CELLS
 from .config.kinds import Chosen, Tables, options
 from .config.parse import load_config, parse_config
 from .config.schema import MODEL, Config, differences
-from .errors import ConfigError, shown
+from .errors import ConfigError
 from .models import MODELS
 from .models.base import TrainableModel
 from .optim.optimizers import OPTIMIZERS
 from .optim.schedules import SCHEDULES
+from .wording import shown
 
 TABLES: Tables = {
     "model": MODELS,

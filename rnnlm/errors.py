@@ -19,17 +19,3 @@ class CheckpointError(RnnlmError):
 
 class TrainingError(RnnlmError):
     """Training that cannot go on; the last good checkpoint is kept."""
-
-
-def shown(value: object) -> str:
-    """A value as an error quotes it: in one short line, whatever it is."""
-    try:
-        return brief(repr(value))
-    except ValueError:  # an integer with thousands of digits
-        return f"a {type(value).__name__} too long to show"
-
-
-def brief(text: str, most: int = 80) -> str:
-    """A text as an error shows it: cut where it is long, and nothing that drives a terminal."""
-    text = text if len(text) <= most else text[: most - 3] + "..."
-    return text if text.isprintable() else text.encode("unicode_escape").decode()

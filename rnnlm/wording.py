@@ -1,4 +1,4 @@
-"""Numbers and text from elsewhere in what a user reads."""
+"""How numbers, values and text from elsewhere are put into what a user reads."""
 
 from __future__ import annotations
 
@@ -9,6 +9,20 @@ import shlex
 def counted(number: int, noun: str) -> str:
     """`1 step`, `2,000 steps`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def shown(value: object) -> str:
+    """A value as an error quotes it: in one short line, whatever it is."""
+    try:
+        return brief(repr(value))
+    except ValueError:  # an integer with thousands of digits
+        return f"a {type(value).__name__} too long to show"
+
+
+def brief(text: str, most: int = 80) -> str:
+    """A text as an error shows it: cut where it is long, and nothing that drives a terminal."""
+    text = text if len(text) <= most else text[: most - 3] + "..."
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def escaped(text: str, keep: str = "\n\t") -> str:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ..errors import ConfigError, brief, shown
+from ..errors import ConfigError
+from ..wording import brief, shown
 from .kinds import Chosen, Clip, Kind, RefusedError, Tables, Text, options
 from .schema import SECTIONS, Config
 from .tree import (

@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from ..errors import ConfigError, shown
+from ..errors import ConfigError
+from ..wording import shown
 from .kinds import Chosen, Clip, Every, Integer, Interval, Number, Text, option, options
 
 NAME_OR_MORE = "a `name`, or `name` and its options"

@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
-from ..errors import ConfigError, brief, shown
+from ..errors import ConfigError
 from ..storage.atomic import as_path
+from ..wording import brief, shown
 from .kinds import Interval
 
 MAX_BYTES = 1 << 16  # of a YAML file; a config is a page of text

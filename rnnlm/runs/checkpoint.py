@@ -24,12 +24,13 @@ import numpy as np
 from ..assembly import build_model, read_config
 from ..backend.params import Array, Parameters
 from ..config.schema import Config
-from ..errors import CheckpointError, ConfigError, DataError, shown
+from ..errors import CheckpointError, ConfigError, DataError
 from ..models.base import TrainableModel
 from ..optim.optimizers import OPTIMIZERS, state_names
 from ..storage.atomic import as_path, atomic_write
 from ..storage.npz import read_npz, write_npz
 from ..text.vocabulary import LEVELS, Unknown, Vocabulary
+from ..wording import shown
 
 FORMAT = "rnnlm-checkpoint"
 VERSION = 1

@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from ..errors import RnnlmError, shown
+from ..errors import RnnlmError
+from ..wording import shown
 
 OWN_FILE = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # not where a link leads; no wait for a pipe
 TEMPORARY = re.compile(  # as `temporary` names them; then those of version 0.1.0, in run folders

@@ -34,9 +34,9 @@ from typing import IO, Any, TypeAlias
 import numpy as np
 
 from ..backend.params import Array
-from ..errors import DataError, shown
+from ..errors import DataError
 from ..storage.atomic import as_path, make_folder, sync_folder, take_lock
-from ..wording import counted
+from ..wording import counted, shown
 from .vocabulary import NEWLINES, SHOWN, Vocabulary, level_class
 
 FORMAT, VERSION = "rnnlm-corpus", 2  # version 1, of rnnlm 0.1.0, has no checksum

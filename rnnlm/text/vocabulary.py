@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..backend.params import Array
-from ..errors import DataError, shown
+from ..errors import DataError
+from ..wording import shown
 
 Unknown = Literal["error", "skip"]  # symbols outside the vocabulary: a DataError, or left out
 NEWLINES = ("normalize", "keep")  # what is done to CRLF and CR: both become LF, or nothing

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..config.schema import Config
-from ..errors import CheckpointError, shown
+from ..errors import CheckpointError
 from ..runs.checkpoint import Checkpoint
 from ..runs.folder import read_metrics
+from ..wording import shown
 from .loop import Event, Training, never
 
 
