@@ -450,6 +450,27 @@ def test_a_command_to_type_next_can_be_typed(path: str, in_tmp: Path) -> None:
     assert said.endswith(f"\nnext: rnnlm train --set {quoted(f'data.path={path}')}\n")
 
 
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize("name", ["null", "Null", "NULL", "~", "{a}", "-d", " a "])
+def test_what_is_to_be_typed_next_takes_the_folder_of_any_name(name: str, in_tmp: Path) -> None:
+    """Also where it would be read as null or as an option, for the prepared folder and the run."""
+    Path("text.txt").write_text(TEXT)
+    said = rnnlm("prepare", "text.txt", "--out", name).output
+    line = said.splitlines()[-1].removeprefix("next: rnnlm ")
+    assert "windows" in rnnlm(*shell_words(line), "--dry-run", *SETS).output
+    said = rnnlm(*shell_words(line), *SETS, "--run-dir", f"{name}run").output
+    sample_line, eval_line = said.splitlines()[-2:]
+    rnnlm(*shell_words(sample_line.removeprefix("next: rnnlm ")), "--unknown", "skip")
+    rnnlm(*shell_words(eval_line.strip().removeprefix("rnnlm ")))
+
+
+def shell_words(line: str) -> list[str]:
+    """The words of a command line, as bash takes them apart."""
+    typed = ["bash", "-c", f"printf '%s\\0' {line}"]
+    done = subprocess.run(typed, capture_output=True, check=True)
+    return [os.fsdecode(word) for word in done.stdout.split(b"\0")[:-1]]
+
+
 def test_memory_that_is_not_enough_is_one_line(
     trained: Path, in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..wording import quoted
 from .terminal import say_line
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ UNKNOWN = click.option(
 def example(text: str) -> str:
     """The example that ends a command's help."""
     return f"Example: {text}"
+
+
+def argument(path: Path) -> str:
+    """A path as it is typed after a command: quoted, and not taken for an option."""
+    return quoted(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def found(path: Path | None) -> Checkpoint:

@@ -60,4 +60,12 @@ def command(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: A
             raise click.UsageError("--newlines has no effect at --level byte")
         options["newlines"] = newlines
     corpus = prepare_corpus(inputs, out, vocabulary=vocabulary, **options)
-    show_lines([*corpus.summary(), f"next: rnnlm train --set {quoted(f'data.path={out}')}"])
+    show_lines([*corpus.summary(), f"next: rnnlm train --set {quoted(_setting(out))}"])
+
+
+def _setting(folder: Path) -> str:
+    """What `--set` takes to train on a folder, also on one whose name means null."""
+    from ..assembly import make_config
+
+    setting = f"data.path={folder}"
+    return setting if make_config(None, setting).data.path else f"data.path=./{folder}"

@@ -12,8 +12,7 @@ import click
 
 from ..errors import TrainingError
 from ..interrupts import end_cleanly, stop
-from ..wording import quoted
-from .arguments import FILE, example
+from .arguments import FILE, argument, example
 from .terminal import figure, lenient_output, progress_bar, say, show, show_lines
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def _say_stopping(_number: int) -> None:
 
 def _show_training(training: Training) -> None:
     """Train, with a progress bar on a terminal and sparse lines elsewhere."""
-    shown = quoted(str(training.run.folder))
+    folder = argument(training.run.folder)
     with lenient_output():
         show_lines([*training.summary(), f"run folder: {training.run.folder}"])
         if training.progress.step:
@@ -84,9 +83,9 @@ def _show_training(training: Training) -> None:
                 _show_event(event, bar, training.corpus.vocabulary.noun)
         if stop.signal is not None and training.progress.step < training.total_steps:
             at = f"stopped at step {training.progress.step}"
-            say(f"{at}; to go on: rnnlm train --resume {shown}")
+            say(f"{at}; to go on: rnnlm train --resume {folder}")
             sys.exit(128 + stop.signal)
-        show(f'next: rnnlm sample {shown} --prime "..."\n      rnnlm eval {shown}')
+        show(f'next: rnnlm sample {folder} --prime "..."\n      rnnlm eval {folder}')
 
 
 def _show_event(event: Event, bar: tqdm[Any], noun: str) -> None:
