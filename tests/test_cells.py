@@ -19,8 +19,9 @@ from oracles import (
     lstm_reference,
 )
 
+from rnnlm.arrays import Array, Shape
 from rnnlm.assembly import build_model, make_config
-from rnnlm.backend.params import Array, Parameters, Shape
+from rnnlm.backend.params import Parameters
 from rnnlm.backend.tape import Tape, Untaped
 from rnnlm.backend.tiles import PackedMatrix
 from rnnlm.backend.workspace import Workspace

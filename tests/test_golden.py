@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnnlm.backend.params import Array, Parameters
+from rnnlm.arrays import Array
+from rnnlm.backend.params import Parameters
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import CELLS
 from rnnlm.config.kinds import options

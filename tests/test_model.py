@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import Problem, assert_is_gradient, cross_entropy, model_losses, one_hot
 
+from rnnlm.arrays import Array, Shape
 from rnnlm.backend import workspace
-from rnnlm.backend.params import Array, Parameters, Shape
+from rnnlm.backend.params import Parameters
 from rnnlm.backend.tape import Tape, Untaped
 from rnnlm.backend.tiles import SMALL_PRODUCT, PackedMatrix, tile_width
 from rnnlm.backend.workspace import Workspace

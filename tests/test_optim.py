@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rnnlm.backend.params import Array
+from rnnlm.arrays import Array
 from rnnlm.config.kinds import Flag, Number, options
 from rnnlm.optim.optimizers import OPTIMIZERS, Optimizer, adam, adamw, sgd, state_names
 from rnnlm.optim.schedules import NEEDS_TOTAL, SCHEDULES, constant, cosine, exponential

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from oracles import Problem
 from teams import children, forking
 
+from rnnlm.arrays import Array
 from rnnlm.backend import blas
 from rnnlm.backend import workers as team
-from rnnlm.backend.params import Array
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import Cell
 from rnnlm.cells.lstm import LSTM

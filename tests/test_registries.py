@@ -14,8 +14,9 @@ from oracles import Problem, assert_is_gradient
 
 from rnnlm import Checkpoint, ConfigError, evaluate, generate, make_config, train
 from rnnlm.api import describe
+from rnnlm.arrays import Array
 from rnnlm.backend.initial import zeros
-from rnnlm.backend.params import Array, Parameter
+from rnnlm.backend.params import Parameter
 from rnnlm.backend.tape import Tape
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import CELLS

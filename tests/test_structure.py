@@ -29,6 +29,7 @@ ROOMS = [
     "interrupts",
     "wording",
     "errors",
+    "arrays",
 ]
 RANK = {name: rank for rank, name in enumerate(ROOMS)}
 MODULES = sorted(p for p in PACKAGE.rglob("*.py") if p.name != "__init__.py" or p.parent != PACKAGE)

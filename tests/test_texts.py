@@ -12,9 +12,9 @@ from cases import both_depths, both_dtypes, both_inputs, every_cell, masks
 from oracles import Problem, Result, assert_is_gradient, batch_losses, cross_entropy, texts
 from teams import forking
 
+from rnnlm.arrays import Array
 from rnnlm.backend import workers as team
 from rnnlm.backend import workspace
-from rnnlm.backend.params import Array
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import LSTM, Cell
 from rnnlm.models.layers import LOGITS_BLOCK, OutputGradients, logits_rows, softmax_cross_entropy

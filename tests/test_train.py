@@ -25,7 +25,7 @@ from rnnlm import load
 from rnnlm.api import evaluate_split
 from rnnlm.assembly import build_model, make_config
 from rnnlm.backend import blas
-from rnnlm.backend.params import Parameters, Shape
+from rnnlm.backend.params import Parameters
 from rnnlm.backend.workspace import LONGEST_TAPE
 from rnnlm.cells import Cell
 from rnnlm.config.schema import Config

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .params import Array
+from ..arrays import Array
 
 
 def zeros(array: Array, rng: np.random.Generator) -> None:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
-Array = NDArray[Any]
-Shape = tuple[int, ...]
+from ..arrays import Array, Shape
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .params import Array
+from ..arrays import Array
 from .tiles import PackedMatrix
 
 

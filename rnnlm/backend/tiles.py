@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .params import Array, Shape
+from ..arrays import Array, Shape
 
 SMALL_PRODUCT = 1_000_000  # OpenBLAS, interface/gemm.c and kernel/x86_64/sgemm_small_kernel_permit
 WIDTHS = (64, 48, 32, 16)  # multiples of the AVX-512 vector of 16 floats

@@ -27,8 +27,8 @@ from typing import Any, NoReturn, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..arrays import Array, Shape
 from ..errors import TrainingError
-from .params import Array, Shape
 
 ALONE_AFTER = 1.0  # seconds without a job, after which a helper looks for its owner
 Job = Callable[..., None]  # its first argument is the number of the hand

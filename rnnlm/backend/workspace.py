@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .params import Array
+from ..arrays import Array
 from .tape import Tape, Untaped
 
 LONGEST_TAPE = 1024  # steps: some kilobytes each

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Protocol
 
-from ..backend.params import Array, Parameter
+from ..arrays import Array
+from ..backend.params import Parameter
 from ..backend.tape import Tape
 from ..backend.workspace import Workspace
 

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..arrays import Array
 from ..backend.initial import orthogonal, zeros
-from ..backend.params import Array, Parameter
+from ..backend.params import Parameter
 from ..backend.tape import Tape
 from ..backend.workspace import Workspace
 from .contract import Weights

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..backend.params import Array
+from ..arrays import Array
 
 # Elements of one gate in a block: few calls, and still in the second-level cache
 BLOCK_SIZE = 65536

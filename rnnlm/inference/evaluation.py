@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arrays import Array
 from ..backend import blas
-from ..backend.params import Array, Parameters
+from ..backend.params import Parameters
 from ..errors import DataError, TrainingError
 from ..models.base import LanguageModel
 from ..text.batches import Streams

@@ -8,8 +8,9 @@ from itertools import islice
 
 import numpy as np
 
+from ..arrays import Array
 from ..backend import blas
-from ..backend.params import Array, Parameters
+from ..backend.params import Parameters
 from ..backend.seeds import Purpose, stream
 from ..models.base import LanguageModel
 

@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..backend.params import Array, Parameters, Shape
+from ..arrays import Array, Shape
+from ..backend.params import Parameters
 from ..backend.workspace import Workspace
 from ..text.batches import Batch
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..backend.params import Array
+from ..arrays import Array
 from ..backend.tape import Tape
 from ..backend.tiles import PackedMatrix
 from ..backend.workspace import Workspace

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from ..arrays import Array, Shape
 from ..backend import blas
 from ..backend.initial import glorot_uniform, unit_variance, zeros
-from ..backend.params import Array, Parameter, Parameters, Shape, count
+from ..backend.params import Parameter, Parameters, count
 from ..backend.tape import Tape, Untaped
 from ..backend.tiles import PackedMatrix
 from ..backend.workspace import LONGEST_TAPE, Workspace

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import numpy as np
 
-from ..backend.params import Array
+from ..arrays import Array
 from ..config.kinds import Number
 
 Rate = Annotated[float, Number(low=0, high=1e6)]

@@ -21,8 +21,9 @@ from typing import Any, get_args
 
 import numpy as np
 
+from ..arrays import Array
 from ..assembly import build_model, read_config
-from ..backend.params import Array, Parameters
+from ..backend.params import Parameters
 from ..config.schema import Config
 from ..errors import CheckpointError, ConfigError, DataError
 from ..models.base import TrainableModel

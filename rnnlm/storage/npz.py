@@ -21,7 +21,7 @@ from typing import IO
 
 import numpy as np
 
-from ..backend.params import Array
+from ..arrays import Array
 from ..errors import CheckpointError
 
 MAX_MEMBERS = 100_000

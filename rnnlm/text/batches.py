@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..backend.params import Array
+from ..arrays import Array
 from ..errors import DataError
 from ..wording import counted
 

@@ -33,7 +33,7 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 
-from ..backend.params import Array
+from ..arrays import Array
 from ..errors import DataError
 from ..storage.atomic import as_path, make_folder, sync_folder, take_lock
 from ..wording import counted, shown

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..backend.params import Array
+from ..arrays import Array
 from ..errors import DataError
 from ..wording import shown
 

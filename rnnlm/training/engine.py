@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Array
 from ..backend import blas
-from ..backend.params import Array, Parameters
+from ..backend.params import Parameters
 from ..backend.seeds import Purpose, stream
 from ..backend.workers import Team, make_team, shared_zeros
 from ..backend.workspace import Workspace

@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from rnnlm.backend.params import Array, Parameters
+from rnnlm.arrays import Array
+from rnnlm.backend.params import Parameters
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import CELLS, Cell
 from rnnlm.config.kinds import options
