@@ -153,7 +153,7 @@ def test_a_sample_does_not_depend_on_how_many_there_are(
 
 
 def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
-    """Seeds and positions name streams of random numbers."""
+    """Another seed or another position gives other numbers."""
     model = Recurrent(13, all_cells()[0], 8, 1)
     params = model.init(np.random.default_rng(0))
 

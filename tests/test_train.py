@@ -23,6 +23,7 @@ from oracles import all_cells, cell_keys
 
 from rnnlm import load
 from rnnlm.api import evaluate_split
+from rnnlm.arrays import Shape
 from rnnlm.assembly import build_model, make_config
 from rnnlm.backend import blas
 from rnnlm.backend.params import Parameters

@@ -1,8 +1,8 @@
-"""One seed, many independent streams of random numbers.
+"""Generators of random numbers, all from one seed.
 
-Every stream is a pure function of the seed, its purpose and a position (a step, a layer, a shard), so
-no generator's state has to be carried or saved: drawing a sample in training changes nothing else,
-and a resumed run draws the same numbers.
+A generator depends on nothing but the seed, its purpose and a position (a step, a layer, a shard). So
+no generator's state has to be saved: a resumed run draws the same numbers, and samples drawn during
+training do not change the training.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a stream is for; the values are part of what makes runs repeatable."""
+    """What the numbers are for. The values are part of the seed: changing one changes the numbers."""
 
     INIT = 0
     DATA = 1  # nothing is drawn yet: windows are contiguous
@@ -21,6 +21,6 @@ class Purpose(IntEnum):
     SAMPLE = 3
 
 
-def stream(seed: int, purpose: Purpose, *position: int) -> np.random.Generator:
+def generator(seed: int, purpose: Purpose, *position: int) -> np.random.Generator:
     """The generator for one purpose at one position (NumPy's SeedSequence and PCG64)."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, purpose, *position])))

@@ -11,7 +11,7 @@ import numpy as np
 from ..arrays import Array
 from ..backend import blas
 from ..backend.params import Parameters
-from ..backend.seeds import Purpose, stream
+from ..backend.seeds import Purpose, generator
 from ..models.base import LanguageModel
 
 # Filters change logits (N, V) in place before a character is drawn; a logit of -inf is never drawn.
@@ -77,12 +77,12 @@ def generate(
 
     `filters` maps names of `FILTERS` to values, applied in that table's order. Without a prime the
     first character of each sample is drawn from the probabilities `first` (V,), from the zero state.
-    Sample i draws from its own stream of random numbers, a function of seed, position and i.
+    Sample i has a generator of random numbers of its own, which depends on seed, position and i.
     """
     n = num_samples
     chosen = [(FILTERS[name], filters[name]) for name in FILTERS if filters and name in filters]
-    streams = [stream(seed, Purpose.SAMPLE, *position, i) for i in range(n)]
-    uniforms = islice(_uniforms(streams), length)
+    generators = [generator(seed, Purpose.SAMPLE, *position, i) for i in range(n)]
+    uniforms = islice(_uniforms(generators), length)
     ids: Array | None = None
     logits: Array | None = None
     with blas.one_thread(), np.errstate(all="ignore"):
@@ -111,10 +111,10 @@ def generate(
         yield from drawn
 
 
-def _uniforms(streams: list[np.random.Generator]) -> Iterator[Array]:
-    """Numbers (N,) in [0, 1), one from each stream."""
+def _uniforms(generators: list[np.random.Generator]) -> Iterator[Array]:
+    """Numbers (N,) in [0, 1), one from each generator."""
     while True:
-        yield from np.stack([rng.random(UNIFORMS) for rng in streams], axis=1)
+        yield from np.stack([rng.random(UNIFORMS) for rng in generators], axis=1)
 
 
 def _make_finite(logits: Array) -> None:

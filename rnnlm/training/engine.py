@@ -18,7 +18,7 @@ import numpy as np
 from ..arrays import Array
 from ..backend import blas
 from ..backend.params import Parameters
-from ..backend.seeds import Purpose, stream
+from ..backend.seeds import Purpose, generator
 from ..backend.workers import Team, make_team, shared_zeros
 from ..backend.workspace import Workspace
 from ..errors import TrainingError
@@ -181,7 +181,7 @@ class Engine:
                 into,
                 lane.ws,
                 scale,
-                masks=partial(self._mask_stream, step, shard),
+                masks=partial(self._mask_generator, step, shard),
             )
             if k:
                 np.add(lane.total.flat, into.flat, lane.total.flat)
@@ -191,8 +191,8 @@ class Engine:
         for task in self.weights.tasks[hand :: self._hands]:
             task()
 
-    def _mask_stream(self, step: int, shard: int, layer: int) -> np.random.Generator:
-        return stream(self.seed, Purpose.DROPOUT, step, layer, shard)
+    def _mask_generator(self, step: int, shard: int, layer: int) -> np.random.Generator:
+        return generator(self.seed, Purpose.DROPOUT, step, layer, shard)
 
     def _reduce(self, hand: int) -> None:
         """Sum the lanes' gradients into the first one's buffer, and each chunk's squares."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..assembly import build_model, whole_config
 from ..backend.params import Parameters
-from ..backend.seeds import Purpose, stream
+from ..backend.seeds import Purpose, generator
 from ..config.schema import Config
 from ..errors import CheckpointError, DataError, TrainingError
 from ..inference.evaluation import bits_per_symbol, evaluate, perplexity
@@ -104,7 +104,7 @@ class Training:
             t = config.train
             check_memory(model, config, Streams(corpus["train"], t.batch_size, t.seq_length))
             if init_from is None:
-                params = model.init(stream(config.train.seed, Purpose.INIT))
+                params = model.init(generator(config.train.seed, Purpose.INIT))
             else:
                 params = Parameters(model.shapes, flat=init_from.params.flat.copy())
             at = Checkpoint(
