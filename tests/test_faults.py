@@ -22,8 +22,8 @@ import numpy as np
 import pytest
 from conftest import TEXT
 from faults import command, differences, environment, finish, rnnlm, start, wait_for
+from processes import forking
 from soak import TRIALS, soak
-from teams import forking
 from trials import Trial
 
 from rnnlm import Checkpoint, Corpus, RnnlmError, make_config, prepare, train

@@ -17,7 +17,7 @@ from cases import every_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import Problem
-from teams import children, forking
+from processes import children, forking
 
 from rnnlm.arrays import Array
 from rnnlm.backend import blas

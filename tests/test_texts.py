@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cases import both_depths, both_dtypes, both_inputs, every_cell, masks
 from oracles import Problem, Result, assert_is_gradient, batch_losses, cross_entropy, texts
-from teams import forking
+from processes import forking
 
 from rnnlm.arrays import Array
 from rnnlm.backend import workers as team

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from teams import children, forking
+from processes import children, forking
 
 from rnnlm.backend.workers import Alone, Forks, Team, Threads, make_team, may_fork, shared_zeros
 from rnnlm.errors import TrainingError
