@@ -120,7 +120,7 @@ def test_a_signal_saves_and_the_printed_command_resumes(
     assert differences(whole, run) == []
 
 
-def helpers(process: subprocess.Popen[str]) -> list[int]:
+def workers(process: subprocess.Popen[str]) -> list[int]:
     """The processes that a run has forked and that are at work: they hold a pipe and standard files."""
     try:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -136,7 +136,7 @@ def test_signals_to_every_process_of_a_run_are_one_signal(
     """As a terminal's Ctrl-C is, and a service manager's stop."""
     run = tmp_path / "run"
     process = start(*long, "--run-dir", run, start_new_session=True)
-    assert wait_for(lambda: helpers(process), process)
+    assert wait_for(lambda: workers(process), process)
     os.killpg(process.pid, signal.SIGTERM)
     ended, _, err = finish(process)
     assert ended == 143
@@ -152,12 +152,12 @@ def test_a_run_that_loses_a_process_says_so_and_goes_on_from_its_checkpoint(
     """As when the system is short of memory and kills one."""
     run = tmp_path / "run"
     process = start(*long, "--run-dir", run)
-    assert wait_for(lambda: helpers(process), process)
-    (helper,) = helpers(process)
-    os.kill(helper, signal.SIGKILL)
+    assert wait_for(lambda: workers(process), process)
+    (worker,) = workers(process)
+    os.kill(worker, signal.SIGKILL)
     ended, _, err = finish(process)
     assert ended == 1
-    assert err.splitlines()[-1].startswith(f"Error: process {helper}, which did a part")
+    assert err.splitlines()[-1].startswith(f"Error: worker process {worker} was killed by SIGKILL")
     rnnlm("train", "--resume", run)
     assert differences(whole, run) == []
 
@@ -169,15 +169,15 @@ def test_a_run_that_is_killed_can_be_resumed_at_once(
     """Its lock is gone with it, not with the processes it had forked."""
     run = tmp_path / "run"
     process = start(*long, "--run-dir", run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    assert wait_for(lambda: helpers(process), process)
-    (helper,) = helpers(process)
-    os.kill(helper, signal.SIGSTOP)
+    assert wait_for(lambda: workers(process), process)
+    (worker,) = workers(process)
+    os.kill(worker, signal.SIGSTOP)
     process.kill()
     process.wait()
     try:
         rnnlm("train", "--resume", run)
     finally:
-        os.kill(helper, signal.SIGCONT)
+        os.kill(worker, signal.SIGCONT)
     assert differences(whole, run) == []
 
 

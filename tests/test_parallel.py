@@ -20,8 +20,7 @@ from oracles import Problem
 from processes import children, forking
 
 from rnnlm.arrays import Array
-from rnnlm.backend import blas
-from rnnlm.backend import workers as team
+from rnnlm.backend import blas, workers
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import Cell
 from rnnlm.cells.lstm import LSTM
@@ -41,8 +40,8 @@ both_vocabularies = pytest.mark.parametrize(
 
 @pytest.fixture(autouse=True)
 def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lanes work where this process can see them; tests that want forks say so."""
-    monkeypatch.setattr(team, "may_fork", lambda: False)
+    """No forks, so that tests see what a lane computes; tests that want forks say so."""
+    monkeypatch.setattr(workers, "may_fork", lambda: False)
 
 
 def problem(cell: Cell, B: int, **size: Any) -> Problem:
@@ -110,7 +109,7 @@ def test_processes_change_no_bit(cell: Cell, B: int, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(parallel, "CHUNK", 100)  # so that there are chunks for every process
     results = []
     for forks in (False, True):
-        monkeypatch.setattr(team, "may_fork", lambda forks=forks: forks)
+        monkeypatch.setattr(workers, "may_fork", lambda forks=forks: forks)
         p, returned = problem(cell, B, T=6, dropout=0.3), []
         with closing(engine(p, threads=3, clip=("norm", 1.0))) as e:
             for t, length in enumerate((3, 6, 2, 6), 1):
@@ -124,7 +123,7 @@ def test_processes_change_no_bit(cell: Cell, B: int, monkeypatch: pytest.MonkeyP
 @forking
 def test_divergence_in_processes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error is the same, and the step after it has the bits that it has without."""
-    monkeypatch.setattr(team, "may_fork", lambda: True)
+    monkeypatch.setattr(workers, "may_fork", lambda: True)
     results = []
     for refused in (False, True):
         p = problem(LSTM(), 20)
@@ -143,7 +142,7 @@ def test_divergence_in_processes_changes_nothing(monkeypatch: pytest.MonkeyPatch
 @forking
 def test_a_lost_process_stops_the_step_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when memory runs out: one line that says so, parameters and state as they were."""
-    monkeypatch.setattr(team, "may_fork", lambda: True)
+    monkeypatch.setattr(workers, "may_fork", lambda: True)
     p = problem(LSTM(), 20)
     with closing(engine(p, threads=2)) as e:
         train(e, p, 2)
@@ -169,7 +168,7 @@ def test_poisoned_buffers_change_no_bit(
     spaces: list[Workspace] = []
 
     def noting(*args: Any) -> Array:
-        shared.append(team.shared_zeros(*args))
+        shared.append(workers.shared_zeros(*args))
         return shared[-1]
 
     class Noting(Workspace):
@@ -349,7 +348,7 @@ def test_an_update_that_makes_what_is_not_finite_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Wherever in the vectors it stands; the recurrent state is still that of the step before."""
-    monkeypatch.setattr(team, "may_fork", lambda: forks)
+    monkeypatch.setattr(workers, "may_fork", lambda: forks)
     monkeypatch.setattr(parallel, "CHUNK", 100)
     p = problem(LSTM(), 20, V=300)
     with closing(Engine(p.model, p.params, optimizer, options, batch_size=20, threads=2)) as e:

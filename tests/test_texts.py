@@ -13,8 +13,7 @@ from oracles import Problem, Result, assert_is_gradient, batch_losses, cross_ent
 from processes import forking
 
 from rnnlm.arrays import Array
-from rnnlm.backend import workers as team
-from rnnlm.backend import workspace
+from rnnlm.backend import workers, workspace
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import LSTM, Cell
 from rnnlm.models.layers import LOGITS_BLOCK, OutputGradients, logits_rows, softmax_cross_entropy
@@ -338,7 +337,7 @@ def test_threads_and_processes_read_the_same_texts(
     """One thread, several, and processes, with marks and windows that come and go: the same bits."""
     results = []
     for threads, forks in ((1, False), (3, False), (3, True)):
-        monkeypatch.setattr(team, "may_fork", lambda forks=forks: forks)
+        monkeypatch.setattr(workers, "may_fork", lambda forks=forks: forks)
         p, returned = training_problem(cell, 33, np.float32), []
         whole = p.batch
         assert whole.fresh is not None

@@ -1,4 +1,4 @@
-"""Hands that work side by side: threads and forked processes."""
+"""Pools of workers: forked processes, threads, and the calling thread."""
 
 from __future__ import annotations
 
@@ -18,41 +18,49 @@ import numpy as np
 import pytest
 from processes import children, forking
 
-from rnnlm.backend.workers import Alone, Forks, Team, Threads, make_team, may_fork, shared_zeros
+from rnnlm.backend.workers import (
+    ForkedWorkers,
+    SerialWorkers,
+    ThreadWorkers,
+    WorkerPool,
+    make_pool,
+    may_fork,
+    shared_zeros,
+)
 from rnnlm.errors import TrainingError
 
-KINDS: dict[str, Callable[[int, Any], Team]] = {
-    "alone": lambda hands, _: Alone(hands),
-    "threads": lambda hands, _: Threads(hands),
-    "forks": Forks,
+KINDS: dict[str, Callable[[int, Any], WorkerPool]] = {
+    "serial": lambda size, _: SerialWorkers(size),
+    "threads": lambda size, _: ThreadWorkers(size),
+    "forks": ForkedWorkers,
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
-HANDS = 4
-done = shared_zeros((HANDS,), np.int64)
+MOST = 4
+done = shared_zeros((MOST,), np.int64)  # how often each worker has counted
 
 
-def count(hand: int, by: int = 1) -> None:
-    """Note that a hand was here."""
-    done[hand] += by
+def count(worker: int, by: int = 1) -> None:
+    """Count a call on its worker."""
+    done[worker] += by
 
 
-def fail_on(hand: int, which: int) -> None:
-    """An error on one of the hands."""
-    if hand == which:
-        raise ZeroDivisionError(f"hand {hand}")
+def fail_on(worker: int, which: int) -> None:
+    """An error on one of the workers."""
+    if worker == which:
+        raise ZeroDivisionError(f"worker {worker}")
 
 
 class UnsendableError(Exception):
-    """An error that does not survive its journey."""
+    """An error that cannot be unpickled."""
 
     def __init__(self, a: int, b: int) -> None:
         super().__init__("of its own kind")
 
 
-def fail_unsendably(hand: int) -> None:
-    """On every hand but the caller."""
-    if hand:
+def fail_unsendably(worker: int) -> None:
+    """On every worker but the calling thread."""
+    if worker:
         raise UnsendableError(1, 2)
 
 
@@ -70,95 +78,96 @@ def nothing_done_and_nothing_left() -> Iterator[None]:
 
 @forking
 @every_kind
-@pytest.mark.parametrize("hands", [1, 2, 4])
-def test_every_hand_does_every_job_once(kind: str, hands: int) -> None:
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_every_worker_does_every_job_once(kind: str, size: int) -> None:
     """With the arguments that were given."""
-    with closing(KINDS[kind](hands, JOBS)) as team:
+    with closing(KINDS[kind](size, JOBS)) as pool:
         for _ in range(20):
-            team.run(count)
-        team.run(count, 100)
-    assert done.tolist() == [120] * hands + [0] * (HANDS - hands)
+            pool.run(count)
+        pool.run(count, 100)
+    assert done.tolist() == [120] * size + [0] * (MOST - size)
 
 
 @forking
 @every_kind
 @pytest.mark.parametrize("which", range(3))
-def test_an_error_reaches_the_caller_and_the_team_lives_on(kind: str, which: int) -> None:
-    """From whichever hand."""
-    with closing(KINDS[kind](3, JOBS)) as team:
+def test_an_error_reaches_the_caller_and_the_pool_stays_usable(kind: str, which: int) -> None:
+    """From any worker."""
+    with closing(KINDS[kind](3, JOBS)) as pool:
         for _ in range(5):
-            with pytest.raises(ZeroDivisionError, match=f"hand {which}"):
-                team.run(fail_on, which)
-        team.run(count)
+            with pytest.raises(ZeroDivisionError, match=f"worker {which}"):
+                pool.run(fail_on, which)
+        pool.run(count)
     assert done.tolist() == [1, 1, 1, 0]
 
 
 @forking
-def test_an_error_that_cannot_be_sent_is_told() -> None:
+def test_an_error_that_cannot_be_pickled_is_described() -> None:
     """By its name and text."""
-    with closing(Forks(2, JOBS)) as team:
+    with closing(ForkedWorkers(2, JOBS)) as pool:
         with pytest.raises(RuntimeError, match="UnsendableError: of its own kind"):
-            team.run(fail_unsendably)
-        team.run(count)
+            pool.run(fail_unsendably)
+        pool.run(count)
     assert done.tolist() == [1, 1, 0, 0]
 
 
 @forking
-def test_signals_are_left_to_the_owner() -> None:
-    """A terminal's Ctrl-C and a service manager's SIGTERM come to every process of a group."""
+def test_worker_processes_ignore_signals_that_the_parent_handles() -> None:
+    """A terminal's Ctrl-C and a service manager's SIGTERM are sent to every process of a group."""
     before = children()
-    with closing(Forks(3, JOBS)) as team:
-        helpers = children() - before
-        assert len(helpers) == 2
+    with closing(ForkedWorkers(3, JOBS)) as pool:
+        workers = children() - before
+        assert len(workers) == 2
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            for pid in helpers:
+            for pid in workers:
                 os.kill(pid, number)
-            team.run(count)
+            pool.run(count)
     assert done.tolist() == [3, 3, 3, 0]
 
 
 @forking
-def test_a_killed_helper_is_named() -> None:
-    """Then the team is of no use any more, and says so."""
+def test_a_killed_worker_process_is_named() -> None:
+    """The pool cannot be used any more, and says so."""
     before = children()
-    with closing(Forks(3, JOBS)) as team:
+    with closing(ForkedWorkers(3, JOBS)) as pool:
         os.kill(max(children() - before), signal.SIGKILL)
-        with pytest.raises(TrainingError, match=r"process \d+.*was killed by SIGKILL"):
-            team.run(count)
+        with pytest.raises(TrainingError, match=r"process \d+ was killed by SIGKILL"):
+            pool.run(count)
         with pytest.raises(RuntimeError, match="closed, or interrupted"):
-            team.run(count)
+            pool.run(count)
 
 
 @forking
 def test_an_interrupted_wait_leaves_no_answer_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers of an old job can't be taken for those of a new one."""
-    with closing(Forks(2, JOBS)) as team:
+    """Answers to an old job are not taken for answers to a new one."""
+    with closing(ForkedWorkers(2, JOBS)) as pool:
         with monkeypatch.context() as patch:
             patch.setattr(
-                "rnnlm.backend.workers.Helper.receive", lambda _: signal.raise_signal(signal.SIGINT)
+                "rnnlm.backend.workers.WorkerProcess.receive",
+                lambda _: signal.raise_signal(signal.SIGINT),
             )
             with pytest.raises(KeyboardInterrupt):
-                team.run(count)
+                pool.run(count)
         with pytest.raises(RuntimeError, match="closed, or interrupted"):
-            team.run(count)
+            pool.run(count)
 
 
 @forking
-def test_helpers_hold_no_file_of_the_owners(tmp_path: Path) -> None:
-    """A lock ends with its owner's file, while helpers are alive."""
+def test_worker_processes_close_the_files_of_their_parent(tmp_path: Path) -> None:
+    """A lock ends when the parent closes its file, though workers are still alive."""
     with (tmp_path / "lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        team = Forks(3, JOBS)
-        team.run(count)
-    with closing(team), (tmp_path / "lock").open("w") as again:
+        pool = ForkedWorkers(3, JOBS)
+        pool.run(count)
+    with closing(pool), (tmp_path / "lock").open("w") as again:
         fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        team.run(count)
+        pool.run(count)
 
 
-OWNER = """
+PARENT = """
 import os, sys
-from rnnlm.backend.workers import Forks
-team = Forks(3, [os.getpgid])
+from rnnlm.backend.workers import ForkedWorkers
+pool = ForkedWorkers(3, [os.getpgid])
 print(open(f"/proc/self/task/{os.getpid()}/children").read(), flush=True)
 sys.stdin.read()
 """
@@ -166,25 +175,25 @@ sys.stdin.read()
 
 @forking
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, None], ids=str)
-def test_helpers_end_with_their_owner(how: signal.Signals | None) -> None:
-    """Whether it is killed, asked to go, or forgets to close the team."""
+def test_worker_processes_end_with_their_parent(how: signal.Signals | None) -> None:
+    """When it is killed, is told to end, or does not close the pool."""
     with subprocess.Popen(
-        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as owner:
-        assert owner.stdout is not None
-        helpers = [Path("/proc") / pid for pid in owner.stdout.readline().split()]
-        assert len(helpers) == 2
+        [sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        workers = [Path("/proc") / pid for pid in parent.stdout.readline().split()]
+        assert len(workers) == 2
         if how is not None:
-            owner.send_signal(how)
-        owner.communicate()
+            parent.send_signal(how)
+        parent.communicate()
     deadline = time.monotonic() + 10
-    while any(alive(helper) for helper in helpers):
+    while any(alive(worker) for worker in workers):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 def alive(process: Path) -> bool:
-    """Whether it runs: neither gone nor waiting for somebody to ask how it ended."""
+    """Whether it runs: it has not ended, and is not a zombie."""
     try:
         return "\nState:\tZ" not in (process / "status").read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -192,15 +201,15 @@ def alive(process: Path) -> bool:
 
 
 @forking
-def test_a_team_ends_though_another_process_holds_its_pipe() -> None:
-    """As every process does that the owner forks afterwards."""
-    team = Forks(2, JOBS)
+def test_a_pool_ends_though_another_process_holds_its_pipe() -> None:
+    """As every process does that the parent forks later."""
+    pool = ForkedWorkers(2, JOBS)
     other = os.fork()
     if other == 0:
         time.sleep(60)
         os._exit(0)
     began = time.monotonic()
-    team.close()
+    pool.close()
     assert time.monotonic() - began < 30
     os.kill(other, signal.SIGKILL)
     os.waitpid(other, 0)
@@ -208,14 +217,14 @@ def test_a_team_ends_though_another_process_holds_its_pipe() -> None:
 
 @forking
 def test_a_process_with_other_threads_is_not_forked() -> None:
-    """A lock that another thread holds would be held for ever in the copy."""
+    """A lock that another thread holds would stay locked in the forked process for ever."""
     asked = threading.Event()
     thread = threading.Thread(target=asked.wait)
     thread.start()
     try:
         assert not may_fork()
-        with closing(make_team(2, JOBS)) as team:
-            assert isinstance(team, Threads)
+        with closing(make_pool(2, JOBS)) as pool:
+            assert isinstance(pool, ThreadWorkers)
     finally:
         asked.set()
         thread.join()
@@ -223,21 +232,21 @@ def test_a_process_with_other_threads_is_not_forked() -> None:
 
 @forking
 def test_a_process_with_one_thread_is_forked() -> None:
-    """As the command line's is, which holds BLAS to one thread before it is loaded."""
+    """As the command line's process is, where BLAS is set to one thread before it is loaded."""
     script = (
         "from rnnlm.backend.blas import hold_from_start; hold_from_start(); "
-        "import rnnlm.training.engine, rnnlm.backend.workers as t; team = t.make_team(2, []); "
-        "print(type(team).__name__); team.close(); print(type(t.make_team(1, [])).__name__)"
+        "import rnnlm.training.engine, rnnlm.backend.workers as w; pool = w.make_pool(2, []); "
+        "print(type(pool).__name__); pool.close(); print(type(w.make_pool(1, [])).__name__)"
     )
     shown = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    assert shown.stdout.split() == ["Forks", "Alone"]
+    assert shown.stdout.split() == ["ForkedWorkers", "SerialWorkers"]
 
 
 @forking
-def test_where_no_process_can_be_made_threads_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And none that was made before is left."""
+def test_threads_are_used_where_processes_cannot_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no process that was forked before is left."""
     forks = iter([os.fork])
 
     def fork() -> int:
@@ -248,19 +257,19 @@ def test_where_no_process_can_be_made_threads_do(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("rnnlm.backend.workers.may_fork", lambda: True)
     monkeypatch.setattr("os.fork", fork)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    with closing(make_team(3, JOBS)) as team:
-        assert isinstance(team, Threads)
-        team.run(count)
+    with closing(make_pool(3, JOBS)) as pool:
+        assert isinstance(pool, ThreadWorkers)
+        pool.run(count)
     assert done.tolist() == [1, 1, 1, 0]
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
 
 
 @forking
 @pytest.mark.parametrize("allowed", [0, 1])
-def test_where_neither_process_nor_thread_can_be_made_the_caller_does_all(
+def test_the_calling_thread_does_all_where_no_process_or_thread_can_be_started(
     allowed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the threads that could be started before have ended."""
+    """And the threads that were started before have ended."""
     starts = iter([threading.Thread.start] * allowed)
     started = []
 
@@ -276,10 +285,10 @@ def test_where_neither_process_nor_thread_can_be_made_the_caller_does_all(
     monkeypatch.setattr("rnnlm.backend.workers.may_fork", lambda: True)
     monkeypatch.setattr("os.fork", fork)
     monkeypatch.setattr("threading.Thread.start", start)
-    with closing(make_team(3, JOBS)) as team:
-        team.run(count)
+    with closing(make_pool(3, JOBS)) as pool:
+        pool.run(count)
         with pytest.raises(ZeroDivisionError):
-            team.run(fail_on, 2)
+            pool.run(fail_on, 2)
     assert done.tolist() == [1, 1, 1, 0]
     assert len(started) == allowed
     for thread in started:
@@ -288,7 +297,7 @@ def test_where_neither_process_nor_thread_can_be_made_the_caller_does_all(
 
 
 def test_shared_memory_begins_with_zeros() -> None:
-    """Of any shape, and none."""
+    """Of any shape, also without elements or dimensions."""
     for shape in ((), (0,), (3, 5)):
         for dtype in (np.float32, np.intp):
             array = shared_zeros(shape, dtype)

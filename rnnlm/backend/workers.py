@@ -1,9 +1,10 @@
-"""Several hands for one job: threads, processes forked from this one, or one after another.
+"""A pool of workers that do a job together: forked processes or threads.
 
-Threads of one Python meet at its lock several times a microsecond-long NumPy call, and small models
-lose a quarter of their speed there (tests/bench/README.md). Forked processes do not, and memory from
-`shared_zeros` is the same for all of them. So a process that can be forked without harm is, and any
-other works with threads, or alone where neither is allowed; what is computed is the same.
+Threads of one Python process wait for its global lock several times in every NumPy call. Small models
+lose a quarter of their speed there (tests/bench/README.md). Forked processes have a lock each, and
+share memory that `shared_zeros` allocates. So processes are forked where that is safe; elsewhere there
+are threads, and where neither can be started the calling thread does everything. The results are the
+same.
 """
 
 from __future__ import annotations
@@ -30,37 +31,37 @@ from numpy.typing import DTypeLike
 from ..arrays import Array, Shape
 from ..errors import TrainingError
 
-ALONE_AFTER = 1.0  # seconds without a job, after which a helper looks for its owner
-Job = Callable[..., None]  # its first argument is the number of the hand
+CHECK_PARENT_AFTER = 1.0  # seconds without a job, then a worker checks that its parent is alive
+Job = Callable[..., None]  # its first argument is the number of the worker
 
 
-class Team(Protocol):
-    """Hands that do the jobs they were made for."""
+class WorkerPool(Protocol):
+    """Workers 0, 1, ...: worker 0 is the calling thread."""
 
     def run(self, job: Job, *args: Any) -> None:
-        """job(k, *args) for every hand k, side by side; 0 is the caller.
+        """Call job(k, *args) on every worker k at the same time, and wait for all of them.
 
-        The first error of any is raised when all have stopped. Raises TrainingError when a process is
-        lost; others may then be at work until the team is closed.
+        Raises the first error of a worker, and TrainingError when a worker process has ended: other
+        workers may then still be running until the pool is closed.
         """
 
     def close(self) -> None:
-        """Let the hands go. Calling it again does nothing."""
+        """End the workers. Closing a closed pool does nothing."""
 
 
-def make_team(hands: int, jobs: Sequence[Job]) -> Team:
-    """The best team of that size for these jobs, which is all that it can do."""
-    if hands > 1 and may_fork():
-        with suppress(OSError):  # no more processes or pipes are allowed
-            return Forks(hands, jobs)
-    if hands > 1:
-        with suppress(RuntimeError):  # no more threads are
-            return Threads(hands)
-    return Alone(hands)
+def make_pool(size: int, jobs: Sequence[Job]) -> WorkerPool:
+    """The fastest pool of `size` workers that can be made here; it can run only the listed jobs."""
+    if size > 1 and may_fork():
+        with suppress(OSError):  # the limit of processes or open files is reached
+            return ForkedWorkers(size, jobs)
+    if size > 1:
+        with suppress(RuntimeError):  # the limit of threads is reached
+            return ThreadWorkers(size)
+    return SerialWorkers(size)
 
 
 def may_fork() -> bool:
-    """Whether a fork is safe: on Linux, in a process whose only thread this is."""
+    """Whether it is safe to fork: on Linux, in a process with a single thread."""
     try:
         return sys.platform == "linux" and len([*Path("/proc/self/task").iterdir()]) == 1
     except OSError:  # no /proc
@@ -68,7 +69,7 @@ def may_fork() -> bool:
 
 
 def shared_zeros(shape: Shape, dtype: DTypeLike) -> Array:
-    """Zeros in memory that processes forked from this one share with it."""
+    """Zeros in memory that this process shares with processes forked from it later."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     try:
         memory = mmap.mmap(-1, max(1, size))
@@ -77,64 +78,64 @@ def shared_zeros(shape: Shape, dtype: DTypeLike) -> Array:
     return np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
 
 
-class Alone:
-    """One thread, the caller's, that does what the hands of a team do one after another."""
+class SerialWorkers:
+    """The calling thread does the work of all workers, one after another."""
 
-    def __init__(self, hands: int) -> None:
-        self._hands = hands
+    def __init__(self, size: int) -> None:
+        self._size = size
 
     def run(self, job: Job, *args: Any) -> None:
-        for k in range(self._hands):
-            _quietly(job, k, *args)
+        for k in range(self._size):
+            _run_job(job, k, *args)
 
     def close(self) -> None:
-        """Nobody else is here."""
+        """Nothing to end."""
 
 
-class Threads:
-    """A team of threads. Raises RuntimeError where they cannot be started."""
+class ThreadWorkers:
+    """A pool of threads. Raises RuntimeError when they cannot be started."""
 
-    def __init__(self, hands: int) -> None:
-        self._helpers = range(1, hands)
-        self._pool = ThreadPoolExecutor(max(1, hands - 1), thread_name_prefix="rnnlm")
+    def __init__(self, size: int) -> None:
+        self._numbers = range(1, size)
+        self._threads = ThreadPoolExecutor(max(1, size - 1), thread_name_prefix="rnnlm")
         all_started = threading.Event()
         try:
-            for _ in self._helpers:
-                self._pool.submit(all_started.wait)  # each starts a thread: the others are waiting
+            for _ in self._numbers:
+                # Starts a new thread each time, since those before are still waiting
+                self._threads.submit(all_started.wait)
         except RuntimeError:
-            self._pool.shutdown(wait=False)
+            self._threads.shutdown(wait=False)
             raise
         finally:
             all_started.set()
 
     def run(self, job: Job, *args: Any) -> None:
-        futures = [self._pool.submit(_quietly, job, k, *args) for k in self._helpers]
+        futures = [self._threads.submit(_run_job, job, k, *args) for k in self._numbers]
         try:
-            _quietly(job, 0, *args)
+            _run_job(job, 0, *args)
         finally:
             errors = [future.exception() for future in futures]
-        for error in errors:
-            if error is not None:
-                raise error
+        _raise_first(errors)
 
     def close(self) -> None:
-        self._pool.shutdown()
+        self._threads.shutdown()
 
 
-class Forks:
-    """A team of processes, forked when it is made: they see what was there then and, of what changes,
-    only memory from `shared_zeros`.
+class ForkedWorkers:
+    """A pool of processes, forked when the pool is made.
 
-    They end when the team is closed or its owner is gone, whatever ended it, and leave SIGINT, SIGTERM
-    and SIGHUP to it, since a terminal sends Ctrl-C to every process.
+    They see the parent's memory as it was then. Of later changes they see only those in memory from
+    `shared_zeros`. They end when the pool is closed or the parent has ended, however it ended. They
+    ignore SIGINT, SIGTERM and SIGHUP, since a terminal sends Ctrl-C to the workers too: the parent
+    decides.
     """
 
-    def __init__(self, hands: int, jobs: Sequence[Job]) -> None:
+    def __init__(self, size: int, jobs: Sequence[Job]) -> None:
         self._jobs = list(jobs)
-        self._helpers: list[Helper] = []
+        self._processes: list[WorkerProcess] = []
         try:
-            for k in range(1, hands):
-                self._helpers.append(Helper(k, self._jobs))
+            for k in range(1, size):
+                self._processes.append(WorkerProcess(k, self._jobs))
         except BaseException:
             self.close()
             raise
@@ -142,104 +143,107 @@ class Forks:
 
     def run(self, job: Job, *args: Any) -> None:
         if not self._usable:
-            raise RuntimeError("this team was closed, or interrupted in the middle of a job")
-        self._usable = False
+            raise RuntimeError("this pool of workers was closed, or interrupted during a job")
+        self._usable = False  # until every answer is read: an old one must not answer a new job
         number = self._jobs.index(job)
-        for helper in self._helpers:
-            helper.send((number, args))
+        for process in self._processes:
+            process.send((number, args))
         try:
-            _quietly(job, 0, *args)
+            _run_job(job, 0, *args)
         finally:
-            errors = [helper.receive() for helper in self._helpers]
+            errors = [process.receive() for process in self._processes]
             self._usable = True
-        for error in errors:
-            if error is not None:
-                raise error
+        _raise_first(errors)
 
     def close(self) -> None:
         self._usable = False
-        for helper in self._helpers:
-            helper.close()
+        for process in self._processes:
+            process.close()
 
 
-class Helper:
-    """A forked process that does jobs: numbers and arguments come in, errors or None go out."""
+class WorkerProcess:
+    """A forked process. It receives a job's number and arguments, and answers with an error or None."""
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def __init__(self, k: int, jobs: list[Job]) -> None:
-        self._pipe, theirs = Pipe()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, self.SIGNALS)
+        self._pipe, workers_end = Pipe()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self.IGNORED_SIGNALS)
         try:
-            owner = os.getpid()
+            parent = os.getpid()
             self._pid = os.fork()
             if self._pid == 0:
-                self._live(theirs, owner, k, jobs)
+                self._serve(workers_end, parent, k, jobs)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            theirs.close()
+            workers_end.close()
 
     def send(self, message: tuple[int, tuple[Any, ...]]) -> None:
-        """Ask for a job."""
+        """Start a job. Raises TrainingError when the process has ended."""
         try:
             self._pipe.send(message)
         except OSError:
-            self._mourn()
+            self._raise_ended()
 
     def receive(self) -> Exception | None:
-        """Wait for the job's end: its error, if there was one."""
+        """Wait until the job is done; the error that it raised, if any.
+
+        Raises TrainingError when the process has ended.
+        """
         try:
             error: Exception | None = self._pipe.recv()
         except (EOFError, OSError):
-            self._mourn()
+            self._raise_ended()
         return error
 
     def close(self) -> None:
-        """End the process, after the job it may be at."""
+        """End the process when it has done its current job."""
         with suppress(OSError):
-            self._pipe.send(None)  # other processes may hold this end of the pipe
+            # A message, as closing may not be noticed: other processes can hold this end too
+            self._pipe.send(None)
         self._pipe.close()
         with suppress(ChildProcessError):
             os.waitpid(self._pid, 0)
 
-    def _mourn(self) -> NoReturn:
+    def _raise_ended(self) -> NoReturn:
         code = 0
-        with suppress(ChildProcessError):  # somebody else has asked how it ended
+        with suppress(ChildProcessError):  # its exit code was read elsewhere
             code = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else "ended"
         raise TrainingError(
-            f"process {self._pid}, which did a part of the training, {how}, perhaps for want of "
-            "memory: go on from the last checkpoint, with fewer train.threads if it happens again"
+            f"worker process {self._pid} {how}, perhaps because memory ran out: resume from the last "
+            "checkpoint, with fewer train.threads if it happens again"
         )
 
-    def _live(self, pipe: Connection, owner: int, k: int, jobs: list[Job]) -> NoReturn:
+    def _serve(self, pipe: Connection, parent: int, k: int, jobs: list[Job]) -> NoReturn:
+        """The life of the forked process: do jobs until told to end, or until the parent is gone."""
         try:
-            gc.freeze()  # nothing of the owner's may be finalised here
-            for number in self.SIGNALS:
+            gc.freeze()  # objects of the parent must not be finalised here
+            for number in self.IGNORED_SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.SIGNALS)
-            # The owner's locks and files, and other helpers' pipes, must not live on here
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.IGNORED_SIGNALS)
+            # Close all other files: locks and pipes of the parent must not stay open in its workers
             os.closerange(3, pipe.fileno())
             os.closerange(pipe.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
             while True:
-                while not pipe.poll(ALONE_AFTER):
-                    if os.getppid() != owner:
+                while not pipe.poll(CHECK_PARENT_AFTER):
+                    if os.getppid() != parent:
                         os._exit(0)
                 message = pipe.recv()
                 if message is None:
                     break
                 number, args = message
-                pipe.send(_error_of(jobs[number], k, *args))
+                pipe.send(_error_to_send(jobs[number], k, *args))
         except (EOFError, OSError):
             pass
         finally:
             os._exit(0)
 
 
-def _error_of(job: Job, k: int, *args: Any) -> Exception | None:
-    """Do the job; its error, if there was one, fit to be sent."""
+def _error_to_send(job: Job, k: int, *args: Any) -> Exception | None:
+    """Run a worker's part of a job; the error that it raised, in a form that pickle can send."""
     try:
-        _quietly(job, k, *args)
+        _run_job(job, k, *args)
     except BaseException as error:
         try:
             pickle.loads(pickle.dumps(error))
@@ -249,7 +253,13 @@ def _error_of(job: Job, k: int, *args: Any) -> Exception | None:
     return None
 
 
-def _quietly(job: Job, k: int, *args: Any) -> None:
-    # No warnings of overflow: the loss and the norm are checked before they have an effect
+def _raise_first(errors: Sequence[BaseException | None]) -> None:
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+def _run_job(job: Job, k: int, *args: Any) -> None:
+    # No warnings of overflow: the engine checks loss and norm before it uses them
     with np.errstate(all="ignore"):
         job(k, *args)

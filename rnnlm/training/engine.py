@@ -1,8 +1,10 @@
-"""One update: batch shards side by side, gradients summed in a fixed order, the optimizer spread out.
+"""One update of the parameters: forward and backward pass, clipping, optimizer, on a pool of workers.
 
-The rows of a batch are split into shards by a rule that looks at the batch size alone; every shard is
-computed in the same way by whichever hand of the team takes it, into buffers of its own lane, and
-lanes are added up in order. So the result has the same bits for any number of threads.
+The streams of a batch are split into shards, and the shards are dealt out to lanes. A lane is one
+gradient buffer and one workspace: its shards are computed one after another, and their gradients add
+up in its buffer. Lanes are computed in parallel, and their gradients are then summed in a fixed order.
+Shards and lanes depend on the batch size alone, so the result has the same bits for any number of
+workers: a worker computes one lane or several.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from ..arrays import Array
 from ..backend import blas
 from ..backend.params import Parameters
 from ..backend.seeds import Purpose, generator
-from ..backend.workers import Team, make_team, shared_zeros
+from ..backend.workers import WorkerPool, make_pool, shared_zeros
 from ..backend.workspace import Workspace
 from ..errors import TrainingError
 from ..models.base import TrainableModel
@@ -28,10 +30,10 @@ from ..text.batches import Batch
 
 SHARD_ROWS = 32  # at most; measured in tests/bench/README.md
 MIN_ROWS_TO_SPLIT = 16  # below, two half-batches cost more than one whole
-MAX_LANES = 8  # gradient buffers and workspaces, whatever the batch
+MAX_LANES = 8  # bounds the memory for gradients and activations, whatever the batch
 LARGEST = 1e18  # the largest gradient norm that an optimizer is given
 ID_BYTES = 65  # of a symbol: its id and its target in three places, and the order by symbol
-CHUNK = 32768  # elements of a flat vector that are worked on at a time
+CHUNK = 32768  # elements of a flat vector that are summed or updated at a time
 
 
 def available_cores() -> int:
@@ -43,7 +45,7 @@ def available_cores() -> int:
 
 
 def shard_rows(batch_size: int) -> list[slice]:
-    """The rows of each shard: as even as possible, two at least from 16 rows, 32 rows at most."""
+    """The rows of each shard: as equal as possible, 32 rows at most, two shards from 16 rows on."""
     count = max(math.ceil(batch_size / SHARD_ROWS), 2 if batch_size >= MIN_ROWS_TO_SPLIT else 1)
     borders = [batch_size * k // count for k in range(count + 1)]
     return [slice(a, b) for a, b in pairwise(borders)]
@@ -52,8 +54,9 @@ def shard_rows(batch_size: int) -> list[slice]:
 def training_bytes(model: TrainableModel, batch_size: int, seq_length: int, slots: int) -> int:
     """About how many bytes an engine with `slots` optimizer vectors takes, in float32.
 
-    Parameters, the optimizer's vectors, a gradient per lane (two where a lane has several shards), the
-    step's copies of the weights, the window's ids, and each lane's activations and recorded calls.
+    It counts the parameters, the optimizer's vectors, a gradient for each lane (two where a lane has
+    several shards), the copies of the weights, the window's ids, and the activations and recorded calls
+    of each lane.
     """
     shards = shard_rows(batch_size)
     lanes = min(len(shards), MAX_LANES)
@@ -65,7 +68,10 @@ def training_bytes(model: TrainableModel, batch_size: int, seq_length: int, slot
 
 
 class Lane:
-    """The buffers of the shards that are worked on one after another: lane k takes k, k+n, ..."""
+    """The buffers in which `shards` (their numbers) are computed one after another.
+
+    `total` is the sum of their gradients, `part` the gradient of one shard.
+    """
 
     def __init__(self, params: Parameters, shards: list[int]) -> None:
         self.shards = shards
@@ -76,9 +82,11 @@ class Lane:
 
 
 class Engine:
-    """Turns windows into updates of `params`, in place, after moving them to shared memory.
+    """Updates `params` in place, window by window. They are moved to shared memory first.
 
-    `optimizer_state` is a dict of flat vectors. `clip` is ("norm", limit), ("value", limit) or None.
+    `clip` is ("norm", limit), ("value", limit) or None. `threads` is the number of workers, by default
+    one for each core. `optimizer_state` holds the optimizer's vectors by name, each as long as
+    `params.flat`.
     """
 
     def __init__(
@@ -104,72 +112,74 @@ class Engine:
         self.lanes = [Lane(params, list(range(k, len(self.shards), lanes))) for k in range(lanes)]
         rows = max(s.stop - s.start for s in self.shards)
         self.weights = model.weights(params, rows, empty=shared_zeros)
-        self._team: Team | None = None
-        # What hands read and write, beside parameters, gradients and the optimizer's vectors
+        # Flat vectors are worked on in chunks: worker k takes chunks k, k + n, k + 2n, ...
         chunks = [slice(a, min(a + CHUNK, size)) for a in range(0, size, CHUNK)]
-        self._hands = min(threads or available_cores(), max(lanes, len(chunks)))
-        self._squares = shared_zeros((len(chunks),), np.float64)
+        n = self._num_workers = min(threads or available_cores(), max(lanes, len(chunks)))
+        self._chunks = [list(enumerate(chunks))[k::n] for k in range(n)]
+        self._scratch = [Workspace(dtype) for _ in range(n)]
+        self._pool: WorkerPool | None = None
+        # What workers write must be in shared memory
         self._losses = shared_zeros((lanes,), np.float64)
-        self._made = shared_zeros((len(chunks),), np.float64)  # of each chunk: 0, or not a number
+        self._squares = shared_zeros((len(chunks),), np.float64)  # Σ g² of each chunk
+        self._not_finite = shared_zeros((len(chunks),), np.float64)  # NaN where an update made one
         self._zeros = np.zeros(min(CHUNK, size), dtype)
         zero = model.zero_state(batch_size, dtype)
         self._state = shared_zeros(zero.shape, zero.dtype)
         self._window = _shared_batch(0, batch_size)
-        # Chunks are dealt out, and every hand has its scratch
-        numbered = list(enumerate(chunks))
-        self._deals = [(numbered[k :: self._hands], Workspace(dtype)) for k in range(self._hands)]
 
     def close(self) -> None:
-        """Let the team go; the next step makes another."""
-        if self._team is not None:
-            self._team.close()
-            self._team = None
+        """End the workers; the next step starts others."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     def step(
         self, batch: Batch, state: Array, step: int, learning_rate: float
     ) -> tuple[float, float]:
-        """Update number `step`, from 1; `state` (..., B, K) is carried on in place.
+        """Make update number `step`, from 1; `state` (..., B, K) is carried on in place.
 
-        Returns the mean loss in nats per symbol and the gradient's norm before clipping. Raises
-        TrainingError, before parameters, optimizer state and `state` are changed, when either is not
-        finite. Raises it too when what the update made is not finite, or when a process of the team is
-        lost, in the middle of an update perhaps: parameters are not to be used any more then.
+        Returns the mean loss in nats per symbol and the gradient's norm before clipping.
+
+        Raises TrainingError when one of them is not finite: nothing is changed then. Raises it too when
+        the update made parameters or optimizer state that are not finite, and when a worker process has
+        ended, perhaps during an update: then parameters and optimizer state must not be used any more.
         """
         with blas.one_thread():
             T = len(batch.ids)
-            team = self._team_for(T)
+            pool = self._pool_for(T)
             _copy_batch(batch, self._window)
             self._state[...] = state
             scale = 1 / batch.counted
-            team.run(self._run_lanes, T, step, scale)
-            team.run(self._reduce)
+            pool.run(self._run_lanes, T, step, scale)
+            pool.run(self._reduce)
             loss = math.fsum(self._losses) * scale
             norm = math.sqrt(math.fsum(self._squares))
-            shrink = self._shrink(loss, norm, step, learning_rate)
-            team.run(self._update, shrink, step, learning_rate)
+            factor = self._clipping_factor(loss, norm, step, learning_rate)
+            pool.run(self._update, factor, step, learning_rate)
             self._check_update(step)
-            team.run(self._refresh)
+            pool.run(self._refresh)
             state[...] = self._state
         return loss, norm
 
-    def _team_for(self, T: int) -> Team:
-        """The team, a new one where windows are longer than before: their memory is shared by fork."""
+    def _pool_for(self, T: int) -> WorkerPool:
+        """The workers. A window longer than all before needs more shared memory, and so new workers."""
         if len(self._window.ids) < T:
             self.close()
             self._window = _shared_batch(T, self._window.ids.shape[1])
-        if self._team is None:
+        if self._pool is None:
             jobs = (self._run_lanes, self._reduce, self._update, self._refresh)
-            self._team = make_team(self._hands, jobs)
-        return self._team
+            self._pool = make_pool(self._num_workers, jobs)
+        return self._pool
 
-    def _run_lanes(self, hand: int, T: int, step: int, scale: float) -> None:
-        for k in range(hand, len(self.lanes), self._hands):
+    # The jobs of a step; each runs on all workers
+
+    def _run_lanes(self, worker: int, T: int, step: int, scale: float) -> None:
+        """Forward and backward pass of the worker's lanes."""
+        for k in range(worker, len(self.lanes), self._num_workers):
             self._losses[k] = self._run_lane(self.lanes[k], T, step, scale)
 
     def _run_lane(self, lane: Lane, T: int, step: int, scale: float) -> float:
-        """Forward and backward over the lane's shards, whose gradients add up in `lane.total`; the
-        sum of their losses.
-        """
+        """Compute the lane's shards; their gradients add up in `lane.total`. Returns their loss."""
         loss = 0.0
         for k, shard in enumerate(lane.shards):
             rows = self.shards[shard]
@@ -187,18 +197,14 @@ class Engine:
                 np.add(lane.total.flat, into.flat, lane.total.flat)
         return loss
 
-    def _refresh(self, hand: int) -> None:
-        for task in self.weights.tasks[hand :: self._hands]:
-            task()
-
     def _mask_generator(self, step: int, shard: int, layer: int) -> np.random.Generator:
         return generator(self.seed, Purpose.DROPOUT, step, layer, shard)
 
-    def _reduce(self, hand: int) -> None:
-        """Sum the lanes' gradients into the first one's buffer, and each chunk's squares."""
-        chunks, ws = self._deals[hand]
+    def _reduce(self, worker: int) -> None:
+        """Sum the gradients of all lanes into that of lane 0, and its squares chunk by chunk."""
+        ws = self._scratch[worker]
         total, *others = (lane.total.flat for lane in self.lanes)
-        for number, chunk in chunks:
+        for number, chunk in self._chunks[worker]:
             g = total[chunk]
             for other in others:
                 np.add(g, other[chunk], g)
@@ -206,40 +212,49 @@ class Engine:
             np.copyto(squares, g)
             self._squares[number] = np.dot(squares, squares)
 
-    def _shrink(self, loss: float, norm: float, step: int, learning_rate: float) -> float:
-        """The factor that clips the gradient by norm; raises where an update would not be finite."""
+    def _clipping_factor(self, loss: float, norm: float, step: int, learning_rate: float) -> float:
+        """The factor that clips the gradient by norm, else 1.
+
+        Raises TrainingError when loss or norm is not finite, or too large for the optimizer.
+        """
         kind, limit = self.clip or ("none", math.inf)
-        shrink = min(1.0, limit / norm) if kind == "norm" and norm > 0 else 1.0
+        factor = min(1.0, limit / norm) if kind == "norm" and norm > 0 else 1.0
         clipped = min(norm, limit * math.sqrt(self.params.flat.size)) if kind == "value" else norm
         # Beyond LARGEST the optimizer's squares would overflow float32
-        fits = clipped * shrink * max(1.0, learning_rate) < LARGEST
+        fits = clipped * factor * max(1.0, learning_rate) < LARGEST
         if not (math.isfinite(loss) and math.isfinite(norm) and fits):
             raise TrainingError(
                 f"step {step}: loss {loss:g}, gradient norm {norm:g}: training diverged, and the "
                 "update was not made; lower train.optimizer.learning_rate or train.grad_clip.norm"
             )
-        return shrink
+        return factor
 
-    def _update(self, hand: int, shrink: float, step: int, learning_rate: float) -> None:
-        chunks, ws = self._deals[hand]
+    def _update(self, worker: int, factor: float, step: int, learning_rate: float) -> None:
+        """Clip the gradient and run the optimizer, chunk by chunk."""
+        ws = self._scratch[worker]
         kind, limit = self.clip or ("none", math.inf)
         gradient = self.lanes[0].total.flat
-        for number, chunk in chunks:
+        for number, chunk in self._chunks[worker]:
             g = gradient[chunk]
-            if shrink != 1.0:
-                np.multiply(g, shrink, g)
+            if factor != 1.0:
+                np.multiply(g, factor, g)
             if kind == "value":
                 np.clip(g, -limit, limit, out=g)
             w = self.params.flat[chunk]
             vectors = [vector[chunk] for vector in self.optimizer_state.values()]
             options = self.options | {"learning_rate": learning_rate}
             self.optimizer(w, g, ws("tmp", g.size), *vectors, t=step, **options)
-            # 0 · x is 0 for every finite x, however large, and not a number for any other
+            # 0 · x is 0 for every finite x, however large, and NaN for infinity and NaN
             zeros = self._zeros[: g.size]
-            self._made[number] = sum(float(np.dot(a, zeros)) for a in (w, *vectors))
+            self._not_finite[number] = sum(float(np.dot(a, zeros)) for a in (w, *vectors))
+
+    def _refresh(self, worker: int) -> None:
+        """Make the copies of the updated weights that the products use."""
+        for task in self.weights.tasks[worker :: self._num_workers]:
+            task()
 
     def _check_update(self, step: int) -> None:
-        if self._made.any():
+        if self._not_finite.any():
             raise TrainingError(
                 f"step {step}: the update made parameters that are not finite: training diverged; "
                 "lower train.optimizer.learning_rate; the last checkpoint is kept"
@@ -247,13 +262,13 @@ class Engine:
 
 
 def _shared_batch(T: int, B: int) -> Batch:
-    """Room for a batch of T steps and B streams that workers see."""
+    """An empty batch of T steps and B streams in memory that workers share."""
     ids, targets = shared_zeros((2, T, B), np.intp)
     return Batch(ids, targets, shared_zeros((T, B), np.bool_))
 
 
 def _copy_batch(batch: Batch, to: Batch) -> None:
-    """Copy a batch into the first steps of another one."""
+    """Copy a batch into the first steps of a longer one."""
     T = len(batch.ids)
     assert to.fresh is not None
     to.ids[:T], to.targets[:T] = batch.ids, batch.targets
@@ -261,7 +276,7 @@ def _copy_batch(batch: Batch, to: Batch) -> None:
 
 
 def _columns(batch: Batch, T: int, rows: slice, ws: Workspace) -> Batch:
-    """The first T steps of a shard's streams, contiguous."""
+    """A contiguous copy of the first T steps of a shard's streams."""
     parts = []
     for name, whole in vars(batch).items():
         part = ws(f"engine.{name}", T, rows.stop - rows.start, dtype=whole.dtype)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 _linux = pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux only")
-# pytest's own process has threads, of BLAS and of its helpers: they sleep while it forks
+# pytest's own process has other threads, of BLAS and of xdist: they sleep while it forks
 _quiet = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
 
 
