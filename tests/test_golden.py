@@ -73,13 +73,13 @@ def test_optimizer_takes_pytorchs_steps(case: str) -> None:
     described = CASES["optimizers"][case]
     optimizer = OPTIMIZERS[described["name"]]
     w = GOLDEN["optimizers/start"].copy()
-    state = [np.zeros_like(w) for _ in state_names(optimizer)]
+    state = {name: np.zeros_like(w) for name in state_names(optimizer)}
     steps = GOLDEN[f"{case}/steps"]
     for t, (g, expected) in enumerate(
         zip(GOLDEN["optimizers/gradients"], steps, strict=True), start=1
     ):
         tmp = np.full_like(w, np.nan)
-        optimizer(w, g.copy(), tmp, *state, t=t, **described["options"])
+        optimizer(w, g.copy(), tmp, t, **state, **described["options"])
         np.testing.assert_allclose(w, expected, rtol=1e-12, atol=1e-12, err_msg=f"step {t}")
     assert np.abs(steps[-1] - GOLDEN["optimizers/start"]).min() > 1e-6
 

@@ -24,13 +24,14 @@ def run(
     """The parameters and the state vectors after six steps, worked on piece by piece."""
     rng = np.random.default_rng(0)
     w = rng.standard_normal(1000).astype(dtype)
-    state = [np.zeros_like(w) for _ in state_names(optimizer)]
+    state = {name: np.zeros_like(w) for name in state_names(optimizer)}
     for t in range(1, 7):
         g = rng.standard_normal(1000).astype(dtype)
         tmp = np.full_like(w, np.nan)
         for piece in pieces:
-            optimizer(w[piece], g[piece], tmp[piece], *(s[piece] for s in state), t=t, **chosen)
-    return [w, *state]
+            pieces_of_state = {name: vector[piece] for name, vector in state.items()}
+            optimizer(w[piece], g[piece], tmp[piece], t, **pieces_of_state, **chosen)
+    return [w, *state.values()]
 
 
 @every_optimizer
@@ -56,10 +57,10 @@ def test_single_precision_differs_from_double_by_rounding(optimizer: Optimizer) 
 def test_steps_lead_downhill(optimizer: Optimizer) -> None:
     """With default options and a small rate, steps along the gradient of w² / 2 bring w nearer 0."""
     w = np.array([1.0, -2.0, 3.0])
-    state = [np.zeros(3) for _ in state_names(optimizer)]
+    state = {name: np.zeros(3) for name in state_names(optimizer)}
     for t in range(1, 21):
         before = np.abs(w)
-        optimizer(w, w.copy(), np.empty(3), *state, t=t, learning_rate=0.01)
+        optimizer(w, w.copy(), np.empty(3), t, **state, learning_rate=0.01)
         assert (np.abs(w) < before).all()
 
 
@@ -85,17 +86,25 @@ def test_options_at_their_limits_leave_numbers(optimizer: Optimizer) -> None:
         assert (kind.high is None) != (kind.below is None), name
         most = kind.high if kind.below is None else math.nextafter(kind.below, 0)
         for value in (kind.low, most):
-            w, *state = (np.ones(3, np.float32) * (k == 0) for k in range(9))
+            w = np.ones(3, np.float32)
+            state = {name: np.zeros(3, np.float32) for name in state_names(optimizer)}
             chosen = {"learning_rate": 1e-3, name: value}
             for t in (1, 2):
                 g = np.array([0, 1, 1e-20], np.float32)
-                vectors = state[: len(state_names(optimizer))]
-                optimizer(w, g, np.empty(3, np.float32), *vectors, t=t, **chosen)
-            assert np.isfinite([w, *vectors]).all(), (name, value)
+                optimizer(w, g, np.empty(3, np.float32), t, **state, **chosen)
+            assert np.isfinite([w, *state.values()]).all(), (name, value)
 
 
-def test_state_names_are_read_from_the_signature() -> None:
-    """The parameters between `tmp` and the star, in order."""
+def test_an_optimizers_state_is_its_keywords_without_a_default() -> None:
+    """In order; positional parameters and options are no state, wherever they stand."""
+
+    def decaying(
+        w: Array, g: Array, tmp: Array, t: int, more: int, *, a: Array, b: float = 1, c: Array
+    ) -> None:
+        """An optimizer with two vectors."""
+
+    assert state_names(decaying) == ["a", "c"]
+    assert list(options(decaying)) == ["b"]
     assert {name: state_names(optimizer) for name, optimizer in OPTIMIZERS.items()} == {
         "sgd": ["velocity"],
         "rmsprop": ["square"],
@@ -108,7 +117,7 @@ def test_state_names_are_read_from_the_signature() -> None:
 def test_plain_sgd_subtracts_rate_times_gradient() -> None:
     """w - lr · g, and the velocity is the gradient."""
     w, velocity = np.array([1.0, 2.0]), np.zeros(2)
-    sgd(w, np.array([3.0, -4.0]), np.empty(2), velocity, t=1, learning_rate=0.5)
+    sgd(w, np.array([3.0, -4.0]), np.empty(2), 1, velocity=velocity, learning_rate=0.5)
     np.testing.assert_array_equal(w, [-0.5, 4.0])
     np.testing.assert_array_equal(velocity, [3.0, -4.0])
 
@@ -117,7 +126,7 @@ def test_adams_first_step_is_the_rate_whatever_the_gradients_size() -> None:
     """The corrected moments are g and g², so that the first step is lr · sign(g)."""
     w = np.zeros(4)
     g = np.array([1e-3, -1.0, 50.0, 1e3])
-    adam(w, g.copy(), np.empty(4), np.zeros(4), np.zeros(4), t=1, learning_rate=0.1)
+    adam(w, g.copy(), np.empty(4), 1, m=np.zeros(4), v=np.zeros(4), learning_rate=0.1)
     np.testing.assert_allclose(w, -0.1 * np.sign(g), rtol=2e-5)
 
 
@@ -128,8 +137,8 @@ def test_adamw_without_decay_is_adam() -> None:
     ):
         np.testing.assert_array_equal(a, b)
     w = np.ones(2)
-    rest = [np.zeros(2) for _ in range(4)]
-    adamw(w, *rest, t=1, learning_rate=0.1, weight_decay=0.5)
+    g, tmp, m, v = np.zeros((4, 2))
+    adamw(w, g, tmp, 1, m=m, v=v, learning_rate=0.1, weight_decay=0.5)
     np.testing.assert_allclose(w, 0.95, rtol=1e-15)
 
 

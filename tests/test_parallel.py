@@ -488,7 +488,7 @@ def test_every_shard_is_in_one_lane(B: int) -> None:
 
 @every_optimizer
 def test_the_optimizers_vectors_begin_at_zero(optimizer: Any) -> None:
-    """One for each name in its signature, as long as the parameters."""
+    """One for each that it declares, as long as the parameters."""
     p = problem(RNN(), 4)
     with closing(engine(p, optimizer)) as e:
         assert list(e.optimizer_state) == state_names(optimizer)
@@ -548,7 +548,7 @@ def test_a_step_holds_blas_and_gives_it_back(blas_threads: Any) -> None:
     set_(2)
     seen = []
 
-    def watching(w: Array, g: Array, tmp: Array, *, t: int, learning_rate: float = 1.0) -> None:
+    def watching(w: Array, g: Array, tmp: Array, t: int, *, learning_rate: float = 1.0) -> None:
         seen.append(get())
 
     p = problem(RNN(), 20)

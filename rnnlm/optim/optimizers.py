@@ -1,11 +1,14 @@
 """Optimizers: how a gradient changes the parameters, element by element.
 
-An optimizer is a function `(w, g, tmp, *state, t, **options)` over flat vectors of equal length: it
-updates `w` (and its state vectors, zero before the first step) in place from the gradient `g`, which
-it may overwrite; `tmp` is scratch and `t` counts the updates from 1. The parameters between `tmp` and
-the star name its state, the keywords with defaults are its options in the config, within the limits
-that their types declare. Working element by element makes the result independent of how the vectors
-are cut into chunks.
+An optimizer is a function `(w, g, tmp, t, *, <state>, <options>)` over flat vectors of equal length.
+It updates `w` in place from the gradient `g`, which it may overwrite; `tmp` is scratch memory and `t`
+counts the updates from 1. Its keywords declare the rest:
+
+- keywords without a default are its state: vectors as long as `w`, zeros before the first update, which
+  it updates in place; checkpoints keep them under these names;
+- keywords with a default are its options in the config, within the limits that their types declare.
+
+Every element is updated by itself, so the vectors can be cut into chunks without changing the result.
 """
 
 from __future__ import annotations
@@ -29,9 +32,9 @@ def sgd(
     w: Array,
     g: Array,
     tmp: Array,
-    velocity: Array,
-    *,
     t: int,
+    *,
+    velocity: Array,
     learning_rate: Rate = 0.5,
     momentum: Share = 0.0,
     nesterov: bool = False,
@@ -54,9 +57,9 @@ def rmsprop(
     w: Array,
     g: Array,
     tmp: Array,
-    square: Array,
-    *,
     t: int,
+    *,
+    square: Array,
     learning_rate: Rate = 0.002,
     decay: Share = 0.95,
     epsilon: Small = 1e-8,
@@ -74,9 +77,9 @@ def adagrad(
     w: Array,
     g: Array,
     tmp: Array,
-    square: Array,
-    *,
     t: int,
+    *,
+    square: Array,
     learning_rate: Rate = 0.05,
     epsilon: Small = 1e-10,
 ) -> None:
@@ -94,10 +97,10 @@ def adam(
     w: Array,
     g: Array,
     tmp: Array,
+    t: int,
+    *,
     m: Array,
     v: Array,
-    *,
-    t: int,
     learning_rate: Rate = 0.002,
     beta1: Share = 0.9,
     beta2: Share = 0.999,
@@ -125,10 +128,10 @@ def adamw(
     w: Array,
     g: Array,
     tmp: Array,
+    t: int,
+    *,
     m: Array,
     v: Array,
-    *,
-    t: int,
     learning_rate: Rate = 0.002,
     beta1: Share = 0.9,
     beta2: Share = 0.999,
@@ -137,9 +140,8 @@ def adamw(
 ) -> None:
     """w -= lr · λ w, then Adam's step  (Loshchilov and Hutter 2019, algorithm 2)."""
     np.multiply(w, 1 - learning_rate * weight_decay, w)
-    adam(
-        w, g, tmp, m, v, t=t, learning_rate=learning_rate, beta1=beta1, beta2=beta2, epsilon=epsilon
-    )
+    options = {"learning_rate": learning_rate, "beta1": beta1, "beta2": beta2, "epsilon": epsilon}
+    adam(w, g, tmp, t, m=m, v=v, **options)
 
 
 def _moving_average(square: Array, g: Array, tmp: Array, decay: float) -> None:
@@ -162,7 +164,6 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 
 def state_names(optimizer: Optimizer) -> list[str]:
-    """The names of an optimizer's state vectors, from its signature."""
-    positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    """The names of an optimizer's state vectors: its keywords without a default."""
     parameters = inspect.signature(optimizer).parameters.values()
-    return [p.name for p in parameters if p.kind is positional][3:]
+    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]

@@ -241,12 +241,12 @@ class Engine:
             if kind == "value":
                 np.clip(g, -limit, limit, out=g)
             w = self.params.flat[chunk]
-            vectors = [vector[chunk] for vector in self.optimizer_state.values()]
+            state = {name: vector[chunk] for name, vector in self.optimizer_state.items()}
             options = self.options | {"learning_rate": learning_rate}
-            self.optimizer(w, g, ws("tmp", g.size), *vectors, t=step, **options)
+            self.optimizer(w, g, ws("tmp", g.size), step, **state, **options)
             # 0 · x is 0 for every finite x, however large, and NaN for infinity and NaN
             zeros = self._zeros[: g.size]
-            self._not_finite[number] = sum(float(np.dot(a, zeros)) for a in (w, *vectors))
+            self._not_finite[number] = sum(float(np.dot(a, zeros)) for a in (w, *state.values()))
 
     def _refresh(self, worker: int) -> None:
         """Make the copies of the updated weights that the products use."""
