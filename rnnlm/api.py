@@ -1,4 +1,4 @@
-"""Text in, text out: what the command line and scripts do with a checkpoint."""
+"""Text in, text out: what scripts and the command line do with a checkpoint."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ MOST_SAMPLES = 1 << 16  # side by side
 def load(path: str | Path | None = None) -> Checkpoint:
     """Load a checkpoint: a file, a run folder's best (else last), or the newest run under ./runs.
 
-    Raises CheckpointError when there is none or it is damaged; no older run is taken for the newest.
+    Raises CheckpointError when there is none or it is damaged. Where the newest run is damaged, no
+    older one is taken in its place.
     """
     if path is not None:
         return Checkpoint.load(find_checkpoint(as_path(path, CheckpointError)))
@@ -38,7 +39,10 @@ def load(path: str | Path | None = None) -> Checkpoint:
 
 
 def find_vocabulary(path: str | Path) -> Vocabulary:
-    """The vocabulary of a checkpoint, a run folder or a prepared folder."""
+    """The vocabulary of a checkpoint, a run folder or a prepared folder.
+
+    Raises CheckpointError or DataError where the path is none of these, or damaged.
+    """
     path = as_path(path, CheckpointError)
     if is_prepared(path):
         return Corpus.open(path).vocabulary
@@ -48,10 +52,11 @@ def find_vocabulary(path: str | Path) -> Vocabulary:
 def evaluate(
     checkpoint: Checkpoint, text: str | bytes, *, unknown: Unknown = "error"
 ) -> Evaluation:
-    """How well the model predicts a text: every character but the first, from the zero state.
+    """How well the model predicts a text: every symbol but the first, given all symbols before it.
 
-    Raises DataError for characters outside the vocabulary (`unknown="skip"` leaves them out) and for
-    a text of fewer than two characters.
+    The figures are in nats and bits per symbol (character, or byte at byte level). Raises DataError for
+    symbols outside the vocabulary (`unknown="skip"` leaves them out) and for a text of fewer than two
+    symbols, TrainingError where the predictions are not finite.
     """
     _check_checkpoint(checkpoint)
     return evaluate_ids(checkpoint.model, checkpoint.params, checkpoint.ids(text, unknown))
@@ -64,9 +69,10 @@ def evaluate_split(
     *,
     unknown: Unknown = "error",
 ) -> Evaluation:
-    """The same for a split of the data that the run recorded, checked by its hash, or of `data`.
+    """As `evaluate`, for a split (`train`, `val` or `test`) of the data that the run recorded.
 
-    Raises DataError where the split is empty or has symbols outside the vocabulary (`unknown="skip"`
+    That data is checked by its hash. `data` names another prepared folder instead. Raises DataError
+    where the split has fewer than two symbols, or symbols outside the vocabulary (`unknown="skip"`
     leaves them out).
     """
     corpus = recorded_data(checkpoint) if data is None else Corpus.open(data)
@@ -240,7 +246,7 @@ def samples(
 def _texts(
     checkpoint: Checkpoint, steps: Iterable[Iterable[int]], num_samples: int, stop: str
 ) -> Iterator[list[str]]:
-    """Ids to text as it completes, each sample until its own stop."""
+    """The text that each step's ids complete, for every sample until its stop text."""
     decoders = [checkpoint.vocabulary.decoder() for _ in range(num_samples)]
     gates = [StopText(stop) for _ in range(num_samples)]
     for ids in steps:
@@ -255,13 +261,13 @@ def _texts(
 
 
 class StopText:
-    """Passes text on until `stop` appears; holds back only what may be the beginning of it."""
+    """Passes text on until `stop` appears; holds back only what may be the beginning of `stop`."""
 
     def __init__(self, stop: str) -> None:
         self._stop, self._held, self.stopped = stop, "", False
 
     def feed(self, text: str) -> str:
-        """What can be passed on, now that `text` has come."""
+        """What can be passed on after `text` was added."""
         if self.stopped or not self._stop:
             return "" if self.stopped else text
         held = self._held + text
@@ -277,14 +283,16 @@ class StopText:
         return held
 
     def rest(self) -> str:
-        """What was held back, at the end."""
+        """What is still held back, at the end of the text."""
         held, self._held = self._held, ""
         return held
 
 
 def _check_checkpoint(value: object) -> None:
     if not isinstance(value, Checkpoint):
-        raise CheckpointError(f"a checkpoint is what load gives, not {shown(value)}")
+        raise CheckpointError(
+            f"expected a checkpoint, as rnnlm.load returns one, not {shown(value)}"
+        )
 
 
 def _check(name: str, value: object, words: str, fits: Callable[[Any], bool]) -> None:

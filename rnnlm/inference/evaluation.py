@@ -15,8 +15,8 @@ from ..models.base import LanguageModel
 from ..text.batches import Streams
 from ..wording import counted
 
-CHUNK = 128  # steps at a time; a constant, because the bits of a product depend on its rows
-MOST_ROWS = 4096  # of all streams in a chunk
+CHUNK = 128  # steps at a time; constant, because the bits of a matrix product depend on its size
+MOST_ROWS = 4096  # of ids in a chunk, over all streams
 
 
 def perplexity(nats_per_symbol: float) -> float | None:
@@ -58,11 +58,13 @@ class Evaluation:
 def evaluate(model: LanguageModel, params: Parameters, ids: Array, streams: int = 1) -> Evaluation:
     """-ln p of every symbol of `ids` (n,) but the first, given all symbols before it.
 
-    One stream from the zero state, its state carried from the first symbol to the last, worked on in
-    fixed chunks and summed in float64: no batch or window that a run is configured with changes a bit
-    of it. With `streams` above 1 the text is cut into that many, each from the zero state: faster, and
-    an approximation. Raises DataError for fewer than two symbols a stream, TrainingError where the
-    figure is not finite.
+    With one stream the figure is exact: the state starts at zero and is carried from the first symbol
+    to the last. Chunks have a fixed size and are summed in float64, so that the result does not depend
+    on the batch size and window of the config. More streams are faster and an approximation: the text
+    is cut into that many, and each starts from the zero state.
+
+    Raises DataError where `ids` has no more symbols than streams, TrainingError where the sum is not
+    finite.
     """
     if len(ids) <= streams:
         raise DataError(
@@ -72,7 +74,7 @@ def evaluate(model: LanguageModel, params: Parameters, ids: Array, streams: int 
     chunk = min(CHUNK, max(1, MOST_ROWS // streams))
     batches = Streams(ids, streams, min(chunk, (len(ids) - 1) // streams))
     predicted, losses = 0, []
-    with blas.one_thread(), np.errstate(all="ignore"):  # whoever asked looks at the figure
+    with blas.one_thread(), np.errstate(all="ignore"):  # the sum is checked below
         reader = model.read(params, streams)
         for k in range(len(batches)):
             batch = batches(0, k)

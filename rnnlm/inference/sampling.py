@@ -1,4 +1,4 @@
-"""Drawing text from a model, one character at a time."""
+"""Drawing symbols from a model, one at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..backend.params import Parameters
 from ..backend.seeds import Purpose, generator
 from ..models.base import LanguageModel
 
-# Filters change logits (N, V) in place before a character is drawn; a logit of -inf is never drawn.
+# Filters change logits (N, V) in place before a symbol is drawn; a logit of -inf is never drawn.
 
 
 def temperature(logits: Array, value: float) -> None:
@@ -31,14 +31,14 @@ def temperature(logits: Array, value: float) -> None:
 
 
 def top_k(logits: Array, k: int) -> None:
-    """Keep the k largest (and what equals the k-th)."""
+    """Keep the k largest, and those that equal the k-th."""
     if k < logits.shape[1]:
         kth = np.partition(logits, -k, axis=1)[:, -k, None]
         logits[logits < kth] = -np.inf
 
 
 def top_p(logits: Array, p: float) -> None:
-    """Keep the smallest set of most probable characters whose probabilities reach p
+    """Keep the fewest most probable symbols whose probabilities add up to p or more
     (nucleus sampling: Holtzman et al. 2020, section 3.1).
     """
     order = np.argsort(-logits, axis=1, kind="stable")
@@ -58,7 +58,7 @@ FILTERS: dict[str, Callable[..., None]] = {
 
 SMALLEST = 1e-200  # sum of exponentials that still has all its digits
 UNIFORMS = 256  # random numbers drawn at a time
-AT_ONCE = 8  # characters drawn before they are handed out; a few milliseconds at most
+AT_ONCE = 8  # symbols drawn before they are yielded; a few milliseconds at most
 
 
 def generate(
@@ -73,7 +73,7 @@ def generate(
     first: Array | None = None,
     position: tuple[int, ...] = (),
 ) -> Iterator[Array]:
-    """Yield the ids (num_samples,) of `length` characters that follow `prime`, step by step.
+    """Yield the ids (num_samples,) of `length` symbols that follow `prime`, step by step.
 
     `filters` maps names of `FILTERS` to values, applied in that table's order. Without a prime the
     first character of each sample is drawn from the probabilities `first` (V,), from the zero state.
@@ -118,15 +118,15 @@ def _uniforms(generators: list[np.random.Generator]) -> Iterator[Array]:
 
 
 def _make_finite(logits: Array) -> None:
-    """Logits beyond the range of floats (weights can be that large) become the largest there are."""
+    """Replace logits beyond the range of floats, which very large weights make, by its ends."""
     np.nan_to_num(logits, copy=False, nan=np.finfo(logits.dtype).min)
 
 
 def draw(logits: Array, uniforms: Array) -> Array:
-    """One id a row, distributed as softmax(logits (N, V)), from uniforms (N,) in [0, 1).
+    """Ids (N,), one for each row of logits (N, V), drawn from its softmax with uniforms (N,) in [0, 1).
 
-    The id is the first whose cumulative probability exceeds the uniform; sums in float64. Where exp
-    leaves the range of floats, the row's largest logit is subtracted first.
+    An id is the first whose cumulative probability exceeds the uniform number. Sums are in float64.
+    Where exp leaves the range of floats, the row's largest logit is subtracted first.
     """
     p = logits.astype(np.float64)
     np.exp(p, p)

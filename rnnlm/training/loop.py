@@ -1,10 +1,10 @@
-"""The training loop: a generator of events that never prints.
+"""The training loop, as a generator of events.
 
-The order within a step is fixed: update, `train` line, `eval` line, best.npz, `sample` line, last.npz.
-All that is carried from step to step is in `Progress`, the parameters, the optimizer's vectors and the
-recurrent state; everything else is a function of the config and the step. last.npz holds exactly
-that, and the length of metrics.jsonl at that moment, so a run that goes on from it ends with the same
-bits as one that was never interrupted.
+What a step does, in this order: the update, the `train` record, the `eval` record, best.npz, the
+`sample` record, last.npz. Four things are carried from one step to the next: `Progress`, the
+parameters, the optimizer's vectors and the recurrent state. Everything else follows from the config
+and the number of the step. last.npz holds these four and the length of metrics.jsonl, so that a
+resumed run ends with the same bits as one that was never interrupted.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ from .plan import check_memory, check_validation, plan
 from .resume import adopt_config, resumed_config
 
 SAMPLE_LENGTH = 200
-KNOWN_BEST = "best-of-last.npz"  # the best that last.npz knows of, while best.npz is a newer one
+KNOWN_BEST = "best-of-last.npz"  # the best when last.npz was saved, if best.npz is newer
 
 
 @dataclass(frozen=True)
 class Event:
     """Something that happened in a run.
 
-    `kind` is `step` (after every update), `train`, `eval`, `sample`, `end`, or `interrupted`; `record`
-    holds its values under the names they have in metrics.jsonl, where `step` and `interrupted` are
-    not written.
+    `kind` is `step` (after every update), `train`, `eval`, `sample`, `end` or `interrupted`. `record`
+    holds its values under the names that they have in metrics.jsonl; `step` and `interrupted` are
+    not written there. Losses are in nats per symbol.
     """
 
     kind: str
@@ -59,7 +59,14 @@ def never() -> bool:
 
 
 class Training:
-    """A run folder with everything that is needed to go on from where it stands."""
+    """A run that is open for training: `start` makes one, `resume` opens one.
+
+        with Training.resume("runs/my-run") as training:
+            for event in training.events():
+                ...
+
+    It holds the lock of its folder and the workers until the `with` ends.
+    """
 
     def __init__(self, config: Config, run: Run, corpus: Corpus, at: Checkpoint) -> None:
         self.config, self.run, self.corpus = config, run, corpus
@@ -90,7 +97,11 @@ class Training:
 
     @classmethod
     def start(cls, config: Config, name: str, init_from: Checkpoint | None = None) -> Training:
-        """Make a run folder, prepare its data, initialise the parameters and save step 0."""
+        """Make a run folder, prepare its data, initialise the parameters and save last.npz.
+
+        The folder is `run.dir` or, without one, `runs/<name>-<time>`. Raises ConfigError, DataError or
+        CheckpointError, and leaves no folder, where the config, the text or the folder cannot be used.
+        """
         config = whole_config(config)
         if init_from is not None:
             config = adopt_config(config, init_from)
@@ -159,10 +170,11 @@ class Training:
         self.run.close()
 
     def events(self, stop: Callable[[], bool] = never) -> Iterator[Event]:
-        """Train to the end and yield what happens.
+        """Train to the end and yield each event when it happens.
 
-        Stops early with an `interrupted` event, after saving last.npz, once `stop()` is true. Raises
-        TrainingError when the loss or gradient is not finite; last.npz is then the last one saved.
+        `stop` is called after every step; once it returns true, last.npz is saved and `interrupted` is
+        the last event. Raises TrainingError when the loss or the gradient is not finite; last.npz
+        stays as it was last saved.
         """
         p, t = self.progress, self.config.train
         log_every, eval_every = self._steps(t.log_every), self._steps(t.eval_every)
@@ -187,7 +199,7 @@ class Training:
         yield from self._finish()
 
     def _update(self) -> Event:
-        """One window, one update."""
+        """Read one window and update the parameters."""
         p = self.progress
         began = time.perf_counter()
         batch = self.windows(*divmod(p.step, len(self.windows)))
@@ -216,11 +228,11 @@ class Training:
         )
 
     def summary(self) -> Iterator[str]:
-        """Lines that say what is about to be trained."""
+        """Lines that say what this run will do."""
         yield from plan(self.model, self.config, self.corpus, self.windows)
 
     def learning_rate(self, step: int) -> float:
-        """The rate of the update after `step` updates, by the schedule."""
+        """The learning rate that the schedule gives to the update after `step` updates."""
         t = self.config.train
         options = {name: value for name, value in t.schedule.items() if name != "name"}
         rate: float = SCHEDULES[t.schedule["name"]](
@@ -229,6 +241,7 @@ class Training:
         return rate
 
     def _train_line(self, step: Event) -> Event:
+        """Log the mean loss since the last `train` record."""
         p = self.progress
         p.train_loss = p.loss_sum / p.loss_chars
         p.loss_sum, p.loss_chars = 0.0, 0
@@ -237,7 +250,7 @@ class Training:
         return self._log("train", p.train_loss, **extra)
 
     def _evaluate(self) -> Event:
-        """Validation loss; saves best.npz when it is the lowest so far."""
+        """Log the validation loss; save best.npz when it is the lowest so far."""
         p, streams = self.progress, self.config.train.eval_streams
         result = evaluate(self.model, self.params, self.corpus["val"], streams)
         p.val_loss = loss = result.nats_per_symbol
@@ -246,7 +259,7 @@ class Training:
         event = self._log("eval", loss, split="val", best=better, **extra)
         if better:
             p.best_loss, p.best_step, p.bad_evals = loss, p.step, 0
-            with suppress(OSError):  # there is none yet, or it is kept already
+            with suppress(OSError):  # there is no best.npz yet, or the link is there already
                 (self.run.folder / KNOWN_BEST).hardlink_to(self.run.best)
             self.save(self.run.best)
         else:
@@ -254,9 +267,13 @@ class Training:
         return event
 
     def _restore_best(self) -> None:
-        """Bring back the best that last.npz knows of: the run may now end before a newer one."""
+        """Put back the best.npz of the time when last.npz was saved.
+
+        A newer one comes from steps that are now trained again, or not at all where the run is to end
+        before them.
+        """
         known = self.run.folder / KNOWN_BEST
-        with suppress(CheckpointError):  # there is none
+        with suppress(CheckpointError):  # best.npz is the one of that time
             if Checkpoint.load(known).progress.step == self.progress.best_step:
                 known.replace(self.run.best)
             else:
@@ -267,6 +284,7 @@ class Training:
         return patience is not None and self.progress.bad_evals >= patience
 
     def _sample(self) -> Event:
+        """Log a text drawn from the model."""
         p = self.progress
         p.sampled_step = p.step
         counts = self.corpus.train_counts
@@ -282,9 +300,9 @@ class Training:
         return self._log("sample", text=self.corpus.vocabulary.text([int(i[0]) for i in ids]))
 
     def _finish(self) -> Iterator[Event]:
-        """The last evaluation, the test of the best checkpoint, and the `end` line.
+        """Log the last evaluation, the test loss of the best checkpoint, and the `end` record.
 
-        last.npz is saved before, so a run that is resumed here, or made longer, writes them again.
+        last.npz was saved before: a resume of a finished run drops these records and writes new ones.
         """
         p = self.progress
         if self._evaluates and p.step % self._steps(self.config.train.eval_every):
@@ -292,7 +310,7 @@ class Training:
         test = self.corpus["test"]
         if len(test) > 1:
             best = None if p.best_step is None else Checkpoint.load(self.run.best)
-            if best is not None and best.progress.step != p.best_step:  # another run's, perhaps
+            if best is not None and best.progress.step != p.best_step:  # someone replaced it
                 best = None
             params = self.params if best is None else best.params
             result = evaluate(self.model, params, test)
@@ -315,7 +333,7 @@ class Training:
         return self.progress.step % steps == 0
 
     def save(self, path: Path) -> None:
-        """Save the run as it stands."""
+        """Save a checkpoint of this step; raises CheckpointError where it cannot be written."""
         p = self.progress
         p.seconds = time.perf_counter() - self._session_start
         p.metrics_bytes = self.run.metrics_length()

@@ -1,4 +1,4 @@
-"""What a run is going to do, before it does it: its plan in lines, a dry run, the memory it needs."""
+"""What a run will do, before it starts: its plan, a dry run, and checks of memory and validation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches
 
 
 def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str]:
-    """Lines for a dry run: the resolved config and the plan. Nothing is left behind."""
+    """Lines for a dry run: the resolved config and the plan. No file is written.
+
+    Raises ConfigError or DataError as the start of the run would.
+    """
     config = whole_config(config)
     if init_from is not None:
         config = adopt_config(config, init_from)
@@ -61,7 +64,10 @@ def check_validation(config: Config, corpus: Corpus) -> None:
 
 
 def check_memory(model: TrainableModel, config: Config, windows: Batches) -> int:
-    """Bytes that training will take. Raises ConfigError when there is less, naming what fits."""
+    """About how many bytes training takes.
+
+    Raises ConfigError when fewer are free, with the largest window that fits.
+    """
     t = config.train
     slots = len(state_names(OPTIMIZERS[t.optimizer["name"]]))
 

@@ -98,7 +98,9 @@ def resume(
 
 def _start(config: Config, name: str, init_from: Checkpoint | None) -> Training:
     if init_from is not None and not isinstance(init_from, Checkpoint):
-        raise CheckpointError(f"init_from is a checkpoint as load gives it, not {shown(init_from)}")
+        raise CheckpointError(
+            f"init_from must be a checkpoint, as rnnlm.load returns one, not {shown(init_from)}"
+        )
     return Training.start(config, name, init_from)
 
 

@@ -1,4 +1,4 @@
-"""Configs of runs that go on, or start from another's weights: what may change, and what must not."""
+"""What may change in a config: when a run is resumed, and when one starts from other weights."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import is_prepared
 from ..storage.atomic import same_folder
 
-# What --resume may change: none of these alters a parameter's value at any given step. `epochs` is
-# excluded where the schedule depends on the length of the run; the data is compared by its content.
+# Keys that a resume may change, because they change no parameter at any step. `train.epochs` must stay
+# where the schedule depends on the length of the run; the text is compared by its content.
 RESUMABLE = frozenset(
     {
         "data.path",
@@ -50,7 +50,11 @@ def adopt_config(config: Config, init_from: Checkpoint) -> Config:
 
 
 def resumed_config(old: Config, folder: Path, overrides: list[str]) -> Config:
-    """The run's config.yaml with overrides, refused where it changes what the run computes."""
+    """The run's config.yaml with overrides.
+
+    Raises ConfigError where it differs from `old`, the config in last.npz, in a key that changes what
+    the run computes.
+    """
     path = folder / "config.yaml"
     if path.is_file():
         new = make_config(path, *overrides)
