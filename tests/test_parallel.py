@@ -372,6 +372,18 @@ def test_an_update_to_very_large_parameters_is_no_error(dtype: Any) -> None:
     assert np.isfinite(p.params.flat).all()
 
 
+def test_a_batch_without_a_target_that_counts_is_refused() -> None:
+    """There is no mean of nothing; parameters, optimizer state and state keep their bits."""
+    p = problem(LSTM(), 20)
+    with closing(engine(p)) as e:
+        train(e, p, 1)
+        vectors = [p.params.flat, p.state, *e.optimizer_state.values()]
+        before = [vector.tobytes() for vector in vectors]
+        with pytest.raises(AssertionError, match="without a target that counts"):
+            e.step(Batch(p.batch.ids, np.full_like(p.batch.targets, IGNORED)), p.state, 2, 0.05)
+        assert [vector.tobytes() for vector in vectors] == before
+
+
 def test_training_goes_on_after_a_step_that_was_refused() -> None:
     """The next step has the bits that it has without the refused one."""
     results = []

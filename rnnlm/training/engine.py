@@ -138,18 +138,21 @@ class Engine:
     ) -> tuple[float, float]:
         """Make update number `step`, from 1; `state` (..., B, K) is carried on in place.
 
-        Returns the mean loss in nats per symbol and the gradient's norm before clipping.
+        Returns the mean loss in nats per symbol and the gradient's norm before clipping. At least one
+        target of the batch must count: without one there is no mean.
 
         Raises TrainingError when one of them is not finite: nothing is changed then. Raises it too when
         the update made parameters or optimizer state that are not finite, and when a worker process has
         ended, perhaps during an update: then parameters and optimizer state must not be used any more.
         """
+        counted = batch.counted
+        assert counted, "a batch without a target that counts"
         with blas.one_thread():
             T = len(batch.ids)
             pool = self._pool_for(T)
             _copy_batch(batch, self._window)
             self._state[...] = state
-            scale = 1 / batch.counted
+            scale = 1 / counted
             pool.run(self._run_lanes, T, step, scale)
             pool.run(self._reduce)
             loss = math.fsum(self._losses) * scale
