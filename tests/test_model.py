@@ -172,6 +172,48 @@ def test_a_workspace_serves_windows_of_any_length(cell: Cell) -> None:
 
 
 @every_cell
+def test_each_kind_of_window_is_recorded_once(cell: Cell) -> None:
+    """Whole and last windows, with and without texts that begin inside, in any order."""
+    recorded: list[int] = []
+
+    class Noting(Recurrent):
+        def record_layer(self, *args: Any, **kwargs: Any) -> None:
+            recorded.append(1)
+            super().record_layer(*args, **kwargs)
+
+    p = Problem.of(cell, layers=2, T=5)
+    model = Noting(p.model.cell, p.model.vocabulary_size, p.model.hidden_size, 2)
+    w, d, ws = p.weights(), p.params.like(), p.workspace()
+    fresh = np.zeros_like(p.batch.ids, np.bool_)
+    fresh[1, 0] = True
+    kinds = [(T, marks) for T in (5, 3) for marks in (fresh[:T], None)]
+    for T, marks in (*kinds, *reversed(kinds), *kinds[::2], *kinds[1::2]):
+        batch = Batch(p.batch.ids[:T], p.batch.targets[:T], marks)
+        model.loss_and_grad(w, batch, p.state, d, ws, 1.0)
+    assert len(recorded) == 4 * 2  # kinds, layers
+
+
+@every_cell
+@pytest.mark.parametrize("embedding", [None, 7])
+def test_what_a_window_keeps_more_where_texts_begin_inside_is_counted(
+    cell: Cell, embedding: int | None
+) -> None:
+    """To the number, beside what it keeps anyway."""
+    p = Problem.of(cell, layers=2, T=5, B=3, embedding=embedding)
+    fresh = np.zeros_like(p.batch.ids, np.bool_)
+    fresh[2, 1] = True
+    held = []
+    for marks in (None, fresh):
+        ws = p.workspace()
+        batch = Batch(p.batch.ids, p.batch.targets, marks)
+        p.model.loss_and_grad(p.weights(), batch, p.state, p.params.like(), ws, 1.0)
+        held.append(ws.nbytes // p.params.flat.itemsize)
+    plain, marked = (p.model.activation_count(5, 3, fresh=inside) for inside in (False, True))
+    assert marked - plain == held[1] - held[0] > 0
+    assert p.model.window_bytes(5, 3, True) - p.model.window_bytes(5, 3) > 4 * (marked - plain)
+
+
+@every_cell
 def test_long_windows_are_not_recorded_and_have_the_same_bits(
     cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,7 +276,7 @@ def test_a_recorded_number_has_the_precision_of_the_arrays(position: int, dtype:
 
 
 def test_a_workspace_keeps_a_tape_for_the_same_memory() -> None:
-    """By name, place and shape, and a few of them only."""
+    """By name, place and shape; the oldest is given up when there are too many."""
     ws = Workspace(np.float32)
     a = ws("a", 4)
     run = ws.tape("steps", 9, a)
@@ -244,7 +286,8 @@ def test_a_workspace_keeps_a_tape_for_the_same_memory() -> None:
     assert ws.tape("steps", 9, ws("a", 3)) is not run
     assert ws.tape("other", 9, a) is not run
     assert ws.tape("steps", 9, ws("a", 4)) is run
-    ws.tape("steps", 9, ws("a", 2))
+    for size in range(5, 5 + workspace.TAPES):
+        ws.tape("steps", 9, ws("b", size))
     assert not ws.tape("steps", 9, ws("a", 4)).is_recorded
 
 

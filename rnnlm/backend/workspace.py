@@ -11,7 +11,9 @@ from ..arrays import Array
 from .tape import Tape, Untaped
 
 LONGEST_TAPE = 1024  # steps: some kilobytes each
-TAPES = 2  # of one name: for whole windows and for the last, shorter one of an epoch
+# Tapes of one name that are kept: of whole windows and of the last, shorter one of an epoch, each with
+# and without texts that begin inside. A tape is smaller than the activations of its window.
+TAPES = 4
 
 
 class Workspace:

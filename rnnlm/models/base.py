@@ -99,8 +99,11 @@ class TrainableModel(LanguageModel, Protocol):
     ) -> Any:
         """The `Weights` for windows of `rows` streams; `empty` allocates the copies."""
 
-    def window_bytes(self, T: int, B: int) -> int:
-        """About how many bytes a window of T steps and B streams takes, in float32."""
+    def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
+        """About how many bytes a window of T steps and B streams takes, in float32.
+
+        `fresh`: texts begin inside windows, not only at their first step.
+        """
 
     def loss_and_grad(
         self,

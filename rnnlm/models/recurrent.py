@@ -35,7 +35,7 @@ from .layers import (
     softmax_cross_entropy,
 )
 
-TAPE_BYTES = 7000  # of recorded calls, a step and layer
+TAPE_BYTES = 7000  # of recorded calls, forward and backward, for each step and layer; measured
 
 
 @dataclass(frozen=True)
@@ -125,25 +125,30 @@ class Recurrent:
         """The state before the first symbol: zeros."""
         return np.zeros(self.state_shape(B), dtype)
 
-    def activation_count(self, T: int, B: int) -> int:
+    def activation_count(self, T: int, B: int, fresh: bool = False) -> int:
         """How many numbers a window of T steps and B streams keeps from forward to backward pass.
 
         Per layer and step: B·H for each gate (overwritten by its gradient), for each array that the
         cell saves and for each of its states: 6 B·H for the LSTM, 5 for the GRU, 2 for the RNN; twice
-        B·H more with dropout. Beside the layers: one gradient of the hidden states, the rows of one
-        gate sorted by symbol, an embedding and its gradient, a block of logits.
+        B·H more with dropout. Where texts begin inside the window (`fresh`), each state is kept once
+        more, with zeros there, and every step and stream has a factor. Beside the layers: one gradient
+        of the hidden states, the rows of one gate sorted by symbol, an embedding and its gradient, a
+        block of logits.
         """
         H, R = self.hidden_size, T * B
-        per_layer = len(self.cell.gates) + self.cell.saved + len(self.cell.states)
-        per_layer += 2 if self.dropout else 0
-        shared = 2 * H + 2 * (self.embedding_size or 0)
+        states = len(self.cell.states) * (2 if fresh else 1)
+        per_layer = len(self.cell.gates) + self.cell.saved + states + (2 if self.dropout else 0)
+        shared = 2 * H + 2 * (self.embedding_size or 0) + (1 if fresh else 0)
         logits = logits_rows(R, self.vocabulary_size) * self.vocabulary_size if R else 0
         return R * (self.num_layers * per_layer * H + shared) + logits
 
-    def window_bytes(self, T: int, B: int) -> int:
-        """About how many bytes a window takes in training: activations and recorded calls."""
+    def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
+        """About how many bytes a window takes in training: activations and recorded calls.
+
+        Where texts begin inside some windows (`fresh`), calls are recorded with and without them.
+        """
         calls = self.num_layers * min(T, LONGEST_TAPE) * TAPE_BYTES
-        return 4 * self.activation_count(T, B) + calls
+        return 4 * self.activation_count(T, B, fresh) + (2 if fresh else 1) * calls
 
     # The wiring, recorded: the same for windows and for single steps
 
@@ -339,7 +344,12 @@ def _window(ws: Workspace, name: str, *shape: int) -> Array:
 
 
 def _keep(batch: Batch, ws: Workspace) -> Array | None:
-    """(T, B, 1), zero where a text begins inside the window; None where none does."""
+    """Factors (T, B, 1) for the state: 0 where a text begins inside the window, else 1. None where no
+    text begins inside.
+
+    Infinity times 0 is NaN, not 0. That changes no result of use: a state that is not finite makes the
+    gradients not finite too, and the update is refused.
+    """
     if batch.fresh is None or not batch.fresh[1:].any():
         return None
     keep = ws("model.keep", *batch.fresh.shape, 1)

@@ -51,8 +51,12 @@ def shard_rows(batch_size: int) -> list[slice]:
     return [slice(a, b) for a, b in pairwise(borders)]
 
 
-def training_bytes(model: TrainableModel, batch_size: int, seq_length: int, slots: int) -> int:
+def training_bytes(
+    model: TrainableModel, batch_size: int, seq_length: int, slots: int, fresh: bool = False
+) -> int:
     """About how many bytes an engine with `slots` optimizer vectors takes, in float32.
+
+    `fresh`: texts begin inside windows, not only at their first step.
 
     It counts the parameters, the optimizer's vectors, a gradient for each lane (two where a lane has
     several shards), the copies of the weights, the window's ids, and the activations and recorded calls
@@ -63,7 +67,7 @@ def training_bytes(model: TrainableModel, batch_size: int, seq_length: int, slot
     vectors = 1 + slots + 2 + lanes * (2 if len(shards) > lanes else 1)
     rows = max(s.stop - s.start for s in shards)
     ids = batch_size * seq_length * ID_BYTES
-    windows = lanes * model.window_bytes(seq_length, rows)
+    windows = lanes * model.window_bytes(seq_length, rows, fresh)
     return 4 * vectors * model.num_parameters + ids + windows
 
 
