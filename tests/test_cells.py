@@ -22,7 +22,7 @@ from oracles import (
 from rnnlm.arrays import Array, Shape
 from rnnlm.assembly import build_model, make_config
 from rnnlm.backend.params import Parameters
-from rnnlm.backend.tape import Tape, Untaped
+from rnnlm.backend.tape import Tape, Unrecorded
 from rnnlm.backend.tiles import PackedMatrix
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import CELLS, GRU, LSTM, RNN, Cell, steps
@@ -214,7 +214,7 @@ def test_the_states_gradient_is_at_hand_before_every_step(cell: Cell) -> None:
     z, s, w = whole.forward(ws)
     ds, yielded = whole.dstate.copy(), []
     parts = (z, s[:, :-1], s[:, 1:], whole.dh.copy(), ds)
-    for t in cell.backward(Untaped(), w, *parts, ws):
+    for t in cell.backward(Unrecorded(), w, *parts, ws):
         yielded.append(t)
         rest = replace(whole, X=whole.X[t * 3 :], state=s[:, t].copy(), dh=whole.dh[t:])
         np.testing.assert_allclose(ds, rest.gradients()["state"], rtol=0, atol=1e-12)

@@ -14,7 +14,7 @@ from oracles import Problem, assert_is_gradient, cross_entropy, model_losses, on
 from rnnlm.arrays import Array, Shape
 from rnnlm.backend import workspace
 from rnnlm.backend.params import Parameters
-from rnnlm.backend.tape import Tape, Untaped
+from rnnlm.backend.tape import Tape, Unrecorded
 from rnnlm.backend.tiles import SMALL_PRODUCT, PackedMatrix, tile_width
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import Cell
@@ -232,7 +232,7 @@ def test_long_windows_are_not_recorded_and_have_the_same_bits(
     for _ in range(2):
         p.gradients(ws).assert_same_bits(recorded)
     assert len(tapes) == 2 * 2 * 2  # windows, layers, forward and backward
-    assert all(isinstance(run, Untaped) for run in tapes)
+    assert all(isinstance(run, Unrecorded) for run in tapes)
 
 
 def test_a_tape_replays_what_it_recorded() -> None:
@@ -249,9 +249,9 @@ def test_a_tape_replays_what_it_recorded() -> None:
         assert run.is_recorded
 
 
-def test_what_is_not_taped_is_computed_at_once_and_asked_for_again() -> None:
+def test_what_is_not_recorded_is_computed_at_once_and_asked_for_again() -> None:
     """A call is made when it is given, and once only."""
-    a, run = np.ones(2), Untaped()
+    a, run = np.ones(2), Unrecorded()
     for expected in (2, 4):
         assert not run.is_recorded
         run(np.add, a, a, a)
@@ -372,7 +372,7 @@ def test_gather_equals_the_one_hot_product(id_type: Any) -> None:
     z, dWx = np.full((G, R, H), np.nan), np.full((G, V, H), np.nan)
     beside = np.full((R, G, H), np.nan).swapaxes(0, 1)  # a row's gates side by side, z and table
     for table, out in ((Wx + b, z), ((Wx + b).swapaxes(0, 1).copy().swapaxes(0, 1), beside)):
-        one_hot_projection(Untaped(), ids, table, out)
+        one_hot_projection(Unrecorded(), ids, table, out)
         np.testing.assert_allclose(out, one_hot(ids, V) @ Wx + b, rtol=1e-12)
     one_hot_projection_backward(ids, dz, dWx, Workspace(np.float64))
     np.testing.assert_allclose(dWx, one_hot(ids, V).T @ dz, rtol=0, atol=1e-12)
@@ -546,7 +546,7 @@ def test_some_gates_of_a_packed_matrix_are_a_view() -> None:
     some, out = packed[1:3], np.full((2, 3, 32), np.nan)
     for k in range(4):
         packed.fill(k, W[k])
-    Untaped().matmul(X, some, out)
+    Unrecorded().matmul(X, some, out)
     np.testing.assert_allclose(out, X @ W[1:3], rtol=1e-12)
 
 

@@ -1,1 +1,1 @@
-"""The ground: flat parameter vectors, buffers, recorded calls, BLAS, workers, random numbers."""
+"""What models compute with: parameters, buffers, recorded calls, BLAS, workers, random numbers."""

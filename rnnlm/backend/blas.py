@@ -1,10 +1,10 @@
-"""BLAS: one thread always, decided here and nowhere else.
+"""BLAS uses one thread, always; nothing outside this module changes that.
 
-The bits of a product change with the number of threads that BLAS uses, and rnnlm brings its own
-threads (batch shards), so BLAS is held to one. The command line sets the environment before NumPy is
-loaded (`hold_from_start`); a library must not change its caller's process, so `one_thread` asks the
-loaded OpenBLAS or MKL to use one thread while a step or an evaluation runs, and the last one that runs
-gives back what was set before the first.
+The bits of a product depend on the number of threads that BLAS uses, and rnnlm has workers of its own,
+so BLAS gets one thread. The command line sets the environment before NumPy is loaded
+(`hold_from_start`). A library must not change its caller's process: there `one_thread` sets the loaded
+OpenBLAS or MKL to one thread while a step, an evaluation or a sample is computed, and then restores
+the number that was set before.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ VARIABLES = (
     "OMP_NUM_THREADS",
 )
 
-
-AFFIXES = (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", ""))  # of OpenBLAS's functions
+# Before and after the names of OpenBLAS's functions, which differ from build to build
+AFFIXES = (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", ""))
+# Kernels that multiply small matrices without packing
 SMALL_PRODUCT_CORES = (b"SkylakeX", b"Cooperlake", b"Sapphirerapids", b"SapphireRapids")
 
 
 def hold_from_start() -> None:
-    """Tell a BLAS that is not loaded yet, whatever the environment says, to use one thread."""
+    """Make BLAS use one thread, whatever the environment says; call it before NumPy is imported."""
     os.environ.update(dict.fromkeys(VARIABLES, "1"))
 
 
 class one_thread:  # noqa: N801 (used as a function is)
-    """Hold the loaded BLAS to one thread inside a `with` block.
+    """Set the loaded BLAS to one thread inside a `with` block.
 
-    The setting is one for the whole process: where several threads are inside such blocks, it is given
-    back when the last of them leaves. Warns once where BLAS cannot be held; results may then differ in
-    their last bits from one number of threads to another.
+    The setting belongs to the whole process. Where several threads are in such blocks, the last one to
+    leave restores it. Warns once when BLAS cannot be set: results may then differ in their last bits
+    with the number of threads.
     """
 
     _lock = threading.Lock()
-    _inside = 0  # blocks, of all threads
-    _before = 1
+    _inside = 0  # how many blocks are entered, in all threads
+    _before = 1  # the number of threads to restore
 
     def __enter__(self) -> None:
         control = _control()
@@ -71,9 +72,9 @@ class one_thread:  # noqa: N801 (used as a function is)
 
 @functools.cache
 def rows_at_once() -> int:
-    """How many rows a product of few rows takes at the price of one.
+    """How many rows a product can have in the time of one row.
 
-    Four where OpenBLAS has products without packing (its AVX-512 kernels), else one.
+    Four where OpenBLAS multiplies small matrices without packing (its AVX-512 kernels), else one.
     """
     core = _function("openblas_get_corename")
     if core is None:
@@ -103,7 +104,7 @@ def _control() -> tuple[Callable[[], int], Callable[[int], object]] | None:
 
 
 def _function(name: str) -> Any:
-    """A function of the loaded BLAS by its plain name, whatever a build put around it; or None."""
+    """A function of the loaded BLAS by its plain name, with any of AFFIXES; None if there is none."""
     for path in _loaded_libraries():
         with suppress(OSError):
             library = ctypes.CDLL(path)
@@ -115,8 +116,8 @@ def _function(name: str) -> Any:
 
 
 def _loaded_libraries() -> Iterator[str]:
-    """Paths of BLAS libraries in this process: in its memory map, where the system shows one, and in
-    NumPy's own folder.
+    """Paths of the BLAS libraries that this process has loaded (on Linux), and of those that came with
+    NumPy.
     """
     import numpy
 

@@ -1,4 +1,4 @@
-"""First values of parameters: each function fills an array of zeros."""
+"""Initialisation of parameters: each function fills an array of zeros with first values."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..arrays import Array
 
 
 def zeros(array: Array, rng: np.random.Generator) -> None:
-    """Leave the zeros."""
+    """Leave the array as it is."""
 
 
 def orthogonal(array: Array, rng: np.random.Generator) -> None:
-    """An orthogonal matrix for each gate of (G, H, H), which neither grows nor shrinks the state
+    """A random orthogonal matrix for each gate of (G, H, H). It keeps the length of the state
     (Saxe, McClelland and Ganguli 2014).
     """
     for gate in array:
@@ -31,10 +31,11 @@ def glorot_uniform(array: Array, rng: np.random.Generator) -> None:
 
 
 def unit_variance(array: Array, rng: np.random.Generator) -> None:
-    """Uniform with variance 1, for tables of symbols: a one-hot row has a single 1, and its symbol
-    should weigh as much as the whole state.
+    """Uniform with variance 1, for matrices with a row for each symbol.
 
-    With Glorot's limit, LSTM 2 x 128 is 0.16 nats behind after 1,000 steps on tiny Shakespeare.
+    A one-hot input selects a single row, which should have as much weight as the whole state has. With
+    Glorot's limit, the loss of an LSTM 2 x 128 on tiny Shakespeare is 0.16 nats higher after 1,000
+    steps.
     """
     _uniform(array, rng, math.sqrt(3))
 

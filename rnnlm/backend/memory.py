@@ -1,4 +1,4 @@
-"""How much memory there is, so that what cannot fit is refused before it is begun."""
+"""How much memory is available, so that work that does not fit is refused before it starts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def available_memory() -> int | None:
-    """Bytes that this process may still take, by the system's and its control group's count.
+    """Bytes that this process can still allocate: the limit of the system or of its control group.
 
     None where neither is known (not Linux).
     """
@@ -24,7 +24,7 @@ def available_memory() -> int | None:
 
 
 def readable(size: float) -> str:
-    """A number of bytes for people: `12.3 MB`."""
+    """A number of bytes for people to read: `12.3 MB`."""
     units = ("bytes", "kB", "MB", "GB", "TB", "PB")
     k = 0
     while size >= 1000 and k < len(units) - 1:

@@ -1,4 +1,4 @@
-"""Parameters as one flat vector with named views, so that norms and updates see a single array."""
+"""Parameters: one flat vector with named views, so that norms and updates work on a single array."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ..arrays import Array, Shape
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a cell or model says of one of its parameters.
+    """The declaration of one parameter of a cell or model.
 
     `init` fills an array of zeros with first values. A `packed` parameter holds matrices (G, K, N), one
-    for each gate, that are multiplied with few rows at every step (see `tiles.PackedMatrix`).
+    for each gate, which every step multiplies with few rows (see `tiles.PackedMatrix`).
     """
 
     shape: Shape
@@ -27,14 +27,14 @@ class Parameter:
 
 
 def count(shapes: Mapping[str, Shape]) -> int:
-    """How many numbers the named shapes hold together."""
+    """The total number of elements of the named shapes."""
     return sum(math.prod(shape) for shape in shapes.values())
 
 
 class Parameters(Mapping[str, Array]):
-    """A mapping from name to array, every array a view into one contiguous vector `flat`.
+    """A mapping from name to array, where every array is a view into one contiguous vector `flat`.
 
-    Gradients and the step's copies use the same class: `d["Wy"]` is the gradient of `p["Wy"]`.
+    Gradients use the same class: `d["Wy"]` is the gradient of `p["Wy"]`.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class Parameters(Mapping[str, Array]):
     ) -> None:
         self._shapes = dict(shapes)
         size = count(shapes)
-        self._settle(np.zeros(size, dtype) if flat is None else flat)
+        self._use(np.zeros(size, dtype) if flat is None else flat)
 
-    def _settle(self, flat: Array) -> None:
+    def _use(self, flat: Array) -> None:
         assert flat.shape == (count(self._shapes),)
         self.flat = flat
         self._views: dict[str, Array] = {}
@@ -55,12 +55,12 @@ class Parameters(Mapping[str, Array]):
             start = stop
 
     def move_to(self, flat: Array) -> None:
-        """Live in `flat` from now on; views that were handed out before stay behind."""
+        """Move the values into `flat` and use it from now on. Views made before keep the old memory."""
         flat[:] = self.flat
-        self._settle(flat)
+        self._use(flat)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copies and pickles hold the vector alone, and cut their own views out of it."""
+        """Copies and pickles contain only the vector; their views are made anew."""
         return Parameters, (self._shapes, self.flat.dtype, self.flat)
 
     def __getitem__(self, name: str) -> Array:

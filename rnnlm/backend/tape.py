@@ -1,9 +1,9 @@
-"""Calls on fixed memory, recorded once and replayed many times.
+"""Calls on fixed memory that are recorded once and replayed for every window.
 
-A step of a small model is a dozen NumPy calls of a microsecond each, and making the views that they
-work on takes as long as the arithmetic. But every window works on the same buffers: so the calls, with
-their views, are recorded for the first window and replayed for every window. What is recorded must
-therefore not branch on values and not allocate. tests/bench/README.md has the figures.
+A step of a small model is a dozen NumPy calls of a microsecond each. Making the views that they work on
+takes as long as the arithmetic. But all windows use the same buffers. So the calls, with their views,
+are recorded for the first window and replayed for every window. Recorded code must therefore not
+branch on values and not allocate. tests/bench/README.md has the figures.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .tiles import PackedMatrix
 
 
 class Tape:
-    """A list of calls: `run(function, *arguments)` records one, `replay` makes them all, in order."""
+    """A list of calls: `run(function, *arguments)` records one, `run.replay()` makes all in order."""
 
     def __init__(self) -> None:
         self._calls: list[Callable[[], object]] = []
@@ -27,14 +27,17 @@ class Tape:
 
     @property
     def is_recorded(self) -> bool:
-        """Whether all calls are there; a recording that an exception interrupted is made anew."""
+        """Whether the recording is complete, as it is at the first replay.
+
+        Where an exception interrupted a recording, it is started again on a new tape.
+        """
         return self._complete
 
     def __call__(self, function: Callable[..., object], *arguments: Any) -> None:
         """Record function(*arguments).
 
-        Numbers become arrays without dimensions, which NumPy takes in half the time; their dtype is
-        that of the first array among the arguments.
+        A float becomes an array without dimensions, of the dtype of the first array among the
+        arguments: NumPy then needs half the time for the call.
         """
         dtype = next((a.dtype for a in arguments if isinstance(a, np.ndarray)), None)
         args = (np.array(a, dtype) if isinstance(a, float) else a for a in arguments)
@@ -48,20 +51,20 @@ class Tape:
         self._calls.append(call)
 
     def replay(self) -> None:
-        """Make all recorded calls; after the first replay nothing is recorded any more."""
+        """Make all recorded calls. After the first replay the recording is complete."""
         self._complete = True
         for call in self._calls:
             call()
 
 
-class Untaped(Tape):
-    """Makes each call at once and keeps nothing: for windows too long to be worth a recording.
+class Unrecorded(Tape):
+    """Makes each call immediately and records nothing: for windows whose recording would be too long.
 
-    `is_recorded` stays false, so that whoever uses it gives the calls again for every window.
+    `is_recorded` is always false, so the calls are given again for every window.
     """
 
     def _add(self, call: Callable[[], object]) -> None:
         call()
 
     def replay(self) -> None:
-        """All calls were made already."""
+        """Nothing to do: the calls are made already."""

@@ -1,10 +1,10 @@
-"""Products of a few rows with a large matrix, at the speed of a product of many.
+"""Products of few rows with a large matrix, as fast as products of many rows.
 
-A BLAS copies ("packs") the right-hand matrix into its own layout at every call. For 64 rows or fewer
-that copy costs as much as the arithmetic. OpenBLAS skips it when M·N·K is at most 10⁶, so a matrix
-that serves every step of a window is cut once into contiguous column tiles that keep each product
-below that size, and numpy.matmul runs over the tiles in one call. Measured in tests/bench/README.md:
-164 -> 240 GFLOP/s at 32 rows, H=512.
+In every call, a BLAS copies ("packs") the right-hand matrix into a layout of its own. For 64 rows or
+fewer this copy takes as long as the arithmetic. OpenBLAS does not pack when M·N·K is at most 10⁶. So a
+matrix that is used at every step of a window is cut once into tiles: groups of columns, contiguous in
+memory, small enough that OpenBLAS does not pack them. One call of numpy.matmul computes the products
+with all tiles. Measured in tests/bench/README.md: 164 -> 240 GFLOP/s at 32 rows, H=512.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WIDTHS = (64, 48, 32, 16)  # multiples of the AVX-512 vector of 16 floats
 class PackedMatrix:
     """Matrices W (G, K, N), one for each gate, stored for products with few rows.
 
-    `tiles` (G, N/w, K, w) hold the columns of W in groups of w. Indexing selects gates by a slice.
+    `tiles` (G, N/w, K, w) hold the columns of W in groups of w. A slice selects gates: `W[:2]`.
     """
 
     def __init__(self, tiles: Array) -> None:
@@ -35,9 +35,9 @@ class PackedMatrix:
         rows: int | None,
         allocate: Callable[[Shape], Array],
     ) -> PackedMatrix:
-        """Room for matrices of `shape` (G, K, N) that are multiplied with `rows` rows at a time.
+        """Memory for matrices of `shape` (G, K, N) that are multiplied with `rows` rows at a time.
 
-        `rows` None: with many rows, for which one tile is best.
+        `rows` None: with many rows. One tile for all columns is then fastest.
         """
         G, K, N = shape
         width = N if rows is None else tile_width(rows, K, N)
@@ -55,7 +55,7 @@ class PackedMatrix:
     def operands(self, X: Array, out: Array) -> tuple[Array, Array, Array]:
         """The three arguments of `numpy.matmul` that compute out_k = X W_k.
 
-        out (G, ..., M, N); X (..., M, K) serves all gates, or has a block for each: (G, ..., M, K).
+        out is (G, ..., M, N). X is (..., M, K), the same for all gates, or (G, ..., M, K).
         """
         G, n, K, width = self.tiles.shape
         between = out.ndim - 3  # axes between gates and rows
@@ -65,7 +65,7 @@ class PackedMatrix:
 
 
 def tile_width(rows: int, inner: int, columns: int) -> int:
-    """The widest tile whose product with `rows` rows needs no packing; `columns` if there is none."""
+    """The largest tile width for which `rows` rows need no packing; `columns` if there is none."""
     for width in WIDTHS:
         if rows > 1 and columns % width == 0 and rows * inner * width <= SMALL_PRODUCT:
             return width

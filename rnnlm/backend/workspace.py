@@ -1,4 +1,4 @@
-"""Named buffers that are reused from step to step, so that a steady step allocates nothing of size."""
+"""Named buffers that are reused in every step, so that no step allocates large arrays again."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..arrays import Array
-from .tape import Tape, Untaped
+from .tape import Tape, Unrecorded
 
-LONGEST_TAPE = 1024  # steps: some kilobytes each
+LONGEST_TAPE = 1024  # steps; each takes some kilobytes
 # Tapes of one name that are kept: of whole windows and of the last, shorter one of an epoch, each with
 # and without texts that begin inside. A tape is smaller than the activations of its window.
 TAPES = 4
 
 
 class Workspace:
-    """Hands out uninitialised arrays by name; the same name gives the same memory again.
+    """Uninitialised arrays by name: `ws(name, *shape)`. The same name gives the same memory again.
 
-    A buffer grows to the largest size asked of it and is cut to shape for smaller ones (the last,
-    shorter window of an epoch). Whoever asks must write every element before reading it: tests fill
-    the buffers with NaN through `poison` and expect the same bits.
+    A buffer grows to the largest size that was asked for; smaller arrays use its first part (the last
+    window of an epoch is shorter). The caller must write every element before reading it: tests fill
+    all buffers with NaN (`poison`) and expect the same bits.
     """
 
     def __init__(self, dtype: DTypeLike = np.float32) -> None:
@@ -38,13 +38,13 @@ class Workspace:
         return flat[:size].reshape(shape)
 
     def tape(self, name: str, steps: int, *memory: Array, weights: int = 0) -> Tape:
-        """The tape of that name for exactly this memory; a new one where nothing was recorded.
+        """The tape of that name for exactly this memory; a new one if nothing was recorded on it.
 
-        `weights` tells whose copies of the weights the calls use (`Weights.number`). Windows of more
+        `weights` is the number of the weights that the calls use (`Weights.number`). Windows of more
         than LONGEST_TAPE `steps` are not recorded.
         """
         if steps > LONGEST_TAPE:
-            return Untaped()
+            return Unrecorded()
         tapes = self._tapes.setdefault(name, {})
         key = (weights, *((a.ctypes.data, a.shape) for a in memory))
         if key not in tapes or not tapes[key].is_recorded:  # an interrupted recording starts anew
@@ -60,6 +60,6 @@ class Workspace:
         return sum(flat.nbytes for flat in self._flat.values())
 
     def poison(self) -> None:
-        """Fill every buffer with NaN, or ones in all bits where there is none."""
+        """Fill every buffer with NaN, or with ones in all bits where the dtype has no NaN."""
         for flat in self._flat.values():
             flat.fill(np.nan) if flat.dtype.kind == "f" else flat.view(np.uint8).fill(255)

@@ -15,7 +15,7 @@ from ..arrays import Array, Shape
 from ..backend import blas
 from ..backend.initial import glorot_uniform, unit_variance, zeros
 from ..backend.params import Parameter, Parameters, count
-from ..backend.tape import Tape, Untaped
+from ..backend.tape import Tape, Unrecorded
 from ..backend.tiles import PackedMatrix
 from ..backend.workspace import LONGEST_TAPE, Workspace
 from ..cells import LSTM, Cell
@@ -214,7 +214,7 @@ class Recurrent:
         ids = ws("model.ids", T * B, dtype=np.intp)
         np.copyto(ids, batch.ids.reshape(-1))
         keep = _keep(batch, ws)
-        X = self.record_inputs(Untaped(), w, ids, ws)
+        X = self.record_inputs(Unrecorded(), w, ids, ws)
         traces = []
         for layer, p in enumerate(w.layers):
             z = _window(ws, f"model.z.{layer}", G + self.cell.saved, T, B, H)
