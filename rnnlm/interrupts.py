@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGPIPE = 13  # signal.SIGPIPE, which Windows does not have
 SAME_REQUEST = 0.1  # seconds; `timeout` and service managers send two signals to say one thing
 
 
@@ -43,6 +44,10 @@ class Stop:
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
+
+    def nobody_reads(self) -> None:
+        """Stop as a signal would: the reader of the output went away, as `| head` does."""
+        self.signal = self.signal or SIGPIPE
 
     def _handle(self, number: int, _frame: object) -> None:
         now = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,10 @@ import click
 
 from ..wording import counted
 from .arguments import CHECKPOINT, FILE, UNKNOWN, example, found, read_text
-from .terminal import figure, show
+from .terminal import figure, show_lines
 
 if TYPE_CHECKING:
+    from ..inference.evaluation import Evaluation
     from ..text.vocabulary import Unknown
 
 
@@ -45,17 +47,16 @@ def command(
         result = evaluate(checkpoint, read_text(text, checkpoint), unknown=unknown)
     else:
         result = evaluate_split(checkpoint, split or "test", data, unknown=unknown)
-    figures = {
-        "symbols": result.symbols,
-        "nats_per_symbol": result.nats_per_symbol,
-        "bits_per_symbol": result.bits_per_symbol,
-        "perplexity": result.perplexity,
-    }
-    if as_json:
-        show(json.dumps(figures))
-        return
-    noun = checkpoint.vocabulary.noun
-    show(f"{counted(result.symbols, noun)} predicted")
-    for name in ("nats_per_symbol", "bits_per_symbol", "perplexity"):
-        words = name.replace("symbol", noun).replace("_", " ")
-        show(f"{words}: {figure(figures[name])}")
+    show_lines(_json(result) if as_json else _lines(result, checkpoint.vocabulary.noun))
+
+
+def _json(result: Evaluation) -> Iterator[str]:
+    figures = ("symbols", "nats_per_symbol", "bits_per_symbol", "perplexity")
+    yield json.dumps({name: getattr(result, name) for name in figures})
+
+
+def _lines(result: Evaluation, noun: str) -> Iterator[str]:
+    yield f"{counted(result.symbols, noun)} predicted"
+    yield f"nats per {noun}: {figure(result.nats_per_symbol)}"
+    yield f"bits per {noun}: {figure(result.bits_per_symbol)}"
+    yield f"perplexity: {figure(result.perplexity)}"

@@ -7,11 +7,9 @@ completion come at once.
 from __future__ import annotations
 
 import io
-import os
 import signal
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -19,7 +17,7 @@ import click
 from .. import __version__
 from ..errors import RnnlmError
 from ..interrupts import end_at_once, stop
-from .terminal import flush_or_drop, say, say_line
+from .terminal import end_streams, open_streams, say, say_line
 
 COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help` says of it
     "prepare": "Turn text into ids on disk: a vocabulary and three splits.",
@@ -34,21 +32,13 @@ def main() -> None:
     """Run the command line in a process of its own."""
     from ..backend import blas
 
-    stop.catch()
     blas.hold_from_start()
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed: no other file may take its number
-            file = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115
-            setattr(sys, name, file)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what it cannot encode is shown escaped
-            stream.reconfigure(errors="backslashreplace")
+    open_streams()
     try:
         cli(prog_name="rnnlm")
     finally:
         stop.at_first = end_at_once
-        for stream in (sys.stdout, sys.stderr):
-            flush_or_drop(stream)
+        end_streams()
 
 
 class Commands(click.Group):

@@ -10,7 +10,7 @@ import click
 
 from ..interrupts import end_cleanly, stop
 from .arguments import CHECKPOINT, FILE, UNKNOWN, example, found, read_text
-from .terminal import output as opened_output
+from .terminal import Write, open_output
 
 
 @click.command(
@@ -66,11 +66,11 @@ def command(
     ids = checkpoint.ids(start, options["unknown"])
     stop.at_first = end_cleanly
     shown = "" if no_prime else checkpoint.vocabulary.text(ids)
-    with opened_output(output) as write:
+    with open_output(output) as write:
         _write_samples(pieces, shown, options["num_samples"], write)
 
 
-def _write_samples(pieces: Iterable[list[str]], shown: str, n: int, write: Any) -> None:
+def _write_samples(pieces: Iterable[list[str]], shown: str, n: int, write: Write) -> None:
     """One sample as it is drawn; several one after another, each under a line with its number."""
     if n == 1:
         write(shown)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
@@ -18,7 +19,7 @@ from ..wording import escaped
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-SIGPIPE = 13  # signal.SIGPIPE, where there is one
+Write = Callable[[str], object]
 
 
 def show(text: str, keep: str = "\n\t") -> None:
@@ -44,6 +45,12 @@ def say_line(text: str) -> None:
     say(text, keep="")
 
 
+def say_in_handler(text: str) -> None:
+    """Say one line in the handler of a signal, where a print may already be at work."""
+    with suppress(OSError):
+        os.write(2, f"\n{text}\n".encode())
+
+
 @contextmanager
 def _standard_output() -> Iterator[None]:
     """Name what failed; the operating system does not."""
@@ -53,7 +60,24 @@ def _standard_output() -> Iterator[None]:
         raise OSError(error.errno, error.strerror, "standard output") from None
 
 
-def flush_or_drop(stream: TextIO) -> None:
+def open_streams() -> None:
+    """Make the standard streams usable, whatever the process was started with."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed: no other file may take its number
+            file = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, file)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it cannot encode is shown escaped
+            stream.reconfigure(errors="backslashreplace")
+
+
+def end_streams() -> None:
+    """Write what the standard streams still hold, so that Python does not fail to at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        _flush_or_drop(stream)
+
+
+def _flush_or_drop(stream: TextIO) -> None:
     """Write what a stream still holds; where that fails, this and what follows goes nowhere."""
     try:
         stream.flush()
@@ -70,7 +94,7 @@ def figure(value: float | None) -> str:
 
 
 @contextmanager
-def output(path: Path | None) -> Iterator[Any]:
+def open_output(path: Path | None) -> Iterator[Write]:
     """A function that writes text: to a file, raw; to a pipe, raw; to a terminal, escaped."""
     if path is None:
         out = sys.stdout
@@ -119,8 +143,8 @@ class Lenient:
         try:
             yield
         except BrokenPipeError:
-            flush_or_drop(self._stream)
-            stop.signal = stop.signal or SIGPIPE
+            _flush_or_drop(self._stream)
+            stop.nobody_reads()
         except OSError:
             pass
 

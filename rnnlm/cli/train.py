@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,12 @@ import click
 from ..errors import TrainingError
 from ..interrupts import end_cleanly, stop
 from .arguments import FILE, argument, example
-from .terminal import figure, lenient_output, progress_bar, say, show, show_lines
+from .terminal import figure, lenient_output, progress_bar, say, say_in_handler, show, show_lines
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
+    from ..config.parse import Config
     from ..training.loop import Event, Training
 
 
@@ -40,52 +41,66 @@ def command(
 ) -> None:
     """Train a model on a prepared folder or a raw text, as CONFIG says."""
     from ..api import load
-    from ..assembly import make_config
     from ..training.loop import Training
     from ..training.plan import preview
 
     stop.at_first = end_cleanly
-    try:
+    with _memory_error_named():
         if resume is not None:
             if config or run_dir or init_from or dry_run:
                 raise click.UsageError("--resume takes nothing beside it but --set")
-            start = Training.resume(resume, overrides)
+            _train(Training.resume(resume, overrides))
+            return
+        settings = _settings(config, overrides, run_dir)
+        weights = None if init_from is None else load(init_from)
+        if dry_run:
+            show_lines(preview(settings, weights))
         else:
-            settings = make_config(config, *overrides)
-            if run_dir is not None:  # a name as it was typed: `null` and ` a ` are names, too
-                settings = settings.with_values("run", dir=str(run_dir))
-            weights = None if init_from is None else load(init_from)
-            if dry_run:
-                show_lines(preview(settings, weights))
-                return
-            start = Training.start(settings, config.stem if config else "run", weights)
-        with start as training:
-            stop.at_first = _say_stopping
-            _show_training(training)
+            _train(Training.start(settings, config.stem if config else "run", weights))
+
+
+@contextmanager
+def _memory_error_named() -> Iterator[None]:
+    try:
+        yield
     except MemoryError:
         raise TrainingError("not enough memory for this model, batch and window") from None
 
 
-def _say_stopping(_number: int) -> None:
-    with suppress(OSError):
-        os.write(2, b"\nstopping after this step; once more to stop at once\n")
+def _settings(config: Path | None, overrides: tuple[str, ...], run_dir: Path | None) -> Config:
+    from ..assembly import make_config
+
+    settings = make_config(config, *overrides)
+    if run_dir is None:
+        return settings
+    # Not as an override, which would read `null` as no folder
+    return settings.with_values("run", dir=str(run_dir))
+
+
+def _train(start: Training) -> None:
+    with start as training, lenient_output():
+        stop.at_first = _say_stopping
+        _show_training(training)
+
+
+def _say_stopping(_signal: int) -> None:
+    say_in_handler("stopping after this step; once more to stop at once")
 
 
 def _show_training(training: Training) -> None:
     """Train, with a progress bar on a terminal and sparse lines elsewhere."""
     folder = argument(training.run.folder)
-    with lenient_output():
-        show_lines([*training.summary(), f"run folder: {training.run.folder}"])
-        if training.progress.step:
-            show(f"going on from step {training.progress.step:,}")
-        with progress_bar(training.total_steps, training.progress.step) as bar:
-            for event in training.events(stop):
-                _show_event(event, bar, training.corpus.vocabulary.noun)
-        if stop.signal is not None and training.progress.step < training.total_steps:
-            at = f"stopped at step {training.progress.step}"
-            say(f"{at}; to go on: rnnlm train --resume {folder}")
-            sys.exit(128 + stop.signal)
-        show(f'next: rnnlm sample {folder} --prime "..."\n      rnnlm eval {folder}')
+    show_lines([*training.summary(), f"run folder: {training.run.folder}"])
+    if training.progress.step:
+        show(f"going on from step {training.progress.step:,}")
+    with progress_bar(training.total_steps, training.progress.step) as bar:
+        for event in training.events(stop):
+            _show_event(event, bar, training.corpus.vocabulary.noun)
+    if stop.signal is not None and training.progress.step < training.total_steps:
+        at = f"stopped at step {training.progress.step}"
+        say(f"{at}; to go on: rnnlm train --resume {folder}")
+        end_cleanly(stop.signal)
+    show(f'next: rnnlm sample {folder} --prime "..."\n      rnnlm eval {folder}')
 
 
 def _show_event(event: Event, bar: tqdm[Any], noun: str) -> None:
