@@ -698,7 +698,9 @@ def test_control_characters_are_escaped_on_a_terminal_and_raw_elsewhere(
 def test_a_terminal_has_a_progress_bar(small: list[str], tmp_path: Path) -> None:
     """On one line, with the figures of the training, and results above it."""
     shown = on_terminal(*small, *sets("train.epochs=20"), "--run-dir", tmp_path / "run")
-    assert re.search(r"\r *\d+%.*step.*loss \d\.\d+, perplexity", shown)
+    assert re.search(
+        r"\r *\d+%\|.*\| \d+/\d+ \[.* left, loss \d\.\d+, [\d,]+ characters/s\]", shown
+    )
     assert "test, checkpoint of step" in shown
 
 
@@ -733,7 +735,7 @@ def test_a_run_whose_terminal_is_closed_is_not_lost(
     )
     os.close(follower)
     shown = b""
-    while b"step/s" not in shown:  # the bar
+    while b" left" not in shown:  # the bar
         shown += os.read(leader, 65536)
     os.close(leader)
     assert process.wait(timeout=60) == code

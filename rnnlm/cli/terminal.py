@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 Write = Callable[[str], object]
+BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining} left{postfix}]"
+BESIDE_FIGURES = 45  # columns of a bar: ` 12%|`, ten of the bar, `| 12345/99999 [1:23:45 left, ]`
 
 
 def show(text: str, keep: str = "\n\t") -> None:
@@ -171,8 +173,19 @@ def progress_bar(total: int, initial: int) -> tqdm[Any]:
     return tqdm(
         total=total,
         initial=initial,
-        unit="step",
+        bar_format=BAR,
         miniters=1,
         disable=not sys.stderr.isatty(),
         dynamic_ncols=True,
     )
+
+
+def fitting(figures: Iterable[str], bar: tqdm[Any]) -> str:
+    """The first of the figures, as many as a bar has room for; one at least."""
+    first, *others = figures
+    room = (bar.format_dict["ncols"] or 80) - BESIDE_FIGURES
+    for other in others:
+        if len(longer := f"{first}, {other}") > room:
+            break
+        first = longer
+    return first

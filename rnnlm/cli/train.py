@@ -13,7 +13,16 @@ import click
 from ..errors import TrainingError
 from ..interrupts import end_cleanly, stop
 from .arguments import FILE, argument, example
-from .terminal import figure, lenient_output, progress_bar, say, say_in_handler, show, show_lines
+from .terminal import (
+    figure,
+    fitting,
+    lenient_output,
+    progress_bar,
+    say,
+    say_in_handler,
+    show,
+    show_lines,
+)
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -107,17 +116,19 @@ def _show_event(event: Event, bar: tqdm[Any], noun: str) -> None:
     record = event.record
     if event.kind == "step":
         if bar.update():
-            bar.set_postfix_str(_postfix(record, noun), refresh=False)
+            bar.set_postfix_str(fitting(_figures(record, noun), bar), refresh=False)
     elif event.kind == "train" and bar.disable:
-        say(f"step {record['step']}/{bar.total}: {_postfix(record, noun)}")
+        say(f"step {record['step']}/{bar.total}: {', '.join(_figures(record, noun))}")
     elif event.kind in ("eval", "sample"):
         with bar.external_write_mode(sys.stdout):
             show(_event_line(record, noun))
 
 
-def _postfix(record: dict[str, Any], noun: str) -> str:
-    figures = f"loss {record['loss']:.3f}, perplexity {figure(record['perplexity'])}"
-    return f"{figures}, {record['symbols_per_second']:,.0f} {noun}s/s"
+def _figures(record: dict[str, Any], noun: str) -> Iterator[str]:
+    """Of a step or a `train` line, in the order in which a narrow terminal shows them."""
+    yield f"loss {record['loss']:.3f}"
+    yield f"{record['symbols_per_second']:,.0f} {noun}s/s"
+    yield f"perplexity {figure(record['perplexity'])}"
 
 
 def _event_line(record: dict[str, Any], noun: str) -> str:
