@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .config.kinds import Integer, Number, RefusedError
 from .errors import CheckpointError, ConfigError, DataError
 from .inference.evaluation import Evaluation, perplexity
 from .inference.evaluation import evaluate as evaluate_ids
+from .inference.sampling import FILTERS, filter_kind
 from .inference.sampling import generate as generate_ids
 from .runs.checkpoint import Checkpoint
 from .runs.folder import find_checkpoint
@@ -125,19 +128,18 @@ def generate(
     prime: str | bytes = "",
     length: int = 500,
     *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
     seed: int = 0,
     stop: str = "",
     unknown: Unknown = "error",
+    **filters: float | None,
 ) -> str:
     """The text that follows `prime`: `length` symbols at most (characters, or bytes at byte level).
 
-    `temperature` divides the logits: below 1 is safer, 0 takes the most probable symbol. `top_k` draws
-    from the k most probable symbols only, `top_p` from the fewest whose probabilities reach p. The
-    text ends before the first `stop`, where that is given. The same seed gives the same text. Without
-    a prime the first symbol is drawn from the frequencies of the training text.
+    The text ends before the first `stop`, where that is given. The same seed gives the same text.
+    Without a prime the first symbol is drawn from the frequencies of the training text. `filters`
+    change what is probable, by their names in `inference.sampling.FILTERS`: `temperature` divides the
+    logits (below 1 is safer, 0 takes the most probable symbol), `top_k` draws from the k most probable
+    symbols only, `top_p` from the fewest whose probabilities reach p.
 
     Raises ConfigError for values out of range, DataError for symbols of the prime that are outside the
     vocabulary (`unknown="skip"` leaves them out).
@@ -146,12 +148,10 @@ def generate(
         checkpoint,
         prime,
         length,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
         seed=seed,
         stop=stop,
         unknown=unknown,
+        **filters,
     )
     return "".join(pieces)
 
@@ -161,12 +161,10 @@ def stream(
     prime: str | bytes = "",
     length: int = 500,
     *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
     seed: int = 0,
     stop: str = "",
     unknown: Unknown = "error",
+    **filters: float | None,
 ) -> Iterator[str]:
     """As `generate`, but yield the text in pieces, as they are drawn. None of them is empty.
 
@@ -176,12 +174,11 @@ def stream(
         checkpoint,
         prime,
         length,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
+        num_samples=1,
         seed=seed,
         stop=stop,
         unknown=unknown,
+        **filters,
     )
     return (piece for (piece,) in pieces if piece)
 
@@ -192,12 +189,10 @@ def samples(
     length: int = 500,
     *,
     num_samples: int = 1,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
     seed: int = 0,
     stop: str = "",
     unknown: Unknown = "error",
+    **filters: float | None,
 ) -> Iterator[list[str]]:
     """As `stream`, for `num_samples` texts side by side: each step yields a list with a piece of each,
     perhaps an empty one.
@@ -205,12 +200,8 @@ def samples(
     Text i is the same however many are drawn.
     """
     _check_checkpoint(checkpoint)
+    given = {name: _filter(name, v) for name, v in filters.items() if v is not None}
     index = operator.index
-    _check("temperature", temperature, "a number of at least 0", lambda v: float(v) >= 0)
-    if top_k is not None:
-        _check("top_k", top_k, "an integer of at least 1", lambda v: index(v) >= 1)
-    if top_p is not None:
-        _check("top_p", top_p, "a number above 0 and at most 1", lambda v: 0 < float(v) <= 1)
     words = f"an integer from 0 to {MOST_SYMBOLS:,}"
     _check("length", length, words, lambda v: 0 <= index(v) <= MOST_SYMBOLS)
     words = f"an integer from 1 to {MOST_SAMPLES:,}"
@@ -218,9 +209,7 @@ def samples(
     _check("seed", seed, "an integer of at least 0", lambda v: index(v) >= 0)
     if not isinstance(stop, str):
         raise ConfigError(f"stop must be text, not {shown(stop)}")
-    filters = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    given = {name: value for name, value in filters.items() if value is not None}
-    if temperature == 1:
+    if given.get("temperature") == 1:
         del given["temperature"]
     first = checkpoint.counts / max(1, checkpoint.counts.sum())
     prime_ids = checkpoint.ids(prime, unknown)
@@ -293,6 +282,25 @@ def _check_checkpoint(value: object) -> None:
         raise CheckpointError(
             f"expected a checkpoint, as rnnlm.load returns one, not {shown(value)}"
         )
+
+
+def _filter(name: str, value: Any) -> float:
+    """The value of a filter. Raises ConfigError for one that it does not take, or no filter's name."""
+    if name not in FILTERS:
+        raise ConfigError(f"{name} is not a filter: there are {', '.join(FILTERS)}")
+    kind = filter_kind(name)
+    try:
+        if not isinstance(kind, Number) or isinstance(value, (bool, str, bytes)):
+            raise RefusedError(kind.words())
+        number: float = operator.index(value) if isinstance(kind, Integer) else float(value)
+        if math.isnan(number):
+            raise RefusedError(kind.words())
+        kind.check(number)
+    except RefusedError as refused:
+        raise ConfigError(f"{name} must be {refused.must_be}, not {shown(value)}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{name} must be {kind.words()}, not {shown(value)}") from None
+    return number
 
 
 def _check(name: str, value: object, words: str, fits: Callable[[Any], bool]) -> None:

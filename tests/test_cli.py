@@ -82,7 +82,9 @@ def test_version_and_help() -> None:
 
 @pytest.mark.parametrize("args", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=str)
 def test_help_loads_no_more_than_it_shows(args: list[str]) -> None:
-    """Neither NumPy nor YAML, and of the commands only the one that is asked about."""
+    """No YAML, of the commands only the one that is asked about, and NumPy only for `sample`, whose
+    options are those of the filters.
+    """
     script = (
         f"import sys; from rnnlm.cli.main import COMMANDS, main; sys.argv = ['rnnlm', *{args}]\n"
         "try: main()\n"
@@ -93,7 +95,8 @@ def test_help_loads_no_more_than_it_shows(args: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment(), capture_output=True, check=True
     )
-    assert done.stderr.decode().split() == [f"rnnlm.cli.{name}" for name in args[:-1]]
+    loaded = set(done.stderr.decode().split()) - ({"numpy"} if args[0] == "sample" else set())
+    assert loaded == {f"rnnlm.cli.{name}" for name in args[:-1]}
 
 
 @pytest.mark.parametrize(

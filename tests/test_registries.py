@@ -1,7 +1,10 @@
-"""What is added in one place works everywhere: a cell is a class and a line in CELLS."""
+"""What is added in one place works everywhere: a cell is a class and a line in CELLS, a filter is a
+function and a line in FILTERS.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import TEXT, tiny_config
 from oracles import Problem, assert_is_gradient
 
@@ -22,7 +26,9 @@ from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import CELLS
 from rnnlm.cells.contract import Weights
 from rnnlm.cells.steps import blocks_back, flat_rows, steps_back
+from rnnlm.cli import sample as sample_file
 from rnnlm.config.kinds import Number
+from rnnlm.inference.sampling import FILTERS
 from rnnlm.training.loop import Training
 
 
@@ -73,10 +79,20 @@ class Independent:
         np.sum(flat_rows(z[0]) * flat_rows(s_prev[0]), axis=0, out=d["u"])
 
 
+def min_p(logits: Array, share: Annotated[float, Number(above=0, high=1)]) -> None:
+    """Draw from symbols with at least this share of the largest probability."""
+    logits[logits < logits.max(axis=1, keepdims=True) + np.log(share)] = -np.inf
+
+
 @pytest.fixture(autouse=True)
-def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line in the table."""
+def _registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One line in each table; the command is made anew, since its options are the filters' of then."""
     monkeypatch.setitem(CELLS, "independent", Independent)
+    monkeypatch.setitem(FILTERS, "min_p", min_p)
+    importlib.reload(sample_file)
+    yield
+    monkeypatch.undo()
+    importlib.reload(sample_file)
 
 
 def test_a_new_cell_has_its_gradients() -> None:
@@ -105,3 +121,24 @@ def test_a_new_cell_trains_resumes_evaluates_and_samples(text_file: Path, tmp_pa
     assert generate(a, "The ", 20, seed=1) == generate(b, "The ", 20, seed=1)
     with pytest.raises(ConfigError, match=r"model\.cell\.start must be at most 1"):
         make_config(None, "model.cell.name=independent", "model.cell.start=2")
+
+
+def test_a_new_filter_is_taken_in_scripts_and_on_the_command_line(
+    text_file: Path, tmp_path: Path
+) -> None:
+    """By its name, with its limits and its help."""
+    train(tiny_config(text_file, tmp_path / "run", "train.epochs=1"))
+    checkpoint = Checkpoint.load(tmp_path / "run" / "last.npz")
+    greedy = generate(checkpoint, "The ", 30, temperature=0)
+    assert generate(checkpoint, "The ", 30, min_p=1.0) == greedy
+    assert generate(checkpoint, "The ", 30, min_p=1e-9) != greedy
+    with pytest.raises(ConfigError, match="min_p must be above 0"):
+        generate(checkpoint, "The ", 30, min_p=0)
+    with pytest.raises(ConfigError, match="is not a filter"):
+        generate(checkpoint, "The ", 30, min_q=0.5)
+    shown = CliRunner().invoke(sample_file.command, ["--help"])
+    assert "--min-p" in shown.output
+    assert "this share of the largest" in " ".join(shown.output.split())
+    options = ["--prime", "The ", "--length", "30", "--min-p", "1"]
+    drawn = CliRunner().invoke(sample_file.command, [str(tmp_path / "run"), *options])
+    assert drawn.output == f"The {greedy}\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 
 import numpy as np
@@ -176,10 +175,9 @@ def test_without_a_prime_the_first_character_follows_the_frequencies() -> None:
     assert share[3] == pytest.approx(0.75, abs=0.04)
 
 
-def test_every_filter_is_an_option_of_the_command_and_of_the_library() -> None:
+def test_every_filter_is_an_option_of_the_command() -> None:
     """A filter added to the table must be reachable."""
     assert set(FILTERS) <= {option.name for option in sample_command.params}
-    assert set(FILTERS) <= set(inspect.signature(samples).parameters)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +187,7 @@ def test_every_filter_is_an_option_of_the_command_and_of_the_library() -> None:
         *(("num_samples", v) for v in (1 << 63, 0, 10**5000, 2.0, "2", None)),
         *(("top_k", v) for v in (0, -(10**5000), 1.5, "3", [])),
         *(("top_p", v) for v in (0, 2, math.nan, "0.5", 10**400, [])),
-        *(("temperature", v) for v in (-1, math.nan, "1", None, 1j)),
+        *(("temperature", v) for v in (-1, math.nan, "1", 1j)),
         *(("seed", v) for v in (-1, 1.5, "0", None)),
         ("stop", None),
         ("stop", b"x"),

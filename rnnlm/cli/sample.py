@@ -8,9 +8,24 @@ from typing import Any
 
 import click
 
+from ..config.kinds import Integer, Number
+from ..inference.sampling import FILTERS, filter_kind
 from ..interrupts import end_cleanly, stop
 from .arguments import CHECKPOINT, FILE, UNKNOWN, example, found, read_text
 from .terminal import Write, open_output
+
+
+def _filters(command: Any) -> Any:
+    """An option for each filter, its type and help as the filter declares them."""
+    for name in reversed(FILTERS):
+        kind, text = filter_kind(name), FILTERS[name].__doc__ or ""
+        assert isinstance(kind, Number)
+        low = kind.low if kind.above is None else kind.above
+        limits: Any = {"min": low, "max": kind.high, "min_open": kind.above is not None}
+        number: Any = click.IntRange if isinstance(kind, Integer) else click.FloatRange
+        option = f"--{name.replace('_', '-')}"
+        command = click.option(option, type=number(**limits), help=text.splitlines()[0])(command)
+    return command
 
 
 @click.command(
@@ -22,15 +37,7 @@ from .terminal import Write, open_output
 @click.option(
     "--length", type=click.IntRange(0), default=500, show_default=True, help="Symbols to draw."
 )
-@click.option(
-    "--temperature",
-    type=click.FloatRange(0),
-    default=1.0,
-    show_default=True,
-    help="Below 1 is safer, 0 greedy.",
-)
-@click.option("--top-k", type=click.IntRange(1), help="Draw from the k most probable only.")
-@click.option("--top-p", type=click.FloatRange(0, 1, min_open=True), help="Nucleus sampling.")
+@_filters
 @click.option(
     "--seed",
     type=click.IntRange(0),

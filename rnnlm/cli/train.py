@@ -27,7 +27,7 @@ from .terminal import (
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from ..config.parse import Config
+    from ..config.schema import Config
     from ..training.loop import Event, Training
 
 
