@@ -1,4 +1,4 @@
-"""The recurrences: one file for each cell, one line each in `CELLS`; `contract` says what a cell is."""
+"""The recurrences: a file and a line in `CELLS` for each cell. `contract` says what a cell is."""
 
 from __future__ import annotations
 

@@ -21,17 +21,17 @@ from .steps import blocks_back, flat_rows, steps_back
 class GRU:
     """Cho et al. 2014 (arXiv:1406.1078), in the sign convention of its equation (7).
 
-    Forward, one step (⊙ is the element-wise product, σ the logistic function, k one of r, z, n):
+    Forward, one step (⊙ is the element-wise product, σ the logistic function):
 
-        (1)  z_k = X Wx_k + b_k,  and for k = r, z:  + H' Wh_k
+        (1)  z_k = X Wx_k + H' Wh_k + b_k  for k = r, z;   z_n = X Wx_n + b_n
         (2)  R, Z = σ(z_r), σ(z_z)
         (3)  M = (R ⊙ H') Wh_n                   by default: the reset comes before the product
              M = R ⊙ P,   P = H' Wh_n + bh       with `reset_after`: cuDNN's variant
         (4)  N = tanh(z_n + M)
         (5)  H = Z ⊙ H' + (1 - Z) ⊙ N = N + Z ⊙ (H' - N)
 
-    Backward, where dH already holds what comes from the next step; each line undoes the one of its
-    number, and dH' is the sum of four terms:
+    Backward, from dH, the gradient of the output plus that from the next step. Each line belongs to the
+    line above with its number; dH' is the sum of four terms:
 
         (5)  dN = dH ⊙ (1 - Z);   dZ = dH ⊙ (H' - N);   dH' = dH ⊙ Z + ...
         (4)  dz_n = dN ⊙ (1 - N²) = dM
@@ -41,7 +41,7 @@ class GRU:
         (1)  dH' += dz_r Wh_rᵀ + dz_z Wh_zᵀ;   dWh_k = Σ_t H'ᵀ dz_k  for k = r, z
              dWh_n = Σ_t (R ⊙ H')ᵀ dz_n,   with `reset_after`  Σ_t H'ᵀ dP  and  dbh = Σ_t dP
 
-    One step in plain lines: `gru_step` in tests/support/oracles.py.
+    One step in plain NumPy: `gru_step` in tests/support/oracles.py.
     """
 
     reset_after: bool = False
@@ -115,9 +115,10 @@ class GRU:
             r, u, n, saved = z[:, block]  # u: the update gate Z
             R, Z, tmp = (ws(name, *r.shape) for name in ("cell.R", "cell.Z", "cell.tmp"))
             h_prev = s_prev[0, block]
-            # What does not depend on dH, for many steps at once: each gate becomes the factor that
-            # makes dz of dH (u, n), or of dz_n or E (r).
-            # (5), (2)  u <- (H' - N) ⊙ Z ⊙ (1 - Z)
+            # First what does not depend on dH, for many steps in one call. The activation of a gate is
+            # replaced by a factor: dz_k is this factor times dH for u and n; for r it is times E, or
+            # times dz_n with `reset_after`.
+            # (5), (2)  u <- (H' - N) ⊙ Z ⊙ (1 - Z);  tmp = 1 - Z;  R holds H' - N for these lines only
             run(np.copyto, Z, u)
             run(np.subtract, 1.0, Z, tmp)
             run(np.multiply, u, tmp, u)
@@ -135,27 +136,29 @@ class GRU:
             for t, dz_t, R_t, Z_t, dh_t in steps_back(block, z[:, block], R, Z, dh[block]):
                 dr, _, dn, dP = dz_t
                 drz, dzn = dz_t[:2], dz_t[1:3]
+                # dH: the gradient of the output plus that from the next step
                 run(np.add, dh_next, dh_t, dh_next)
+                # (5) the term dH ⊙ Z
                 run(np.multiply, dh_next, Z_t, through_z)
-                # dz_z = dH ⊙ u;  dz_n = dH ⊙ n
+                # (5), (4), (2)  dz_z = dH ⊙ u;  dz_n = dH ⊙ n
                 run(np.multiply, dzn, dh_next, dzn)
                 if self.reset_after:
-                    # (3) dz_r = dz_n ⊙ r;  dP = dz_n ⊙ R
+                    # (3), (2)  dz_r = dz_n ⊙ r;  dP = dz_n ⊙ R;  the term dP Wh_nᵀ
                     run(np.multiply, dr, dn, dr)
                     run(np.multiply, dn, R_t, dP)
                     run.matmul(dP, WhT[2:], terms[2:3])
                 else:
-                    # (3) E = dz_n Wh_nᵀ;  dz_r = E ⊙ r;  E ⊙ R
+                    # (3), (2)  E = dz_n Wh_nᵀ;  dz_r = E ⊙ r;  the term E ⊙ R
                     run.matmul(dn, WhT[2:], terms[2:3])
                     run(np.multiply, dr, through_n, dr)
                     run(np.multiply, through_n, R_t, through_n)
-                # (1) dz_r Wh_rᵀ and dz_z Wh_zᵀ, and the sum of all four terms
+                # (1) the terms dz_r Wh_rᵀ and dz_z Wh_zᵀ;  dH' is the sum of all four
                 run.matmul(drz, WhT[:2], terms[:2])
                 run(np.add.reduce, terms, 0, None, dh_next)
                 yield t
 
     def weight_gradients(self, d: Mapping[str, Array], z: Array, s_prev: Array) -> None:
-        # (1), with (R ⊙ H') or dP in the last block of z
+        # (1), one product for all steps and streams; the last block of z holds R ⊙ H', or dP
         h_prevT, dz, saved = flat_rows(s_prev[0]).T, flat_rows(z[:3]), flat_rows(z[3])
         np.matmul(h_prevT, dz[:2], d["Wh"][:2])
         if self.reset_after:

@@ -28,15 +28,15 @@ class LSTM:
         (3)  C = F ⊙ C' + I ⊙ G
         (4)  H = O ⊙ tanh(C)
 
-    Backward, where dH and dC already hold what comes from the next step; each line undoes the one of
-    its number:
+    Backward, from dH, the gradient of the output plus that from the next step, and dC, that from the
+    next step. Each line belongs to the line above with its number:
 
         (4)  dO = dH ⊙ tanh(C);   dC <- dC + dH ⊙ O ⊙ (1 - tanh²(C))
         (3)  dI = dC ⊙ G;   dF = dC ⊙ C';   dG = dC ⊙ I;   dC' = dC ⊙ F
         (2)  dz_k = dK ⊙ K ⊙ (1 - K)  for K = I, F, O;   dz_g = dG ⊙ (1 - G²)
         (1)  dH' = Σ_k dz_k Wh_kᵀ;   dWh_k = Σ_t H'ᵀ dz_k
 
-    Both in thirty plain lines: `lstm_reference` in tests/support/oracles.py.
+    The same in thirty lines of plain NumPy: `lstm_reference` in tests/support/oracles.py.
     """
 
     gates: ClassVar[tuple[str, ...]] = ("i", "f", "o", "g")
@@ -90,21 +90,22 @@ class LSTM:
         for block in blocks_back(T, B * H):
             i, f, o, g = z[:, block]
             F, Q, tmp = (ws(name, *f.shape) for name in ("cell.F", "cell.Q", "cell.tmp"))
-            # What does not depend on dH or dC, for many steps at once: each gate becomes the factor
-            # that makes dz of dC (i, f, g) or of dH (o), by (3) and (2), and
-            # (4) Q = O ⊙ (1 - tanh²(C)), the factor from dH to dC;  o <- tanh(C) ⊙ O ⊙ (1 - O)
+            # First what does not depend on dH or dC, for many steps in one call. The activation of a
+            # gate is replaced by a factor: dz_k is this factor times dC for i, f, g, times dH for o.
+            # (4) Q = O ⊙ (1 - tanh²(C)), the factor from dH to dC
+            # (4), (2)  o <- tanh(C) ⊙ O ⊙ (1 - O);  F holds O ⊙ tanh(C) for these lines only
             run(np.tanh, c[block], tmp)
             run(np.multiply, o, tmp, F)
             run(np.multiply, F, tmp, Q)
             run(np.subtract, o, Q, Q)
             run(np.multiply, F, o, o)
             run(np.subtract, F, o, o)
-            # f <- C' ⊙ F ⊙ (1 - F), while F itself is kept
+            # (3), (2)  f <- C' ⊙ F ⊙ (1 - F);  F is kept for dC'
             run(np.copyto, F, f)
             run(np.multiply, F, F, f)
             run(np.subtract, F, f, f)
             run(np.multiply, f, c_prev[block], f)
-            # g <- I ⊙ (1 - G²);  i <- G ⊙ I ⊙ (1 - I)
+            # (3), (2)  g <- I ⊙ (1 - G²);  i <- G ⊙ I ⊙ (1 - I);  tmp = I ⊙ G
             run(np.multiply, i, g, tmp)
             run(np.multiply, tmp, g, g)
             run(np.subtract, i, g, g)
@@ -112,14 +113,17 @@ class LSTM:
             run(np.subtract, tmp, i, i)
             for t, dz_t, F_t, Q_t, dh_t in steps_back(block, z[:, block], F, Q, dh[block]):
                 dif, do, dg = dz_t[:2], dz_t[2], dz_t[3]
+                # dH: the gradient of the output plus that from the next step
                 run(np.add, dh_next, dh_t, dh_next)
-                # dz_o = dH ⊙ o;  (4) dC <- dC + dH ⊙ Q
+                # (4), (2)  dz_o = dH ⊙ o
                 run(np.multiply, dh_next, do, do)
+                # (4) dC <- dC + dH ⊙ Q
                 run(np.multiply, dh_next, Q_t, a)
                 run(np.add, dc, a, dc)
-                # dz_i, dz_f = dC ⊙ i, dC ⊙ f;  dz_g = dC ⊙ g;  (3) dC' = dC ⊙ F
+                # (3), (2)  dz_i = dC ⊙ i;  dz_f = dC ⊙ f;  dz_g = dC ⊙ g
                 run(np.multiply, dif, dc, dif)
                 run(np.multiply, dg, dc, dg)
+                # (3) dC' = dC ⊙ F
                 run(np.multiply, dc, F_t, dc)
                 # (1) dH' = Σ_k dz_k Wh_kᵀ
                 run.matmul(dz_t, p["WhT"], dzW)
@@ -127,5 +131,5 @@ class LSTM:
                 yield t
 
     def weight_gradients(self, d: Mapping[str, Array], z: Array, s_prev: Array) -> None:
-        # (1) dWh_k = Σ_t H'ᵀ dz_k, all steps and streams in one product
+        # (1) dWh_k = Σ_t H'ᵀ dz_k, one product for all steps and streams
         np.matmul(flat_rows(s_prev[0]).T, flat_rows(z), d["Wh"])

@@ -40,7 +40,7 @@ def _didentity(h: Array, out: Array) -> None:
     out.fill(1)
 
 
-# φ(z) and φ'(z); every φ' here is a function of H = φ(z) alone, so z need not be kept.
+# φ(z), and φ'(z) as a function of H = φ(z): z itself is then not needed any more.
 ACTIVATIONS: dict[str, tuple[Callable[[Array, Array], object], Callable[[Array, Array], None]]] = {
     "tanh": (np.tanh, _dtanh),
     "relu": (_relu, _drelu),
@@ -57,12 +57,12 @@ class RNN:
         (1)  z = X Wx + H' Wh + b
         (2)  H = φ(z)
 
-    Backward, where dH already holds what comes from the next step:
+    Backward, from dH, the gradient of the output plus that from the next step:
 
         (2)  dz = dH ⊙ φ'(z)
         (1)  dH' = dz Whᵀ;   dWh = Σ_t H'ᵀ dz
 
-    One step in plain lines: `rnn_step` in tests/support/oracles.py.
+    One step in plain NumPy: `rnn_step` in tests/support/oracles.py.
     """
 
     activation: Literal["tanh", "relu", "identity"] = "tanh"
@@ -101,16 +101,17 @@ class RNN:
         _, T, B, H = z.shape
         _, dphi = ACTIVATIONS[self.activation]
         for block in blocks_back(T, B * H):
-            # φ'(z), for many steps at once
+            # First what does not depend on dH, for many steps in one call:  z <- φ'(z)
             run(dphi, s[:, block], z[:, block])
             for t, dz_t, dh_t in steps_back(block, z[:, block], dh[block]):
-                # (2) dz = dH ⊙ φ'(z)
+                # dH: the gradient of the output plus that from the next step
                 run(np.add, ds, dh_t, ds)
+                # (2) dz = dH ⊙ φ'(z)
                 run(np.multiply, dz_t, ds, dz_t)
                 # (1) dH' = dz Whᵀ
                 run.matmul(dz_t, p["WhT"], ds)
                 yield t
 
     def weight_gradients(self, d: Mapping[str, Array], z: Array, s_prev: Array) -> None:
-        # (1) dWh = Σ_t H'ᵀ dz, all steps and streams in one product
+        # (1) dWh = Σ_t H'ᵀ dz, one product for all steps and streams
         np.matmul(flat_rows(s_prev[0]).T, flat_rows(z), d["Wh"])

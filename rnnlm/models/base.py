@@ -1,7 +1,7 @@
-"""What everybody else may know of a language model.
+"""The protocol of a language model: all that evaluation, sampling and training know of it.
 
-A model is an architecture and holds no numbers: its numbers (`params`, arrays under names) go in with
-every call. What they are, and what a text's state is, is the model's own affair.
+A model is an architecture and holds no numbers: its parameters (`params`, arrays by name) are passed in
+every call. Only the model knows what they mean, and what the state of a text is.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ Masks = Callable[[int], np.random.Generator]  # layer -> the generator of its dr
 
 
 class Steps(Protocol):
-    """N texts that advance side by side, one symbol a step."""
+    """N texts, side by side, that grow by one symbol in each step."""
 
     def step(self, ids: Array | Sequence[int]) -> Array:
         """Feed one id per text (N,); the logits (N, V) of the next symbol, valid until the next step.
 
-        Logits are log-probabilities up to a number that is the same for all symbols of a row.
+        Logits are log-probabilities plus a number that is the same for all symbols of a row.
         """
 
 
 class Reader(Protocol):
-    """B texts that are read side by side, window by window, their state carried on."""
+    """B streams that are read side by side, window by window; it carries their state on."""
 
     def __call__(self, batch: Batch, losses: Array | None = None) -> float:
-        """Σ -ln p(target), in nats, over the targets of the next window that count.
+        """Read the next window; Σ -ln p(target), in nats, over its targets that count.
 
-        Where `losses` (T, B) float64 is given, each target's own goes there, 0 where it does not count.
+        `losses` (T, B) float64, where given, receives the loss of each target, 0 where it does not
+        count.
         """
 
 
 class LanguageModel(Protocol):
-    """Predicts the next symbol from those before it."""
+    """Predicts the next symbol from the symbols before it."""
 
     @property
     def vocabulary_size(self) -> int:
@@ -51,26 +52,26 @@ class LanguageModel(Protocol):
         """The model in one line."""
 
     def begin(self, params: Any, n: int) -> Steps:
-        """N texts before their first symbol. Text i is the same alone and among others."""
+        """N texts before their first symbol. The logits of a text do not depend on the other texts."""
 
     def read(self, params: Any, streams: int) -> Reader:
-        """Streams of text before their first symbol."""
+        """A reader of `streams` streams, before their first symbol."""
 
 
 class Weights(Protocol):
-    """Parameters made ready for windows: with the copies that a model's products want."""
+    """Parameters prepared for windows, with the copies that a model's products use."""
 
     params: Parameters
     tasks: Sequence[Callable[[], None]]
-    """Calls, independent of each other, that make the copies anew after an update."""
+    """Calls that make the copies anew after an update; workers make them in any order."""
 
 
 class TrainableModel(LanguageModel, Protocol):
-    """A model whose parameters are found by gradient descent.
+    """A model that is trained by gradient descent.
 
-    Training reads a window with `loss_and_grad`, on the `Weights` that `weights` makes of the
-    parameters. Its state is an array (..., B, K), so that the rows of a batch can be spread over
-    workers.
+    Training calls `loss_and_grad` for each window, with the `Weights` that `weights` makes of the
+    parameters. The state is an array (..., B, K), so that the streams of a batch can be split into
+    shards.
     """
 
     @property
@@ -79,7 +80,7 @@ class TrainableModel(LanguageModel, Protocol):
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers the parameters hold."""
+        """The number of elements of all parameters."""
 
     def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
         """Fresh parameters."""
@@ -117,6 +118,6 @@ class TrainableModel(LanguageModel, Protocol):
     ) -> float:
         """Σ -ln p(target) over the targets that count, and in `d` the gradient of scale times that.
 
-        `state` is carried on in place. `masks` gives the generator of each layer's dropout mask;
-        without it nothing is dropped.
+        `state` becomes the state after the window. `masks` gives the generator of each layer's dropout
+        mask; without it there is no dropout.
         """

@@ -1,7 +1,7 @@
-"""What stands around the recurrence: input projection, dropout, softmax cross-entropy.
+"""What a layer computes beside its recurrence: input projection, dropout, softmax cross-entropy.
 
-Every backward function stands under its forward function. Arrays: ids (R,) or (T, B) integers;
-X (R, D) rows of input, R = T·B; z and dz (G, R, H); H (R, H) hidden states.
+Every backward function follows its forward function. Arrays: ids (R,) integers; X (R, D) rows of input,
+R = T·B; z and dz (G, R, H); H (R, H) hidden states.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ LOGITS_ROWS = 512  # rows in one block: small vocabularies stay in the cache
 
 
 def one_hot_projection(run: Tape, ids: Array, table: Array, z: Array) -> None:
-    """z_k = onehot(ids) @ table_k, as a gather of rows; table (G, V, H) includes the bias.
+    """z_k = onehot(ids) table_k: the product selects rows of table (G, V, H), which includes the bias.
 
-    Gates may come first or second in memory, in table and z alike.
+    In memory, table and z may both be (G, R, H), or both (R, G, H) with the first axes swapped.
     """
-    # mode="clip" lets take write into `out` directly; ids are in range by construction
+    # With mode "clip", take writes into z without a buffer; ids are always in range
     if table.flags.c_contiguous:
         run(table.take, ids, 1, z, "clip")
     else:
@@ -32,10 +32,10 @@ def one_hot_projection(run: Tape, ids: Array, table: Array, z: Array) -> None:
 
 
 def one_hot_projection_backward(ids: Array, dz: Array, dtable: Array, ws: Workspace) -> None:
-    """dtable_k = onehot(ids)ᵀ @ dz_k: rows of dz (G, R, H) summed per symbol.
+    """dtable_k = onehot(ids)ᵀ dz_k: for each symbol, the sum of its rows of dz (G, R, H).
 
-    The rows are sorted by symbol and each run is summed: exact in a fixed order, and for every
-    vocabulary cheaper than the product with one-hot rows.
+    The rows are sorted by symbol, and the rows of each symbol are summed, always in the same order.
+    For every vocabulary this is faster than the product with one-hot rows.
     """
     R = ids.size
     order = np.argsort(ids, kind="stable")
@@ -56,7 +56,7 @@ def one_hot_projection_backward(ids: Array, dz: Array, dtable: Array, ws: Worksp
 
 
 def dense_projection(run: Tape, X: Array, Wx: PackedMatrix, b: Array, z: Array) -> None:
-    """z_k = X @ Wx_k + b_k, with Wx (G, D, H), and b (G, 1, H) or as large as z."""
+    """z_k = X Wx_k + b_k, with Wx (G, D, H), and b (G, 1, H) or as large as z."""
     run.matmul(X, Wx, z)
     run(np.add, z, b, z)
 
@@ -64,7 +64,7 @@ def dense_projection(run: Tape, X: Array, Wx: PackedMatrix, b: Array, z: Array) 
 def dense_projection_backward(
     X: Array, Wx: Array, dz: Array, dWx: Array, db: Array, dX: Array, ws: Workspace
 ) -> None:
-    """dWx_k = Xᵀ dz_k;  db_k = Σ_rows dz_k;  dX = Σ_k dz_k Wx_kᵀ. dX may be where X's gradient was."""
+    """dWx_k = Xᵀ dz_k;  db_k = Σ_rows dz_k;  dX = Σ_k dz_k Wx_kᵀ."""
     np.matmul(X.T, dz, dWx)
     sum_rows(dz, db, ws)
     part = ws("dense.dX", *dX.shape)
@@ -75,16 +75,16 @@ def dense_projection_backward(
 
 
 def sum_rows(dz: Array, db: Array, ws: Workspace) -> None:
-    """db_k = Σ_rows dz_k for dz (G, R, H), as a product with ones: four times as fast as a sum."""
+    """db_k = Σ_rows dz_k for dz (G, R, H): a product with ones, four times as fast as a sum."""
     ones = ws("sum_rows.ones", dz.shape[1])
     ones.fill(1)
     np.matmul(ones, dz, db)
 
 
 def dropout(X: Array, rate: float, rng: np.random.Generator, mask: Array, out: Array) -> None:
-    """out = X ⊙ mask, the mask 0 with probability `rate` and 1 / (1 - rate) otherwise.
+    """out = X ⊙ mask; the mask is 0 with probability `rate`, else 1 / (1 - rate).
 
-    Inverted dropout (Srivastava et al. 2014, section 10), so that nothing is scaled at test time.
+    Inverted dropout (Srivastava et al. 2014, section 10): nothing is scaled at test time.
     """
     rng.random(out=mask, dtype=mask.dtype)
     np.add(mask, 1 - rate, mask)
@@ -99,7 +99,7 @@ def dropout_backward(mask: Array, dX: Array) -> None:
 
 
 def logits_rows(R: int, V: int) -> int:
-    """How many of R rows of logits over V symbols are worked on at a time."""
+    """How many of R rows of logits over V symbols are computed at a time."""
     return max(1, min(R, LOGITS_ROWS, max(64, LOGITS_BLOCK // V)))
 
 
@@ -124,12 +124,12 @@ def softmax_cross_entropy(
 ) -> float:
     """Σ_rows -ln softmax(H Wy + by)[target], in nats; H (R, D), Wy (D, V), by (V,), targets (R,).
 
-    Rows whose target is negative do not count, neither in the sum nor in the gradients.
-    Each row's own loss goes to `losses` (R,), where that is given.
+    Rows with a negative target do not count, neither in the sum nor in the gradients. `losses` (R,),
+    where given, receives the loss of each row.
 
-    Rows are worked on in blocks, each block of logits overwritten by its own gradient, so that a
-    large vocabulary takes no more memory than a small one. Stable at logits of any size: the
-    largest of each row is subtracted first.
+    Rows are computed in blocks, and the gradient of a block overwrites its logits: a large vocabulary
+    takes no more memory than a small one. The largest logit of each row is subtracted first, so logits
+    of any size are safe.
     """
     R, V = H.shape[0], by.size
     length = logits_rows(R, V)
@@ -153,7 +153,7 @@ def softmax_cross_entropy(
         if losses is not None:
             losses[rows] = nats
         if gradients is not None:
-            # dlogits = scale · (softmax - onehot(target)), over the logits
+            # dlogits = scale · (softmax - onehot(target)), in the memory of the logits
             np.multiply(logits, gradients.scale / sums, logits)
             logits[at_target] -= gradients.scale
             logits[ignored] = 0

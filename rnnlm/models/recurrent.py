@@ -40,12 +40,12 @@ TAPE_BYTES = 7000  # of recorded calls, forward and backward, for each step and 
 
 @dataclass(frozen=True)
 class Recurrent:
-    """The architecture. It holds no numbers: parameters and state go in and come out.
+    """The architecture. It holds no numbers: parameters and state are passed in every call.
 
-    Layer l projects its input X (one-hot ids or an embedding for l = 0, else the hidden states below)
-    and runs the cell over it; the logits are H_top @ Wy + by. Dropout acts on each layer's output
-    (between layers and before the softmax), never on the recurrence (Zaremba, Sutskever and Vinyals
-    2014, arXiv:1409.2329).
+    Each layer projects its input X (one-hot ids or an embedding in layer 0, else the output of the
+    layer below) and runs the cell over the steps. The logits are H Wy + by, with H of the top layer.
+    Dropout is applied to the output of each layer (between layers and before the softmax), not to the
+    recurrence (Zaremba, Sutskever and Vinyals 2014, arXiv:1409.2329).
     """
 
     vocabulary_size: int
@@ -69,7 +69,7 @@ class Recurrent:
     def parameters(self) -> dict[str, Parameter]:
         """Every parameter under its name, in storage order.
 
-        All biases start at 0, but where the cell says otherwise.
+        All biases start at 0, unless the cell sets others.
         """
         G, V, H, E = (
             len(self.cell.gates),
@@ -126,14 +126,14 @@ class Recurrent:
         return np.zeros(self.state_shape(B), dtype)
 
     def activation_count(self, T: int, B: int, fresh: bool = False) -> int:
-        """How many numbers a window of T steps and B streams keeps from forward to backward pass.
+        """How many numbers are kept for a window of T steps and B streams.
 
-        Per layer and step: B·H for each gate (overwritten by its gradient), for each array that the
-        cell saves and for each of its states: 6 B·H for the LSTM, 5 for the GRU, 2 for the RNN; twice
-        B·H more with dropout. Where texts begin inside the window (`fresh`), each state is kept once
-        more, with zeros there, and every step and stream has a factor. Beside the layers: one gradient
-        of the hidden states, the rows of one gate sorted by symbol, an embedding and its gradient, a
-        block of logits.
+        For each layer and step: B·H for each gate (overwritten by its gradient), for each array that
+        the cell saves and for each of its states. This is 6 B·H for the LSTM, 5 for the GRU, 2 for the
+        RNN; with dropout 2 B·H more. Where texts begin inside the window (`fresh`), each state is kept
+        once more, with zeros there, and every step and stream has a factor. For all layers together:
+        one gradient of the hidden states, the rows of one gate sorted by symbol, an embedding and its
+        gradient, a block of logits.
         """
         H, R = self.hidden_size, T * B
         states = len(self.cell.states) * (2 if fresh else 1)
@@ -150,7 +150,7 @@ class Recurrent:
         calls = self.num_layers * min(T, LONGEST_TAPE) * TAPE_BYTES
         return 4 * self.activation_count(T, B, fresh) + (2 if fresh else 1) * calls
 
-    # The wiring, recorded: the same for windows and for single steps
+    # The wiring: recorded calls, the same for windows and for single steps
 
     def record_inputs(self, run: Tape, w: Weights, ids: Array, ws: Workspace) -> Array | None:
         """The rows of the embedding for the ids; None for one-hot input."""
@@ -172,11 +172,11 @@ class Recurrent:
         keep: Array | None,
         ws: Workspace,
     ) -> None:
-        """Project a layer's input, the rows X or one-hot ids, and run the cell over the steps.
+        """Record a layer: the projection of its input, the rows X or one-hot ids, and the cell's steps.
 
-        z (G+saved, T, B, H); s (S, T+1, B, H) are the states, and s_prev (S, T, B, H) those that the
-        steps begin from: s itself, or, where `keep` (T, B, 1) has zeros for the streams in which a text
-        begins, memory of its own.
+        z (G+saved, T, B, H) becomes the activations, s (S, T+1, B, H) the states. s_prev (S, T, B, H)
+        are the states that the steps begin from: a view of s, or, with `keep` (T, B, 1), memory of its
+        own, which becomes s times `keep`.
         """
         G, (_, T, B, *rest) = len(self.cell.gates), z.shape
         gates = z[:G].reshape(G, T * B, *rest)
@@ -198,7 +198,7 @@ class Recurrent:
         backward: bool = True,
         empty: Callable[[Shape, np.dtype[Any]], Array] = np.empty,
     ) -> Weights:
-        """The parameters made ready for windows of `rows` streams; see `Weights`."""
+        """The parameters prepared for windows of `rows` streams; see `Weights`."""
         return Weights(self, params, rows, backward=backward, empty=empty)
 
     def forward(
@@ -206,8 +206,8 @@ class Recurrent:
     ) -> list[LayerTrace]:
         """Run the layers over a batch from `state` (L, S, B, H), which becomes the final state.
 
-        Returns a trace for each layer; the last one's `output` is the input of the softmax. `masks`
-        gives the generator of each layer's dropout mask; without it nothing is dropped.
+        Returns a trace for each layer; the `output` of the last is the input of the softmax. `masks`
+        gives the generator of each layer's dropout mask; without it there is no dropout.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         G, S = len(self.cell.gates), len(self.cell.states)
@@ -248,9 +248,9 @@ class Recurrent:
         ws: Workspace,
         losses: Array | None = None,
     ) -> float:
-        """Σ -ln p(target), in nats, over the targets that count; `state` is carried on in place.
+        """Σ -ln p(target), in nats, over the targets that count; `state` becomes the final state.
 
-        Each target's own goes to `losses` (T, B), where that is given.
+        `losses` (T, B), where given, receives the loss of each target.
         """
         top = self.forward(w, batch, state, ws)[-1].output
         return softmax_cross_entropy(
@@ -276,8 +276,8 @@ class Recurrent:
         """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter.
 
         Backpropagation through time over the window (Werbos 1990), truncated at its first step:
-        `state` counts as a constant. `dstate` (L, S, B, H), where given, is the gradient of the final
-        state and becomes that of the initial one.
+        `state` is treated as a constant. `dstate` (L, S, B, H), where given, is the gradient of the
+        final state and becomes the gradient of the initial state.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         ids, keep = batch.ids.reshape(T * B), _keep(batch, ws)
@@ -314,7 +314,7 @@ class Recurrent:
             dz = flat_rows(z[: len(self.cell.gates)])
             if trace.X is None:
                 one_hot_projection_backward(ids, dz, own["Wx"], ws)
-                # each row of dz is in one symbol's sum, so these add up to Σ_rows dz
+                # Each row of dz is in the sum of one symbol, so the sum over symbols is Σ_rows dz
                 np.add.reduce(own["Wx"], axis=1, out=own["b"])
                 continue
             dX = dX if layer else ws("model.dembedded", *trace.X.shape)
@@ -325,19 +325,22 @@ class Recurrent:
         return loss
 
     def read(self, params: Parameters, streams: int) -> Reading:
-        """Streams of text from the zero state on."""
+        """A reader of `streams` streams, from the zero state."""
         return Reading(self, params, streams)
 
     # Single steps
 
     def begin(self, params: Parameters, n: int) -> Steps:
-        """N texts side by side, before their first symbol."""
+        """N texts before their first symbol."""
         return Steps(self, params, n)
 
 
 def _window(ws: Workspace, name: str, *shape: int) -> Array:
-    """An array (C, T, B, H), what belongs together close in memory: where a step is a single row, the
-    C parts of a step, so that NumPy takes them in one piece, else the rows of a part for products.
+    """An array (C, T, B, H) in the order of memory that is fastest.
+
+    Products are fastest with all rows of a gate together: C first. With one stream (B = 1),
+    element-wise calls take most of the time; they are fastest with the C parts of a step together:
+    T first.
     """
     C, T, B, H = shape
     return ws(name, T, C, B, H).swapaxes(0, 1) if B == 1 else ws(name, *shape)
@@ -359,7 +362,7 @@ def _keep(batch: Batch, ws: Workspace) -> Array | None:
 
 @dataclass(frozen=True)
 class LayerTrace:
-    """What a layer's forward pass leaves for its backward pass; all views into the workspace."""
+    """What a layer's backward pass needs from its forward pass: views into the workspace."""
 
     X: Array | None  # (T·B, D) input; None for one-hot input
     z: Array  # (G+saved, T, B, H)
@@ -370,7 +373,7 @@ class LayerTrace:
 
 
 class Reading:
-    """Streams of text that are read window by window, from the zero state on."""
+    """Reads streams of text window by window, from the zero state."""
 
     def __init__(self, model: Recurrent, params: Parameters, streams: int) -> None:
         self._model = model
@@ -383,10 +386,10 @@ class Reading:
 
 
 class Steps:
-    """N texts that advance together, one symbol a step, from the zero state.
+    """N texts, side by side, that grow by one symbol in each step, from the zero state.
 
-    The arithmetic of a row does not depend on how many there are: products run over blocks of a fixed
-    number of rows (`blas.rows_at_once`), so text i has the same bits alone and among others.
+    Products run over blocks of a fixed number of rows (`blas.rows_at_once`). So the bits of a text do
+    not depend on the number of texts.
     """
 
     def __init__(self, model: Recurrent, params: Parameters, n: int) -> None:
@@ -399,7 +402,7 @@ class Steps:
         logits = ws("logits", K, R, V)
         self._ids, self._logits = ids.reshape(-1)[:n], logits.reshape(K * R, V)[:n]
         w = Weights(model, params, R, backward=False, blocks=K)
-        # Each layer's state alternates between two places, so there is a tape for either turn
+        # The state alternates between two places in memory: even and odd steps have a tape each
         states = ws("s", model.num_layers, S, 2, K, R, H)
         states.fill(0)
         self._tapes = [Tape(), Tape()]
@@ -421,19 +424,20 @@ class Steps:
 
 
 def _repeated(a: Array, shape: Shape) -> Array:
-    """`a` repeated to a shape: adding it costs a quarter of adding with broadcasting."""
+    """`a` repeated to a shape: adding the copy takes a quarter of the time of broadcasting."""
     return np.broadcast_to(a, shape).copy()
 
 
 class Weights:
-    """The parameters together with the copies that the products want, refreshed after each update.
+    """The parameters, and copies of them that the products use. Every update refreshes the copies.
 
-    Per layer: `table` (G, V, H) = Wx + b for one-hot input, else `Wx` and `b`, scaled as the cell
-    wants its pre-activations; the cell's packed parameters scaled likewise and, for the backward pass,
-    transposed under their name + "T", cut for products of `rows` rows. With `blocks` they are for
-    single steps of `blocks` times `rows` texts: `Wx` is cut for `rows` too, and `b` repeated for each.
-    Making the copies costs one pass over the weights, once a step. `empty` allocates their memory;
-    `number` tells these copies from all others.
+    The copies of each layer, multiplied by the cell's `scale`: `table` (G, V, H) = Wx + b for one-hot
+    input, else `Wx` and `b`; the cell's packed parameters, cut for products of `rows` rows. For the
+    backward pass the packed parameters are there transposed too (without `scale`), under their name +
+    "T". With `blocks`, the copies are for single steps of `blocks` times `rows` texts: `Wx` is cut for
+    `rows` rows too, and `b` is repeated for every text.
+
+    `empty` allocates the copies; `number` is different for every object.
     """
 
     _numbers = itertools.count(1)
@@ -450,7 +454,7 @@ class Weights:
         self.params = params
         self.number = next(self._numbers)
         self.layers: list[dict[str, Any]] = []
-        self.tasks: list[Callable[[], None]] = []  # independent; together they refresh
+        self.tasks: list[Callable[[], None]] = []  # together they refresh the copies, in any order
 
         def new(shape: Shape) -> Array:
             return empty(shape, params.flat.dtype)
@@ -467,7 +471,7 @@ class Weights:
                 if backward:
                     copies[name + "T"] = PackedMatrix.empty((G, N, K), rows, new)
             if layer == 0 and model.embedding_size is None:
-                # one row a step: gates side by side, as in the activations
+                # With one row a step, the gates of a symbol are together, as in `_window`
                 one_row = rows == 1 and blocks is None
                 copies["table"] = new((D, G, H)).swapaxes(0, 1) if one_row else new((G, D, H))
             else:
@@ -480,7 +484,7 @@ class Weights:
 
     def refresh(self) -> None:
         """Make all copies anew from the parameters."""
-        with np.errstate(all="ignore"):  # weights at the end of the range; the loss will tell
+        with np.errstate(all="ignore"):  # an overflow shows in the loss
             for task in self.tasks:
                 task()
 
