@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from .inference.evaluation import Evaluation
     from .runs.checkpoint import Checkpoint
     from .runs.folder import read_metrics
-    from .text.corpus import Corpus, prepare
+    from .text.corpus import Corpus
+    from .text.prepare import prepare
     from .text.vocabulary import Vocabulary
     from .training.loop import Event, Training
     from .training.result import TrainingResult, resume, train, train_events
@@ -29,7 +30,8 @@ _HOMES = {
     "runs.checkpoint": ("Checkpoint",),
     "assembly": ("make_config",),
     "config.schema": ("Config",),
-    "text.corpus": ("Corpus", "prepare"),
+    "text.corpus": ("Corpus",),
+    "text.prepare": ("prepare",),
     "errors": ("CheckpointError", "ConfigError", "DataError", "RnnlmError", "TrainingError"),
     "runs.folder": ("read_metrics",),
     "inference.evaluation": ("Evaluation",),

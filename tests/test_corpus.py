@@ -30,8 +30,11 @@ from hypothesis import strategies as st
 
 from rnnlm.errors import DataError
 from rnnlm.runs.run_data import is_prepared
-from rnnlm.text import corpus as module
-from rnnlm.text.corpus import CORPUS_FILE, FILES, SPLITS, Corpus, prepare, read_text
+from rnnlm.storage import npy
+from rnnlm.text import sources
+from rnnlm.text.corpus import CORPUS_FILE, FILES, SPLITS, Corpus
+from rnnlm.text.prepare import prepare
+from rnnlm.text.sources import read_text
 from rnnlm.text.vocabulary import ByteVocabulary, CharVocabulary
 
 AWKWARD = "\0a\r\r\n\ne\u0301é\ufeff👩‍👧\U0010ffff紅\r"
@@ -43,6 +46,12 @@ CHUNKS = (1, 2, 3, 5, 8, 1 << 20)
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test need not wait for the disk."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+def set_chunk(patch: pytest.MonkeyPatch, size: int) -> None:
+    """How much text is read, and how many ids are worked on, at a time."""
+    for module in (sources, npy):
+        patch.setattr(module, "CHUNK", size)
 
 
 def stream(text: str | bytes) -> io.BytesIO:
@@ -87,7 +96,7 @@ def test_files_join_as_whole_strings_would_at_every_chunk_border(
     chunk: int, newlines: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A mark is dropped in each file; a CR and an LF meet across files and blocks."""
-    monkeypatch.setattr(module, "CHUNK", chunk)
+    set_chunk(monkeypatch, chunk)
     texts = ["\ufeff" + AWKWARD, "\n" + AWKWARD, "", AWKWARD]
     for encoding in ENCODINGS:
         corpus, text = prepared(
@@ -111,7 +120,7 @@ def test_any_text_is_read_as_whole_strings_are(texts: list[str], chunk: int) -> 
     expected = "".join(text.removeprefix("\ufeff") for text in texts)
     assume(expected)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK", chunk)
+        set_chunk(patch, chunk)
         corpus, text = prepared(*(text.encode() for text in texts))
     assert text == normalized(expected)
     assert corpus.newlines_replaced == expected.replace("\r\n", "\r").count("\r")
@@ -143,7 +152,7 @@ def test_undecodable_bytes_are_located_in_the_decompressed_file(
     with pytest.raises(UnicodeDecodeError) as whole:
         data.decode("utf-8" if encoding == "utf-8-sig" else encoding)
     for chunk in CHUNKS:
-        monkeypatch.setattr(module, "CHUNK", chunk)
+        set_chunk(monkeypatch, chunk)
         with pytest.raises(DataError) as caught:
             read_text(path, "char", encoding)
         said = str(caught.value)
@@ -168,7 +177,7 @@ def test_bytes_are_taken_as_they_are(data: bytes, chunk: int) -> None:
     """No mark is dropped, no line end changed; the id is the rank of the byte."""
     data = b"\xef\xbb\xbf\r\n" + data
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "CHUNK", chunk)
+        set_chunk(patch, chunk)
         corpus, _ = prepared(data[:4], data[4:], level="byte")
     ids = np.concatenate([corpus[name] for name in SPLITS])
     assert bytes(corpus.vocabulary.symbols[ids].tolist()) == data
@@ -188,7 +197,7 @@ def test_ids_take_the_smallest_type_that_holds_the_vocabulary(
     size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And come out right where the type changes within the text."""
-    monkeypatch.setattr(module, "CHUNK", 5_000 if size > 1000 else 50)
+    set_chunk(monkeypatch, 5_000 if size > 1000 else 50)
     code_points = itertools.chain(range(0xD800), range(0xE000, 0x110000))
     text = "".join(map(chr, itertools.islice(code_points, size)))
     text = text[::-1] + text  # so that the symbols do not arrive in their order
@@ -265,7 +274,7 @@ def test_characters_outside_a_given_vocabulary_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With their counts and first offsets, in the text that has them, and nothing is left behind."""
-    monkeypatch.setattr(module, "CHUNK", 3)
+    set_chunk(monkeypatch, 3)
     vocabulary = CharVocabulary(list(map(ord, "\nabc")))
     with pytest.raises(DataError) as caught:
         prepare("-", tmp_path / "out", stdin=stream("ab\r\n☃ca☃é"), vocabulary=vocabulary)
@@ -699,7 +708,8 @@ import io, os, random, shutil, sys, traceback
 from pathlib import Path
 sys.path[:0] = [sys.argv[1]]
 from faults import _die
-from rnnlm.text.corpus import FILES, Corpus, prepare
+from rnnlm.text.corpus import FILES, Corpus
+from rnnlm.text.prepare import prepare
 from rnnlm.errors import DataError
 
 def child(number, text, force):
@@ -805,7 +815,7 @@ def test_too_little_memory_is_said_of_the_text(
                 prepare("-", "new/out", stdin=stream(TEXT))
         assert contents(in_tmp) == {}
     (in_tmp / "text").write_text(TEXT)
-    monkeypatch.setattr(module._Tally, "read", raising(module._Tally.read, 1, MemoryError()))
+    monkeypatch.setattr(sources._Tally, "read", raising(sources._Tally.read, 1, MemoryError()))
     with pytest.raises(DataError, match="text: too long for the memory"):
         read_text("text", "char", "utf-8")
 
@@ -813,7 +823,7 @@ def test_too_little_memory_is_said_of_the_text(
 MEASURE = """
 import re, sys
 from pathlib import Path
-from rnnlm.text.corpus import prepare
+from rnnlm.text.prepare import prepare
 
 class Stream:
     def __init__(self, size):

@@ -39,7 +39,8 @@ from rnnlm.runs.checkpoint import Checkpoint
 from rnnlm.runs.folder import Run, find_checkpoint, read_metrics
 from rnnlm.runs.run_data import recorded_data
 from rnnlm.text.batches import Batch, Streams
-from rnnlm.text.corpus import Corpus, prepare
+from rnnlm.text.corpus import Corpus
+from rnnlm.text.prepare import prepare
 from rnnlm.training.engine import Engine, training_bytes
 from rnnlm.training.loop import Event, Training
 from rnnlm.training.plan import preview
@@ -395,7 +396,7 @@ def test_a_large_text_that_changes_while_a_run_reads_it_is_one_line(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is mapped; symbols that do not exist are found before they do harm."""
-    monkeypatch.setattr("rnnlm.text.corpus.IN_MEMORY", 100)
+    monkeypatch.setattr("rnnlm.storage.npy.IN_MEMORY", 100)
     data = prepare([text_file], tmp_path / "data").folder
     events = train_events(tiny_config(data, tmp_path / "a", "train.checkpoint_every=2"))
     with pytest.raises(DataError, match=r"train\.npy has changed since"):

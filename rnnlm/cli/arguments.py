@@ -56,6 +56,6 @@ def found(path: Path | None) -> Checkpoint:
 
 def read_text(name: str, checkpoint: Checkpoint) -> str | bytes:
     """A text for a model, through its encoding and level."""
-    from ..text.corpus import read_text
+    from ..text.sources import read_text
 
     return read_text(name, checkpoint.config.data.level, checkpoint.config.data.encoding)

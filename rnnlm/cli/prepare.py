@@ -50,7 +50,7 @@ from .terminal import show_lines
 def command(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: Any) -> None:
     """Turn text files, folders or standard input (-) into ids, with a vocabulary and three splits."""
     from ..api import find_vocabulary
-    from ..text.corpus import prepare as prepare_corpus
+    from ..text.prepare import prepare as prepare_corpus
 
     stop.at_first = end_cleanly
     vocabulary = None if vocab is None else find_vocabulary(vocab)

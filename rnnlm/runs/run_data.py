@@ -7,7 +7,8 @@ from typing import Any
 
 from ..config.schema import Config, DataConfig
 from ..errors import CheckpointError, ConfigError, DataError
-from ..text.corpus import CORPUS_FILE, Corpus, is_unfinished, prepare
+from ..text.corpus import CORPUS_FILE, Corpus, is_unfinished
+from ..text.prepare import prepare
 from .checkpoint import Checkpoint
 
 

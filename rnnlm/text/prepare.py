@@ -1,0 +1,425 @@
+"""Text streamed from files to ids in a prepared folder.
+
+Preparing reads the text once, in blocks, so that memory does not grow with it: symbols go to a spool
+under provisional ids and, when all are known, from there to the splits under their final ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ..arrays import Array
+from ..errors import DataError
+from ..storage.atomic import as_path, make_folder, sync_folder, take_lock
+from ..storage.npy import HEADER, IDS_MARK, map_array, npy_header, read_ids, smallest
+from ..wording import shown
+from .corpus import (
+    ASIDE,
+    CORPUS_FILE,
+    FILES,
+    JSON_LIMIT,
+    LOCK,
+    MARK,
+    SPLITS,
+    VERSION,
+    Corpus,
+    Split,
+    fingerprint_of,
+    index_of,
+    is_aside,
+    is_unfinished,
+)
+from .sources import Name, Reader, encoding_of, find_files, listed
+from .vocabulary import NEWLINES, Vocabulary, level_class
+
+
+def prepare(
+    inputs: Name | Sequence[Name],
+    out: Name | None,
+    *,
+    level: str = "char",
+    encoding: str | None = None,
+    newlines: str = "normalize",
+    val_fraction: float = 0.05,
+    test_fraction: float = 0.05,
+    val: Name | Sequence[Name] | None = None,
+    test: Name | Sequence[Name] | None = None,
+    vocabulary: Vocabulary | None = None,
+    force: bool = False,
+    stdin: IO[bytes] | None = None,
+) -> Corpus:
+    """Turn text into the prepared folder `out`, and open it; None: into nameless temporary files.
+
+    Inputs are files (.gz, .bz2 and .xz are decompressed), folders (every file inside, sorted; not
+    hidden ones, not `out`, not what `val` or `test` name) and "-", standard input, joined with
+    nothing between. Their last symbols are for validation and test, floor(n · fraction) each, test
+    last, unless `val` or `test` name a text of its own. The vocabulary covers all splits, unless
+    one is given. At level byte nothing is decoded and `newlines` has no effect.
+
+    Raises DataError for text or settings that cannot be used, for symbols outside a given
+    vocabulary, and for an `out` that holds something, unless `force`: then the files of an earlier
+    prepare are replaced, and only those. After an error `out` is as it was before; after a death it
+    is so when the next prepare into it starts. Two at once exclude each other.
+    """
+    kind = level_class(level)
+    if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
+        raise DataError(f"a vocabulary is that of a checkpoint or corpus, not {shown(vocabulary)}")
+    if vocabulary is not None and vocabulary.level != level:
+        raise DataError(
+            f"the vocabulary is of level {vocabulary.level}, not {level}: use its level"
+        )
+    if newlines not in NEWLINES:
+        raise DataError(f"newlines {shown(newlines)}: use {' or '.join(NEWLINES)}")
+    reader = Reader(kind, encoding_of(kind, encoding), newlines, stdin)
+    texts = {"train": listed(inputs), "val": listed(val), "test": listed(test)}
+    fractions = {"val": val_fraction, "test": test_fraction}
+    shares = _shares({name: f for name, f in fractions.items() if not texts[name]})
+    out = None if out is None else as_path(out, DataError)
+    if out is not None and not is_unfinished(out):
+        _check_free(out, force)  # before a lock is put into a folder that is not ours
+    files = find_files(texts, out)
+    try:
+        with (
+            nullcontext() if out is None else _held(out, force),
+            _nameless() if out is None else _appearing_together(out, force) as outputs,
+            tempfile.TemporaryFile(dir=out) as spooled,
+        ):
+            spool = _Spool(kind, spooled)
+            ranges = {name: spool.extend(reader.blocks(files[name])) for name in files}
+            for name, (start, stop) in ranges.items():
+                if start == stop:
+                    raise DataError(f"{', '.join(texts[name])}: there is no text to read")
+            vocabulary = vocabulary or kind(spool.used)
+            ids = vocabulary.lookup(spool.symbols)
+            if (ids[spool.counts > 0] < 0).any():
+                raise _unknown(vocabulary, spool, ids, ranges)
+            ranges |= _tails(ranges["train"][1], shares)
+            splits = {
+                name: _write_ids(outputs[f"{name}.npy"], spool, *ranges[name], ids, len(vocabulary))
+                for name in SPLITS
+            }
+            outputs[CORPUS_FILE].write(_index_bytes(reader, vocabulary, splits))
+            if out is None:
+                return _mapped_corpus(Path(texts["train"][0]), vocabulary, reader, splits, outputs)
+    except OSError as error:
+        why, where = error.strerror or error, out or tempfile.gettempdir()
+        raise DataError(
+            f"{where}: cannot write there ({why}): make room, or name another"
+        ) from None
+    except MemoryError:
+        raise DataError(
+            "not enough memory to prepare a text, which takes about 100 MB: end other programs"
+        ) from None
+    return Corpus.open(out, verify=False)
+
+
+def _mapped_corpus(
+    folder: Path,
+    vocabulary: Vocabulary,
+    reader: Reader,
+    splits: Mapping[str, Split],
+    files: Mapping[str, IO[bytes]],
+) -> Corpus:
+    """A corpus of files that are open, and need no name."""
+    dtype, ids = smallest(len(vocabulary)), {}
+    for name, split in splits.items():
+        files[f"{name}.npy"].flush()
+        ids[name] = map_array(files[f"{name}.npy"], dtype, split.chars)
+    return Corpus(
+        folder=folder,
+        vocabulary=vocabulary,
+        encoding=reader.encoding,
+        newlines=reader.newlines,
+        newlines_replaced=reader.newlines_replaced,
+        sources=reader.sources,
+        splits=splits,
+        fingerprint=fingerprint_of(vocabulary, reader.newlines, splits),
+        _ids=ids,
+    )
+
+
+def _index_bytes(reader: Reader, vocabulary: Vocabulary, splits: Mapping[str, Split]) -> bytes:
+    """The content of corpus.json for what was read."""
+    replaced, sources = reader.newlines_replaced, reader.sources
+    index = index_of(
+        VERSION, vocabulary, reader.encoding, reader.newlines, replaced, sources, splits
+    )
+    if len(index) > JSON_LIMIT:
+        raise DataError(f"{len(sources):,} files are too many to list: join them first")
+    return index.encode()
+
+
+def _shares(fractions: Mapping[str, float]) -> dict[str, Fraction]:
+    """Fractions as the decimals that were written: 0.29 of 100 is 29, not floor(28.999999999999996)."""
+    try:
+        shares = {name: Fraction(str(fraction)) for name, fraction in fractions.items()}
+        if min(shares.values(), default=0) >= 0 and sum(shares.values()) < 1:
+            return shares
+    except (ValueError, ZeroDivisionError):  # not a finite number
+        pass
+    named = " and ".join(f"{name}_fraction {shown(value)}" for name, value in fractions.items())
+    raise DataError(f"{named}: use 0 or more, and less than 1 together, to leave training text")
+
+
+def _tails(total: int, shares: Mapping[str, Fraction]) -> dict[str, tuple[int, int]]:
+    """Where the training text, and the shares after it, start and stop among `total` symbols."""
+    ranges, stop = {}, total
+    for name in reversed(list(shares)):
+        start = stop - math.floor(total * shares[name])
+        ranges[name], stop = (start, stop), start
+    return {**ranges, "train": (0, stop)}
+
+
+# From symbols to ids
+
+
+class _Spool:
+    """The symbols of the text in a temporary file, under provisional ids.
+
+    Ids are stored in the smallest type that serves so far, hence in at most three runs.
+    """
+
+    def __init__(self, kind: type[Vocabulary], file: Any) -> None:
+        self._number, self._file = kind.numbering(), file
+        self._runs: list[tuple[np.dtype[Any], int]] = []  # type and length, in order
+        self._counts = np.zeros(0, np.int64)  # provisional id -> how often
+
+    @property
+    def symbols(self) -> Array:
+        """Provisional id -> symbol."""
+        return self._number.symbols
+
+    @property
+    def counts(self) -> Array:
+        """Provisional id -> how often it occurs."""
+        n = self.symbols.size
+        return np.pad(self._counts[:n], (0, max(0, n - self._counts.size)))
+
+    @property
+    def used(self) -> Array:
+        """The symbols that occur, in order."""
+        return np.sort(self.symbols[self.counts > 0])
+
+    def extend(self, blocks: Iterable[str | bytes]) -> tuple[int, int]:
+        """Append text; where it starts and stops in the spool."""
+        start = int(self._counts.sum())
+        for block in blocks:
+            self._append(self._number(block))
+        self._append(self._number.rest())
+        return start, int(self._counts.sum())
+
+    def _append(self, ids: Array) -> None:
+        if not ids.size:
+            return
+        counts = _count(ids)
+        if counts.size > self._counts.size:
+            counts, self._counts = self._counts, counts
+        self._counts[: counts.size] += counts
+        dtype, length = smallest(self.symbols.size), ids.size
+        if self._runs and self._runs[-1][0] == dtype:
+            length += self._runs.pop()[1]
+        self._runs.append((dtype, length))
+        self._file.write(ids.astype(dtype, copy=False).data)
+
+    def blocks(self, start: int, stop: int) -> Iterator[Array]:
+        """The provisional ids from `start` to `stop`, a block at a time."""
+        first, offset = 0, 0  # of the run, in ids and in bytes
+        for dtype, length in self._runs:
+            low, high = max(start - first, 0), min(stop - first, length)
+            self._file.seek(offset + low * dtype.itemsize)
+            yield from read_ids(self._file, dtype, high - low)
+            first, offset = first + length, offset + length * dtype.itemsize
+
+
+def _count(ids: Array, size: int = 0) -> Array:
+    """How often each id occurs; int64, for `size` ids at least, or 256 where they are bytes."""
+    if ids.dtype != np.uint8:
+        return np.bincount(ids, minlength=size)
+    # bytes are counted in pairs, which takes half as long
+    pairs = np.bincount(ids[: ids.size & -2].view("u2"), minlength=1 << 16).reshape(256, 256)
+    counts: Array = pairs.sum(axis=0) + pairs.sum(axis=1)
+    counts[ids[ids.size & -2 :]] += 1
+    return counts
+
+
+def _unknown(
+    vocabulary: Vocabulary, spool: _Spool, ids: Array, ranges: Mapping[str, tuple[int, int]]
+) -> DataError:
+    """The error that names the symbols without an id, in the first text that has any."""
+    for name, (start, stop) in ranges.items():
+        counts, firsts = np.zeros(ids.size, np.int64), np.full(ids.size, stop)
+        at = 0
+        for block in spool.blocks(start, stop):
+            strange = np.flatnonzero(ids[block] < 0)
+            found, first, count = np.unique(block[strange], return_index=True, return_counts=True)
+            counts[found] += count
+            firsts[found] = np.minimum(firsts[found], at + strange[first])
+            at += block.size
+        found = np.flatnonzero(counts)
+        if found.size:
+            where = f"the {name} text"
+            break
+    advice = "use a vocabulary that has them"
+    return vocabulary.unknown(spool.symbols[found], counts[found], firsts[found], where, advice)
+
+
+def _write_ids(file: IO[bytes], spool: _Spool, start: int, stop: int, ids: Array, V: int) -> Split:
+    """Write a split as .npy; `ids` turns provisional ids into those of the vocabulary."""
+    ids = ids.astype(smallest(V))
+    digest, counts = hashlib.sha256(), np.zeros(V, np.int64)
+    file.write(npy_header(ids.dtype, stop - start))
+    for block in spool.blocks(start, stop):
+        final = np.take(ids, block)
+        file.write(final.data)
+        digest.update(final.data)
+        counts += _count(final, V)[:V]
+    return Split(stop - start, digest.hexdigest(), counts)
+
+
+# The output folder
+
+
+def _check_free(out: Path, force: bool) -> None:
+    """Raise DataError unless a corpus may be written to the folder `out`."""
+    try:
+        held = {path.name for path in out.iterdir() if not is_aside(path.name)}
+        if held and not force:
+            raise DataError(f"{out}: exists and is not empty: name another folder, or use --force")
+        for path in (out / name for name in FILES if name in held):
+            if path.is_dir():
+                raise DataError(f"{path}: a folder where a file is to be written: remove it")
+            if CORPUS_FILE not in held or not is_marked(path):
+                raise DataError(
+                    f"{path}: not of an earlier prepare, and not replaced: move it, or name another "
+                    "folder"
+                )
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise DataError(f"{out}: cannot hold a prepared corpus ({error}): name a folder") from None
+
+
+def is_marked(path: Path) -> bool:
+    """Whether a file of a name in FILES starts as this program has it start, of whatever version."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(HEADER)
+    if path.name == CORPUS_FILE:
+        return start.startswith(MARK)
+    found = IDS_MARK.search(start)
+    return found is not None and start == npy_header(np.dtype(found[1].decode()), int(found[2]))
+
+
+@contextmanager
+def _held(folder: Path, force: bool) -> Iterator[None]:
+    """A folder, made where it is not there, which no other process prepares into meanwhile.
+
+    After an error it is gone where it was not there.
+    """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        make_folder(folder)
+        try:
+            lock = take_lock(folder / LOCK)
+        except BlockingIOError:
+            raise DataError(
+                f"{folder}: another process is preparing into it: wait for it, or name another"
+            ) from None
+        try:
+            _settle(folder)
+            _check_free(folder, force)  # another may have written there in the meantime
+            yield
+        finally:
+            _quietly((folder / LOCK).unlink)
+            os.close(lock)
+    except BaseException:
+        for path in new:
+            _quietly(path.rmdir)
+        raise
+
+
+def aside_names(folder: Path, tag: str) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The names of new FILES before they take their places, and of old ones that made room."""
+    new, old = (
+        {name: folder / f".{name}.{tag}.rnnlm-{kind}" for name in FILES} for kind in ("tmp", "old")
+    )
+    return new, old
+
+
+@contextmanager
+def _appearing_together(folder: Path, force: bool) -> Iterator[dict[str, IO[bytes]]]:
+    """FILES of a folder, open for writing under temporary names; at the end all take their places.
+
+    After an error the files are as they were before.
+    """
+    new, old = aside_names(folder, secrets.token_hex(4))
+    try:
+        with ExitStack() as stack:
+            files: dict[str, IO[bytes]] = {}
+            for name, path in new.items():
+                files[name] = stack.enter_context(path.open("xb"))
+            yield files
+            for file in files.values():
+                file.flush()
+                os.fsync(file.fileno())
+        _check_free(folder, force)  # reading may have taken hours
+        for name in reversed(FILES):  # the index goes first, and comes last
+            if os.path.lexists(folder / name):
+                (folder / name).replace(old[name])
+        for name in FILES:
+            new[name].replace(folder / name)
+        try:
+            sync_folder(folder)
+        except BaseException:
+            (folder / CORPUS_FILE).replace(new[CORPUS_FILE])
+            raise
+    finally:
+        _quietly(_settle, folder)
+
+
+@contextmanager
+def _nameless() -> Iterator[dict[str, IO[bytes]]]:
+    """FILES without a name, which are gone when nothing uses them any more, however that ends."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(tempfile.TemporaryFile()) for name in FILES}
+
+
+def _settle(folder: Path) -> None:
+    """Delete what was set aside; where there is no index, take every rename back before.
+
+    Also after a death at any point, here too. The temporary index is made last and deleted first: as
+    long as it is there, a file of ids without its temporary name has already taken its place.
+    """
+    found = filter(None, (ASIDE.fullmatch(path.name) for path in folder.iterdir()))
+    for tag in {match[2] for match in found}:
+        new, old = aside_names(folder, tag)
+        if not os.path.lexists(folder / CORPUS_FILE):
+            for name in FILES:
+                if (
+                    new[CORPUS_FILE].exists()
+                    and not new[name].exists()
+                    and is_marked(folder / name)
+                ):
+                    (folder / name).replace(new[name])
+            for name in FILES:
+                if os.path.lexists(old[name]):
+                    old[name].replace(folder / name)
+        for path in (*reversed(new.values()), *old.values()):
+            path.unlink(missing_ok=True)
+
+
+def _quietly(action: Callable[..., object], *arguments: object) -> None:
+    with suppress(OSError):
+        action(*arguments)

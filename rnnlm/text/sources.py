@@ -1,0 +1,280 @@
+"""Files found and read: from paths to blocks of text, decompressed and decoded."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import select
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from ..errors import DataError
+from ..storage.atomic import as_path
+from ..wording import shown
+from .vocabulary import Vocabulary, level_class
+
+CHUNK = 1 << 20  # bytes of text read at a time
+STDIN = "-"
+HELD = 1 << 20  # bytes that a decoder may wait with: one UTF-7 shift can be as long as the file
+XZ_MEMORY = 1 << 27  # bytes to unpack .xz with: `xz -9` needs half of them, some files gigabytes
+
+COMPRESSED: Mapping[str, Callable[[Any], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lambda raw: _XzFile(raw),
+}
+UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+NOT_FOR_FILES = ("idna", "punycode", "undefined", "unicode-escape")  # not right in pieces, or never
+
+Name: TypeAlias = "str | os.PathLike[str]"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that was read: its name as given, its size and hash as it lies on the disk."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+def read_text(name: Name, level: str, encoding: str, stdin: IO[bytes] | None = None) -> str | bytes:
+    """One text as `prepare` reads it, line ends kept; bytes at level byte, `encoding` then unused."""
+    kind = level_class(level)
+    codec = encoding_of(kind, encoding if kind.encoding else None)
+    files = find_files({"train": listed(name)}, None)["train"]
+    blocks: Any = Reader(kind, codec, "keep", stdin).blocks(files)
+    try:
+        return "".join(blocks) if codec else b"".join(blocks)
+    except MemoryError:
+        raise DataError(
+            f"{os.fspath(name)}: too long for the memory there is: take a part of it"
+        ) from None
+
+
+def encoding_of(kind: type[Vocabulary], encoding: str | None) -> str | None:
+    """Python's own name of the encoding to read with; None at level byte."""
+    if kind.encoding is None:
+        if encoding is not None:
+            raise DataError(f"level {kind.level} decodes nothing: leave the encoding out")
+        return None
+    wanted = kind.encoding if encoding is None else encoding
+    try:
+        io.TextIOWrapper(io.BytesIO(), wanted)  # refuses what is unknown or does not give text
+        codecs.getincrementaldecoder(wanted)
+        name = codecs.lookup(wanted).name
+        if name not in NOT_FOR_FILES:
+            return "utf-8" if name == "utf-8-sig" else name  # a mark is dropped in any case
+    except (LookupError, TypeError, ValueError):
+        pass
+    raise DataError(f"{shown(wanted)} is not an encoding of text files: try utf-8 or latin-1")
+
+
+def listed(paths: Name | Sequence[Name] | None) -> list[str]:
+    """Names of files and folders as a list of strings; DataError for what can be none."""
+    if paths is None:
+        return []
+    listed = [*paths] if isinstance(paths, Iterable) and not isinstance(paths, str) else [paths]
+    for path in listed:
+        as_path(path, DataError)
+    return [os.fspath(path) for path in listed]
+
+
+# Finding files
+
+
+def find_files(texts: Mapping[str, Sequence[str]], out: Path | None) -> dict[str, list[str]]:
+    """The files of each text, folders opened up; a text without paths is left out."""
+    if not texts["train"]:
+        raise DataError("no input: name a file or folder, or - for standard input")
+    own = _identities([out] if out else [])
+    held_out = _identities(path for name in texts if name != "train" for path in texts[name])
+    files: dict[str, list[str]] = {}
+    for name, paths in texts.items():
+        for path in paths:
+            found = [path]
+            try:
+                if path != STDIN and Path(path).is_dir():
+                    found = list(_files_under(path, own | (held_out if name == "train" else set())))
+                elif path != STDIN:
+                    Path(path).stat()  # better to miss it now than after an hour of reading
+            except (OSError, ValueError) as error:
+                raise _unreadable(path, error) from None
+            if not found:
+                raise DataError(f"{path}: there are no files to read in it: name another")
+            files.setdefault(name, []).extend(found)
+    if sum(paths.count(STDIN) for paths in texts.values()) > 1:
+        raise DataError(f"{STDIN} (standard input) can be read only once: name a file instead")
+    return files
+
+
+def _files_under(folder: str, skip: set[tuple[int, int]]) -> Iterator[str]:
+    """The files in a folder and those below, sorted; entered once, so that links may form loops."""
+    waiting = [folder]  # the next one last; not by recursion: folders may be thousands deep
+    while waiting:
+        name = waiting.pop()
+        path, here = Path(name), _identities([name])
+        if here <= skip:
+            continue
+        if path.is_dir():
+            skip |= here
+            with os.scandir(name) as entries:
+                visible = (entry.path for entry in entries if entry.name[0] != ".")
+                waiting += sorted(visible, reverse=True)
+        elif path.is_file():
+            yield name
+
+
+def _identities(paths: Iterable[Name]) -> set[tuple[int, int]]:
+    """What tells files and folders apart, whatever path leads to them; those that exist."""
+    found = set()
+    for path in paths:
+        with suppress(OSError, ValueError):
+            status = Path(path).stat()
+            found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def _unreadable(name: str, error: Exception) -> DataError:
+    why = getattr(error, "strerror", None) or error
+    return DataError(f"{name}: cannot read ({why}): check the file, or leave it out")
+
+
+# Reading them
+
+
+class Reader:
+    """Reads files into blocks of text, or of bytes where `encoding` is None, under fixed rules."""
+
+    def __init__(
+        self, kind: type[Vocabulary], encoding: str | None, newlines: str, stdin: IO[bytes] | None
+    ) -> None:
+        self.kind, self.encoding = kind, encoding
+        # where standard input is closed there is no text to read
+        self.stdin: Any = stdin or getattr(sys.stdin, "buffer", io.BytesIO())
+        self.newlines = newlines if encoding else None
+        self.newlines_replaced = 0
+        self.sources: list[Source] = []
+
+    def blocks(self, names: Iterable[str]) -> Iterator[str] | Iterator[bytes]:
+        """The files joined, a block at a time."""
+        if self.encoding is None:
+            return chain.from_iterable(map(self._bytes, names))
+        texts = chain.from_iterable(self._decoded(name, self.encoding) for name in names)
+        return self._normalized(texts) if self.newlines == "normalize" else texts
+
+    def _bytes(self, name: str) -> Iterator[bytes]:
+        """A file's content, decompressed; at its end the file joins `sources`."""
+        try:
+            with ExitStack() as stack:
+                if name == STDIN:
+                    raw = _Tally(self.stdin)
+                else:
+                    raw = _Tally(stack.enter_context(Path(name).open("rb")))
+                decompressed = COMPRESSED.get(Path(name).suffix.lower())
+                file = decompressed(raw) if decompressed else raw
+                while block := file.read(CHUNK):
+                    yield block
+                while raw.read(CHUNK):  # what a decompressor leaves unread is still of the file
+                    pass
+        except UNREADABLE as error:
+            raise _unreadable(name, error) from None
+        self.sources.append(Source(name, raw.bytes, raw.sha256.hexdigest()))
+
+    def _decoded(self, name: str, encoding: str) -> Iterator[str]:
+        """A file's text without its byte order mark."""
+        decoder = codecs.getincrementaldecoder(encoding)()
+        # a codec that writes a mark of its own (utf-16, utf-32) also takes one away
+        offset, has_mark = 0, not "".encode(encoding)
+        for block in chain(self._bytes(name), [b""]):
+            held = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(block, final=not block)
+            except UnicodeError as error:
+                at = offset - held + getattr(error, "start", 0)
+                raise DataError(
+                    f"{name}: not {encoding} at byte {at:,} ({getattr(error, 'reason', error)}): "
+                    "say what it is with --encoding (data.encoding), or use --level byte (data.level)"
+                ) from None
+            offset += len(block)
+            if len(decoder.getstate()[0]) > HELD:
+                raise DataError(
+                    f"{name}: {HELD:,} bytes before byte {offset:,} give no text in {encoding}: say "
+                    "what it is with --encoding (data.encoding)"
+                )
+            if text:
+                yield text.removeprefix("\ufeff") if has_mark else text
+                has_mark = False
+
+    def _normalized(self, texts: Iterable[str]) -> Iterator[str]:
+        """CRLF and CR as LF; a CR at the end of a block waits to see whether an LF follows."""
+        carried = ""
+        for text in texts:
+            text = carried + text
+            carried = "\r" if text.endswith("\r") else ""
+            text = text[: len(text) - len(carried)]
+            if "\r" in text:
+                self.newlines_replaced += text.count("\r")
+            yield self.kind.normalize(text, "normalize")
+        if carried:
+            self.newlines_replaced += 1
+            yield "\n"
+
+
+class _XzFile:
+    """A .xz file read in little memory; `lzma.open` takes no limit."""
+
+    def __init__(self, raw: _Tally) -> None:
+        self._raw, self._stream = raw, lzma.LZMADecompressor(memlimit=XZ_MEMORY)
+
+    def read(self, size: int) -> bytes:
+        """The next bytes of what the file holds; empty at its end."""
+        data = b""
+        while not data:
+            ended, block = self._stream.eof, self._stream.unused_data
+            if ended or self._stream.needs_input:
+                block = block or self._raw.read(CHUNK)
+                if not block:
+                    if ended:
+                        return b""
+                    raise EOFError("it ends too early")
+            if ended:
+                self._stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY)
+            try:
+                data = self._stream.decompress(block, size)
+            except lzma.LZMAError as error:
+                if "limit" in str(error):
+                    raise lzma.LZMAError(
+                        f"unpacking takes more than {XZ_MEMORY >> 20} MB: pack it with xz -9 or less"
+                    ) from None
+                if ended:  # what follows a stream and is none is ignored, as lzma.open does
+                    return b""
+                raise
+        return data
+
+
+class _Tally:
+    """A stream that counts and hashes what is read from it, and waits where it has nothing yet."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.bytes, self.sha256 = 0, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        """As the stream's; only its end is empty."""
+        while (data := self._stream.read(size)) is None:  # it does not block
+            select.select([self._stream], [], [])
+        self.bytes += len(data)
+        self.sha256.update(data)
+        return data
