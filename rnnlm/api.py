@@ -79,13 +79,12 @@ def evaluate_split(
     leaves them out).
     """
     corpus = recorded_data(checkpoint) if data is None else Corpus.open(data)
-    if corpus.level != checkpoint.config.data.level:
-        raise DataError(f"{corpus.folder}: prepared at {corpus.level} level, unlike the checkpoint")
-    ids = corpus[split]
-    if corpus.vocabulary != checkpoint.vocabulary:
-        ids = checkpoint.vocabulary.translate(corpus.vocabulary, ids, unknown)
+    try:
+        ids = checkpoint.format.translate(corpus.format, corpus[split], unknown)
+    except DataError as error:
+        raise DataError(f"{corpus.folder}: {error}") from None
     if len(ids) < 2:
-        size = counted(len(ids), checkpoint.vocabulary.noun)
+        size = counted(len(ids), corpus.format.noun)
         raise DataError(
             f"{corpus.folder}: its {split} split has {size}, too few: name another split, or a text"
         )
@@ -94,14 +93,15 @@ def evaluate_split(
 
 def describe(checkpoint: Checkpoint) -> Iterator[str]:
     """Lines that say what a checkpoint holds."""
-    p, model, vocabulary = checkpoint.progress, checkpoint.model, checkpoint.vocabulary
+    p, model, noun = checkpoint.progress, checkpoint.model, checkpoint.format.noun
+    vocabulary = checkpoint.vocabulary
 
     def shown(loss: float) -> str:
         figure = perplexity(loss)
         return "beyond float range" if figure is None else f"{figure:.4f}"
 
     yield f"model: {model.describe()}"
-    yield f"vocabulary: {counted(len(vocabulary), vocabulary.noun)}: {excerpt(vocabulary)}"
+    yield f"vocabulary: {counted(len(vocabulary), noun)}: {excerpt(vocabulary)}"
     yield f"position: step {p.step:,}, epoch {p.epoch:.4g}, {p.seconds:,.0f} s of training"
     for name, loss in (
         ("training", p.train_loss),
@@ -110,7 +110,7 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
     ):
         if loss is not None:
             at = f" at step {p.best_step:,}" if name == "best" else ""
-            yield f"{name} loss: {loss:.4f} nats per {vocabulary.noun}, perplexity {shown(loss)}{at}"
+            yield f"{name} loss: {loss:.4f} nats per {noun}, perplexity {shown(loss)}{at}"
     if checkpoint.data:
         yield f"data: {checkpoint.data['folder']} ({checkpoint.data['fingerprint'][:16]})"
     yield "config:"
@@ -214,7 +214,7 @@ def samples(
     first = checkpoint.counts / max(1, checkpoint.counts.sum())
     prime_ids = checkpoint.ids(prime, unknown)
     if prime and not len(prime_ids):
-        raise DataError(f"no {checkpoint.vocabulary.noun} of the prime is in the vocabulary")
+        raise DataError(f"no {checkpoint.format.noun} of the prime is in the vocabulary")
     return _texts(
         checkpoint,
         generate_ids(
@@ -235,8 +235,8 @@ def samples(
 def _texts(
     checkpoint: Checkpoint, steps: Iterable[Iterable[int]], num_samples: int, stop: str
 ) -> Iterator[list[str]]:
-    """The text that each step's ids complete, for every sample until its stop text."""
-    decoders = [checkpoint.vocabulary.decoder() for _ in range(num_samples)]
+    """Ids to text as it completes, each sample until its own stop."""
+    decoders = [checkpoint.format.decoder() for _ in range(num_samples)]
     gates = [StopText(stop) for _ in range(num_samples)]
     for ids in steps:
         pairs = zip(gates, decoders, ids, strict=True)

@@ -63,7 +63,7 @@ from rnnlm.optim.schedules import SCHEDULES
 from rnnlm.runs.checkpoint import Progress
 from rnnlm.runs.folder import read_metrics
 from rnnlm.text.corpus import SPLITS
-from rnnlm.text.vocabulary import LEVELS
+from rnnlm.text.format import LEVELS, TextFormat, TextRules
 
 SECONDS = 5  # for a case
 MEMORY = 1 << 29  # bytes beyond what the process has when it begins
@@ -100,7 +100,7 @@ def make_checkpoints(folder: Path) -> list[Path]:
         vectors = state_names(OPTIMIZERS[config.train.optimizer["name"]])
         checkpoint = Checkpoint(
             config=config,
-            vocabulary=vocabulary,
+            format=TextFormat(TextRules.of(config.data), vocabulary),
             params=params,
             counts=np.arange(1, 5),
             progress=Progress(step=3, epoch=0.25, best_loss=1.5, best_step=2, started=9.5),
@@ -119,7 +119,7 @@ def essence(checkpoint: Checkpoint) -> Any:
     if checkpoint.state is not None:
         vectors["state"] = checkpoint.state
     bits = {name: (a.dtype.str, a.shape, a.tobytes()) for name, a in vectors.items()}
-    return bits, checkpoint.vocabulary.to_json(), checkpoint.config
+    return bits, checkpoint.format.to_json(), checkpoint.config
 
 
 class Checkpoints(Target):
@@ -223,10 +223,9 @@ class Folders(Target):
 def corpus_essence(corpus: Corpus) -> Any:
     """All that an open corpus says of itself, and the ids of each split."""
     ids = {name: (corpus[name].dtype.str, corpus[name].tobytes()) for name in SPLITS}
-    splits = {name: (s.chars, s.sha256, s.counts.tolist()) for name, s in corpus.splits.items()}
-    rules = (corpus.level, corpus.encoding, corpus.newlines, corpus.newlines_replaced)
-    made_of = (corpus.vocabulary.to_json(), corpus.sources, corpus.fingerprint)
-    return ids, splits, rules, made_of
+    splits = {name: (s.length, s.sha256, s.counts.tolist()) for name, s in corpus.splits.items()}
+    made_of = (corpus.newlines_replaced, corpus.sources, corpus.fingerprint)
+    return ids, splits, corpus.format.to_json(), made_of
 
 
 # Configs

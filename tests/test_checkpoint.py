@@ -24,7 +24,7 @@ from rnnlm.assembly import build_model, make_config
 from rnnlm.errors import CheckpointError
 from rnnlm.runs.checkpoint import Checkpoint, Progress
 from rnnlm.storage.npz import read_npz, write_npz
-from rnnlm.text.vocabulary import LEVELS
+from rnnlm.text.format import LEVELS, TextFormat, TextRules
 
 
 def make(*overrides: str) -> Checkpoint:
@@ -32,12 +32,12 @@ def make(*overrides: str) -> Checkpoint:
     config = make_config(
         None, "model.hidden_size=4", "model.num_layers=2", "train.batch_size=3", *overrides
     )
-    vocabulary = LEVELS["char"](np.array([10, 13, 97, 0x1F600]))
+    vocabulary = LEVELS[config.data.level](np.array([10, 13, 97, 0x1F600]))
     model = build_model(config, 4)
     params = model.init(np.random.default_rng(0))
     return Checkpoint(
         config=config,
-        vocabulary=vocabulary,
+        format=TextFormat(TextRules.of(config.data), vocabulary),
         params=params,
         counts=np.arange(4, dtype=np.int64),
         progress=Progress(step=7, epoch=0.5, best_loss=1.25, best_step=5, started=3.5),
@@ -66,7 +66,7 @@ def npy(array: np.ndarray, **kwargs: bool) -> bytes:
 
 def assert_equal(a: Checkpoint, b: Checkpoint) -> None:
     assert a.config == b.config
-    assert a.vocabulary == b.vocabulary
+    assert a.format == b.format
     assert a.progress == b.progress
     assert a.data == b.data
     assert (a.params.flat == b.params.flat).all()

@@ -33,6 +33,7 @@ from rnnlm.runs.run_data import is_prepared
 from rnnlm.storage import npy
 from rnnlm.text import sources
 from rnnlm.text.corpus import CORPUS_FILE, FILES, SPLITS, Corpus
+from rnnlm.text.format import TextRules
 from rnnlm.text.prepare import prepare
 from rnnlm.text.sources import read_text
 from rnnlm.text.vocabulary import ByteVocabulary, CharVocabulary
@@ -154,7 +155,7 @@ def test_undecodable_bytes_are_located_in_the_decompressed_file(
     for chunk in CHUNKS:
         set_chunk(monkeypatch, chunk)
         with pytest.raises(DataError) as caught:
-            read_text(path, "char", encoding)
+            read_text(path, TextRules.named("char", encoding))
         said = str(caught.value)
         assert (
             f"bad.txt.gz: not {encoding.removesuffix('-sig')} at byte {whole.value.start} " in said
@@ -166,7 +167,7 @@ def test_undecodable_bytes_are_located_in_the_decompressed_file(
 def test_a_decoder_that_only_waits_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
     """UTF-7 gives nothing until a shift ends; one that ends in time is text."""
     short, long = (b"+" + b"AGEAYQBh" * size + b"-" for size in (50_000, 500_000))
-    assert read_text("-", "char", "utf-7", stdin=stream(short)) == "aaa" * 50_000
+    assert read_text("-", TextRules.named("char", "utf-7"), stdin=stream(short)) == "aaa" * 50_000
     with pytest.raises(DataError, match=r"-: 1,048,576 bytes before byte .* in utf-7: .*--enc"):
         prepare("-", tmp_path / "out", encoding="utf-7", stdin=stream(b"abc" + long))
 
@@ -219,7 +220,7 @@ def test_the_files_are_what_numpy_saves(tmp_path: Path) -> None:
         entry = index["splits"][name]
         assert entry["sha256"] == hashlib.sha256(corpus[name].tobytes()).hexdigest()
         assert entry["sha256"] == corpus.sha256(name)
-        assert entry["chars"] == corpus.chars(name) == len(corpus[name])
+        assert entry["length"] == corpus.length(name) == len(corpus[name])
         V = len(corpus.vocabulary)
         assert entry["counts"] == np.bincount(corpus[name], minlength=V).tolist()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
@@ -244,8 +245,8 @@ def test_validation_and_test_are_the_floor_of_their_decimal_share_at_the_end(
     text = "".join(map(chr, range(1000, 1000 + n)))
     corpus, whole = prepared(text.encode(), val_fraction=val, test_fraction=test)
     sizes = [int(n * Decimal(str(share))) for share in (val, test)]
-    assert [corpus.chars(name) for name in ("val", "test")] == sizes
-    assert corpus.chars("train") == n - sum(sizes) > 0
+    assert [corpus.length(name) for name in ("val", "test")] == sizes
+    assert corpus.length("train") == n - sum(sizes) > 0
     assert whole == text
 
 
@@ -258,7 +259,7 @@ def test_texts_of_their_own_leave_the_main_text_whole(tmp_path: Path) -> None:
     )
     assert [corpus.vocabulary.text(corpus[name]) for name in SPLITS] == ["abc\n", "\nxy", "z" * 10]
     corpus = prepare(tmp_path / "test", tmp_path / "2", val=tmp_path / "val", test_fraction=0.2)
-    assert [corpus.chars(name) for name in SPLITS] == [8, 3, 2]
+    assert [corpus.length(name) for name in SPLITS] == [8, 3, 2]
 
 
 def test_a_given_vocabulary_is_used_as_it_is(tmp_path: Path) -> None:
@@ -369,11 +370,11 @@ def test_damaged_compressed_files_are_named_whatever_the_damage(
         path = Path(folder, f"t.{suffix}")
         path.write_bytes(raw[:cut])
         with pytest.raises(DataError, match=f"t.{suffix}: cannot read"):
-            read_text(path, "byte", "utf-8")
+            read_text(path, TextRules.named("byte"))
         raw[at] = value
         path.write_bytes(raw)
         try:
-            read_text(path, "byte", "utf-8")
+            read_text(path, TextRules.named("byte"))
         except DataError as error:
             assert f"t.{suffix}: cannot read" in str(error)
 
@@ -393,9 +394,9 @@ def test_a_dictionary_of_gigabytes_is_refused(tmp_path: Path) -> None:
         with pytest.raises(
             DataError, match=r"t\.xz: cannot read \(unpacking takes more than 128 MB"
         ):
-            read_text(path, "byte", "utf-8")
+            read_text(path, TextRules.named("byte"))
     path.write_bytes(data + with_dictionary(data, 28) + b"more" * 9)
-    assert read_text(path, "byte", "utf-8") == b"texttext"
+    assert read_text(path, TextRules.named("byte")) == b"texttext"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="paths may be shorter elsewhere")
@@ -495,9 +496,9 @@ def test_a_text_alone_is_read_by_the_same_rules(tmp_path: Path) -> None:
     """Decompressed and decoded without its mark, its line ends left to the model's rule."""
     path = tmp_path / "text.xz"
     path.write_bytes(lzma.compress("\ufeffé\r\n".encode("utf-16-le")))
-    assert read_text(path, "char", "utf-16-le") == "é\r\n"
-    assert read_text(path, "byte", "utf-8") == "\ufeffé\r\n".encode("utf-16-le")
-    assert read_text("-", "char", "latin-1", stdin=stream(b"\xe9")) == "é"
+    assert read_text(path, TextRules.named("char", "utf-16-le")) == "é\r\n"
+    assert read_text(path, TextRules.named("byte")) == "\ufeffé\r\n".encode("utf-16-le")
+    assert read_text("-", TextRules.named("char", "latin-1"), stdin=stream(b"\xe9")) == "é"
 
 
 # Refusals
@@ -817,7 +818,7 @@ def test_too_little_memory_is_said_of_the_text(
     (in_tmp / "text").write_text(TEXT)
     monkeypatch.setattr(sources._Tally, "read", raising(sources._Tally.read, 1, MemoryError()))
     with pytest.raises(DataError, match="text: too long for the memory"):
-        read_text("text", "char", "utf-8")
+        read_text("text", TextRules.named("char", "utf-8"))
 
 
 MEASURE = """
@@ -999,7 +1000,7 @@ def test_a_folder_of_version_0_1_0_opens() -> None:
         "The lamp at the weir burns blue on odd nights.\nAsk why, and"
     )
     assert corpus.fingerprint.startswith("daa5dc89ecd22229")
-    assert [corpus.chars(name) for name in SPLITS] == [207, 59, 29]
+    assert [corpus.length(name) for name in SPLITS] == [207, 59, 29]
     assert (corpus.encoding, corpus.sources[0].name) == ("utf-8", "weir.txt")
     files = contents(fixture)
     for old, new in ((b'version": 1', b'version": 2'), (b'"fo', b'"more": 1, "fo')):

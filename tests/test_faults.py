@@ -29,7 +29,7 @@ from trials import Trial
 from rnnlm import Checkpoint, Corpus, RnnlmError, make_config, prepare, train
 from rnnlm.assembly import build_model
 from rnnlm.storage.atomic import atomic_write
-from rnnlm.text.vocabulary import LEVELS
+from rnnlm.text.format import LEVELS, TextFormat, TextRules
 
 SMALL = (
     "model.hidden_size=8",
@@ -637,9 +637,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = build_model(config, len(symbols))
     params = model.init(np.random.default_rng(0))
     params.flat[:] = 0
-    vocabulary = LEVELS["char"](symbols)
+    text_format = TextFormat(TextRules.of(config.data), LEVELS["char"](symbols))
     path = tmp_path_factory.mktemp("hostile") / "c.npz"
-    Checkpoint(config, vocabulary, params, np.ones(len(symbols), np.int64)).save(path)
+    Checkpoint(config, text_format, params, np.ones(len(symbols), np.int64)).save(path)
     return path
 
 

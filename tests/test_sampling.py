@@ -21,7 +21,7 @@ from rnnlm.cli.sample import command as sample_command
 from rnnlm.inference.sampling import FILTERS, draw, generate, temperature, top_k, top_p
 from rnnlm.models.recurrent import Recurrent
 from rnnlm.text.batches import Batch
-from rnnlm.text.vocabulary import LEVELS
+from rnnlm.text.format import LEVELS, TextFormat, TextRules
 
 LOGITS = arrays(np.float32, (3, 9), elements=st.floats(-30, 30, width=32))
 
@@ -231,5 +231,6 @@ def small_checkpoint(level: str = "char") -> Checkpoint:
     """An untrained model of seven letters."""
     config = make_config(None, "model.hidden_size=8", "model.num_layers=1")
     params = build_model(config, 7).init(np.random.default_rng(0))
-    vocabulary = LEVELS[level](np.arange(97, 104))
-    return Checkpoint(config, vocabulary, params, counts=np.ones(7, np.int64))
+    vocabulary = LEVELS["char"](np.arange(97, 104))
+    text_format = TextFormat(TextRules.of(config.data), vocabulary)
+    return Checkpoint(config, text_format, params, counts=np.ones(7, np.int64))

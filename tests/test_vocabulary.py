@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnnlm.errors import DataError
-from rnnlm.text.vocabulary import LEVELS, ByteVocabulary, CharVocabulary, Vocabulary
+from rnnlm.text.format import LEVELS, vocabulary_from_json
+from rnnlm.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
 
 every_level = pytest.mark.parametrize("kind", LEVELS.values(), ids=LEVELS)
 
@@ -145,22 +146,13 @@ def test_ids_translate_between_vocabularies_by_symbol(text: str, extra: str) -> 
     assert there.text(there.translate(here, here.ids(text + extra), "skip")) == kept
 
 
-@given(text=st.text("ab\r\n"))
-def test_newlines_become_lf_or_stay_and_bytes_always_stay(text: str) -> None:
-    """CRLF is one line end, a CR alone is one too."""
-    lines = text.replace("\r\n", "\n").replace("\r", "\n")
-    assert CharVocabulary.normalize(text, "normalize") == lines
-    for kind, rule in [(CharVocabulary, "keep"), (ByteVocabulary, "normalize")]:
-        assert kind.normalize(text, rule) == text
-
-
 @every_level
 @given(data=st.data())
 def test_json_gives_an_equal_vocabulary(kind: type[Vocabulary], data: st.DataObject) -> None:
     """Through the text of a file."""
     symbols = data.draw(st.sets(st.integers(0, kind.limit - 1), min_size=1))
     vocabulary = kind(sorted(symbols))
-    again = Vocabulary.from_json(json.loads(json.dumps(vocabulary.to_json())))
+    again = vocabulary_from_json(json.loads(json.dumps(vocabulary.to_json())))
     assert again == vocabulary
     assert hash(again) == hash(vocabulary)
     assert type(again) is kind
@@ -223,4 +215,4 @@ def test_malformed_symbols_are_refused(kind: type[Vocabulary], symbols: Any) -> 
 def test_malformed_json_is_refused(data: Any) -> None:
     """A DataError, whatever is wrong with it."""
     with pytest.raises(DataError, match="prepared corpus"):
-        Vocabulary.from_json(data)
+        vocabulary_from_json(data)

@@ -58,4 +58,4 @@ def read_text(name: str, checkpoint: Checkpoint) -> str | bytes:
     """A text for a model, through its encoding and level."""
     from ..text.sources import read_text
 
-    return read_text(name, checkpoint.config.data.level, checkpoint.config.data.encoding)
+    return read_text(name, checkpoint.format.rules)

@@ -72,7 +72,7 @@ def command(
     pieces = samples(checkpoint, start, **options)
     ids = checkpoint.ids(start, options["unknown"])
     stop.at_first = end_cleanly
-    shown = "" if no_prime else checkpoint.vocabulary.text(ids)
+    shown = "" if no_prime else checkpoint.format.text(ids)
     with open_output(output) as write:
         _write_samples(pieces, shown, options["num_samples"], write)
 

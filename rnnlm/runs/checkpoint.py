@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +30,8 @@ from ..models.base import TrainableModel
 from ..optim.optimizers import OPTIMIZERS, state_names
 from ..storage.atomic import as_path, atomic_write
 from ..storage.npz import read_npz, write_npz
-from ..text.vocabulary import LEVELS, Unknown, Vocabulary
-from ..wording import shown
+from ..text.format import TextFormat, TextRules
+from ..text.vocabulary import Unknown, Vocabulary
 
 FORMAT = "rnnlm-checkpoint"
 VERSION = 1
@@ -59,10 +59,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model with its vocabulary and text rules, and the state of the run it comes from."""
+    """A model with its text format, and the state of the run it comes from."""
 
     config: Config
-    vocabulary: Vocabulary
+    format: TextFormat
     params: Parameters
     counts: Array  # (V,) of each symbol in the training text
     progress: Progress = field(default_factory=Progress)
@@ -75,22 +75,19 @@ class Checkpoint:
     def model(self) -> TrainableModel:
         return build_model(self.config, len(self.vocabulary))
 
-    def ids(self, text: str | bytes, unknown: Unknown = "error") -> Array:
-        """The ids of a text that goes through the checkpoint's own text rules (newlines, level).
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The symbols and their ids."""
+        return self.format.vocabulary
 
-        Raises DataError for characters outside the vocabulary, unless `unknown` is "skip", and for what
-        is no text: str, or at byte level also bytes.
-        """
-        if not isinstance(text, str if self.vocabulary.encoding else (str, bytes)):
-            what = "str" if self.vocabulary.encoding else "str or bytes"
-            raise DataError(
-                f"a text for a model of {self.vocabulary.noun}s must be {what}, not {shown(text)}"
-            )
-        if unknown not in get_args(Unknown):
-            raise ConfigError(f"unknown must be 'error' or 'skip', not {shown(unknown)}")
-        if isinstance(text, str):
-            text = self.vocabulary.normalize(text, self.config.data.newlines)
-        return self.vocabulary.ids(text, unknown)
+    @property
+    def level(self) -> str:
+        """What a symbol is: a name in LEVELS."""
+        return self.format.level
+
+    def ids(self, text: str | bytes, unknown: Unknown = "error") -> Array:
+        """The ids (n,) of a text, read as the training text was: see TextFormat.ids."""
+        return self.format.ids(text, unknown)
 
     def save(self, path: str | Path) -> None:
         """Write atomically. Raises CheckpointError when that fails, or when `load` would refuse what is
@@ -151,8 +148,9 @@ class Checkpoint:
         if text.ndim or text.dtype.kind != "U" or text.dtype.itemsize > 4 * MAX_CONFIG:
             raise ValueError(f"array config: {text.dtype} {text.shape}")
         config = read_config(str(text), f"{path}: config")
-        vocabulary = LEVELS[config.data.level](arrays["vocabulary"])
-        model = build_model(config, len(vocabulary))
+        rules = TextRules.of(config.data)
+        text_format = TextFormat(rules, rules.kind(arrays["vocabulary"]))
+        model = build_model(config, len(text_format.vocabulary))
         own = {name: a for name, a in arrays.items() if name not in ("config", "meta")}
         _check_arrays(config, model, own)
         params = Parameters(model.shapes)
@@ -160,7 +158,7 @@ class Checkpoint:
             view[...] = arrays[name]
         return cls(
             config=config,
-            vocabulary=vocabulary,
+            format=text_format,
             params=params,
             counts=arrays["counts"],
             progress=_progress(meta["progress"]),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ..config.schema import Config, DataConfig
 from ..errors import CheckpointError, ConfigError, DataError
-from ..text.corpus import CORPUS_FILE, Corpus, is_unfinished
+from ..text.corpus import CORPUS_FILE, SPLITS, Corpus, is_unfinished
+from ..text.format import TextRules
 from ..text.prepare import prepare
 from .checkpoint import Checkpoint
 
@@ -33,41 +33,34 @@ def open_data(
     if d.path is None:
         raise ConfigError("data.path is not set: name a text file, e.g. --set data.path=my.txt")
     path = Path(d.path)
-    vocabulary = None if init_from is None else init_from.vocabulary
+    start = None if init_from is None else init_from.format
     if is_prepared(path):
         corpus = Corpus.open(path)
         _check_agreement(config, corpus)
-        if vocabulary is not None and corpus.vocabulary != vocabulary:
+        if start is not None and (difference := corpus.format.difference(start)):
             raise DataError(
-                f"{path}: its vocabulary is not that of --init-from: prepare it with --vocab"
+                f"{path}: unlike --init-from in its {difference}: prepare it with --vocab"
             )
     else:
-        if d.level == "byte" and d.encoding != DataConfig.encoding:
-            raise ConfigError("data.encoding: nothing is decoded at byte level: leave the key out")
+        rules = TextRules.of(d)
+        if rules.encoding is None and d.encoding != DataConfig.encoding:
+            raise ConfigError(
+                f"data.encoding: nothing is decoded at {d.level} level: leave the key out"
+            )
         corpus = prepare(
             [d.path],
             folder,
-            level=d.level,
-            encoding=None if d.level == "byte" else d.encoding,
-            newlines=d.newlines,
+            **rules.settings(),
             val_fraction=d.val_fraction,
             test_fraction=d.test_fraction,
-            vocabulary=vocabulary,
+            vocabulary=None if start is None else start.vocabulary,
         )
-    values: dict[str, Any] = {"level": corpus.level, "newlines": corpus.newlines or d.newlines}
-    if corpus.encoding:
-        values["encoding"] = corpus.encoding
-    return config.with_values("data", **values), corpus
+    return config.with_values("data", **corpus.format.rules.settings()), corpus
 
 
 def _check_agreement(config: Config, corpus: Corpus) -> None:
-    total = sum(corpus.chars(split) for split in ("train", "val", "test"))
-    actual: dict[str, Any] = {
-        "level": corpus.level,
-        "encoding": corpus.encoding or config.data.encoding,
-        "newlines": corpus.newlines or config.data.newlines,
-    }
-    for name, value in actual.items():
+    total = sum(corpus.length(split) for split in SPLITS)
+    for name, value in corpus.format.rules.settings().items():
         wanted = getattr(config.data, name)
         if f"data.{name}" in config.given and wanted != value:
             raise ConfigError(
@@ -77,12 +70,12 @@ def _check_agreement(config: Config, corpus: Corpus) -> None:
     for split in ("val", "test"):
         fraction = getattr(config.data, f"{split}_fraction")
         if f"data.{split}_fraction" in config.given and (
-            abs(total * fraction - corpus.chars(split)) > 1
+            abs(total * fraction - corpus.length(split)) > 1
         ):
             raise ConfigError(
                 f"data.{split}_fraction: {fraction} conflicts with {corpus.folder}, which has "
-                f"{corpus.chars(split)} of {total} {corpus.vocabulary.noun}s there: leave the key out "
-                "or prepare again"
+                f"{corpus.length(split)} of {total} {corpus.format.noun}s there: leave the key out or "
+                "prepare again"
             )
 
 

@@ -33,6 +33,12 @@ def npy_header(dtype: np.dtype[Any], length: int) -> bytes:
     return b"\x93NUMPY\x01\x00" + size.to_bytes(2, "little") + f"{text:{size - 1}}\n".encode()
 
 
+def is_header(start: bytes) -> bool:
+    """Whether these HEADER bytes are what `npy_header` gives, for ids of any type and number."""
+    found = IDS_MARK.search(start)
+    return found is not None and start == npy_header(np.dtype(found[1].decode()), int(found[2]))
+
+
 def map_ids(path: Path, length: int, V: int, sha256: str | None) -> Array:
     """The ids (length,) of a .npy file, when each has been read and found to be below V.
 

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from ..errors import DataError
 from ..storage.atomic import as_path
 from ..storage.npy import map_ids, smallest
 from ..wording import counted
+from .format import TextFormat
 from .sources import Name, Source
-from .vocabulary import NEWLINES, SHOWN, Vocabulary
+from .vocabulary import SHOWN, Vocabulary
 
-FORMAT, VERSION = "rnnlm-corpus", 2  # version 1, of rnnlm 0.1.0, has no checksum
+FORMAT, VERSION = "rnnlm-corpus", 2  # version 1 is that of rnnlm 0.1.0
 SPLITS = ("train", "val", "test")
 CORPUS_FILE = "corpus.json"
 FILES = (*(f"{split}.npy" for split in SPLITS), CORPUS_FILE)  # in the order in which they appear
@@ -38,24 +40,33 @@ JSON_LIMIT = 1 << 28  # bytes of corpus.json: enough for all of Unicode and a mi
 class Split:
     """A share of the text: its length, the hash of its ids, and the count (V,) of each symbol."""
 
-    chars: int
+    length: int
     sha256: str
     counts: Array
 
 
 @dataclass(frozen=True, eq=False)
-class Corpus:
-    """A prepared text; `corpus["train"]` are the ids (n,) of a split, read-only: a copy, or mapped."""
+class Contents:
+    """What corpus.json says of a prepared text."""
 
-    folder: Path
-    vocabulary: Vocabulary
-    encoding: str | None  # None where nothing was decoded
-    newlines: str | None  # one of NEWLINES; None where nothing was decoded
+    format: TextFormat
     newlines_replaced: int
     sources: Sequence[Source]
     splits: Mapping[str, Split]
-    fingerprint: str  # of text rules, vocabulary and ids, wherever the text came from
-    _ids: dict[str, Array] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the ids and of what they mean, wherever the text came from."""
+        content = [*self.format.content(), *(self.splits[name].sha256 for name in SPLITS)]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus(Contents):
+    """A prepared text; `corpus["train"]` are the ids (n,) of a split, read-only: a copy, or mapped."""
+
+    folder: Path
+    _ids: Mapping[str, Array] = field(repr=False)
 
     @classmethod
     def open(cls, folder: Name, verify: bool = True) -> Corpus:
@@ -66,33 +77,56 @@ class Corpus:
         folder = as_path(folder, DataError)
         index = _read_index(folder)
         try:
-            corpus = cls(folder=folder, **_parse_index(index))
+            contents = _parse_index(index)
         except (KeyError, TypeError, ValueError, RecursionError, DataError) as error:
             raise DataError(
                 f"{folder / CORPUS_FILE}: not as this version writes it ({error}): prepare again"
             ) from None
-        for name, split in corpus.splits.items():
-            path = folder / f"{name}.npy"
-            corpus._ids[name] = map_ids(
-                path, split.chars, len(corpus.vocabulary), split.sha256 if verify else None
-            )
-        return corpus
+        V = len(contents.format.vocabulary)
+        ids = {
+            name: map_ids(folder / f"{name}.npy", split.length, V, split.sha256 if verify else None)
+            for name, split in contents.splits.items()
+        }
+        return cls.of(contents, folder, ids)
+
+    @classmethod
+    def of(cls, contents: Contents, folder: Path, ids: Mapping[str, Array]) -> Corpus:
+        """A corpus of ids that are known to be those of the contents."""
+        c = contents
+        return cls(c.format, c.newlines_replaced, c.sources, c.splits, folder, ids)
 
     def __getitem__(self, split: str) -> Array:
         return self._ids[split]
 
-    def chars(self, split: str) -> int:
-        """The length of a split in symbols."""
-        return self.splits[split].chars
+    def length(self, split: str) -> int:
+        """How many symbols a split has."""
+        return self.splits[split].length
+
+    chars = length  # its name in version 0.1.0
 
     def sha256(self, split: str) -> str:
         """The hash of the bytes of a split's ids, little-endian."""
         return self.splits[split].sha256
 
     @property
+    def vocabulary(self) -> Vocabulary:
+        """The symbols and their ids."""
+        return self.format.vocabulary
+
+    @property
     def level(self) -> str:
         """What a symbol is: a name in LEVELS."""
-        return self.vocabulary.level
+        return self.format.level
+
+    @property
+    def encoding(self) -> str | None:
+        """Of the files that were read; None where nothing was decoded."""
+        return self.format.rules.encoding
+
+    @property
+    def newlines(self) -> str | None:
+        """A name in NEWLINES; None where nothing was decoded."""
+        return self.format.rules.newlines
 
     @property
     def counts(self) -> Array:
@@ -114,17 +148,17 @@ class Corpus:
 
     @property
     def unseen(self) -> Array:
-        """The symbols of the vocabulary that do not occur in the training text; (n,) uint32."""
+        """The symbols of the vocabulary that do not occur in the training text; (n,)."""
         unseen: Array = self.vocabulary.symbols[self.train_counts == 0]
         return unseen
 
     def summary(self) -> list[str]:
         """What a person wants to know of a corpus, line by line."""
-        noun, counts, unseen = self.vocabulary.noun, self.counts, self.unseen.tolist()
+        noun, counts, unseen = self.format.noun, self.counts, self.unseen.tolist()
         lines = [
             f"{counted(int(counts.sum()), noun)}, {np.count_nonzero(counts):,} distinct, "
             f"entropy {self.entropy:.3f} bits per {noun}",
-            ", ".join(f"{name} {self.chars(name):,}" for name in SPLITS),
+            ", ".join(f"{name} {self.length(name):,}" for name in SPLITS),
         ]
         if self.newlines_replaced:
             ends = counted(self.newlines_replaced, "line end")
@@ -139,43 +173,47 @@ class Corpus:
 # The index, whose reader trusts nothing
 
 
-def fingerprint_of(
-    vocabulary: Vocabulary, newlines: str | None, splits: Mapping[str, Split]
-) -> str:
-    """The hash of a prepared text's symbols and of the rules that made them."""
-    content = [vocabulary.to_json(), newlines, *(splits[name].sha256 for name in SPLITS)]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def index_of(
-    version: int,
-    vocabulary: Vocabulary,
-    encoding: str | None,
-    newlines: str | None,
-    newlines_replaced: int,
-    sources: Sequence[Source],
-    splits: Mapping[str, Split],
-) -> str:
+def index_of(contents: Contents) -> str:
     """The content of corpus.json; of what the fingerprint leaves out there is a checksum."""
     content = {
         "format": FORMAT,
-        "version": version,
-        "level": vocabulary.level,
-        "encoding": encoding,
-        "newlines": newlines,
-        "newlines_replaced": newlines_replaced,
-        "fingerprint": fingerprint_of(vocabulary, newlines, splits),
-        "dtype": smallest(len(vocabulary)).name,
-        "vocabulary": vocabulary.to_json(),
+        "version": VERSION,
+        "text": contents.format.to_json(),
+        "newlines_replaced": contents.newlines_replaced,
+        "fingerprint": contents.fingerprint,
+        "dtype": smallest(len(contents.format.vocabulary)).name,
         "splits": {
-            name: {**vars(split), "counts": split.counts.tolist()} for name, split in splits.items()
+            name: {"length": split.length, "sha256": split.sha256, "counts": split.counts.tolist()}
+            for name, split in contents.splits.items()
         },
-        "sources": [vars(source) for source in sources],
+        "sources": [vars(source) for source in contents.sources],
     }
-    text = json.dumps(content)
-    if version > 1:
-        text = json.dumps({**content, "checksum": hashlib.sha256(text.encode()).hexdigest()})
-    return text
+    checksum = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return json.dumps({**content, "checksum": checksum})
+
+
+def _index_of_version_1(contents: Contents) -> str:
+    """As rnnlm 0.1.0 wrote it: the parts of the text format stand apart, and there is no checksum."""
+    content = {
+        "format": FORMAT,
+        "version": 1,
+        "level": contents.format.level,
+        "encoding": contents.format.rules.encoding,
+        "newlines": contents.format.rules.newlines,
+        "newlines_replaced": contents.newlines_replaced,
+        "fingerprint": contents.fingerprint,
+        "dtype": smallest(len(contents.format.vocabulary)).name,
+        "vocabulary": contents.format.vocabulary.to_json(),
+        "splits": {
+            name: {"chars": split.length, "sha256": split.sha256, "counts": split.counts.tolist()}
+            for name, split in contents.splits.items()
+        },
+        "sources": [vars(source) for source in contents.sources],
+    }
+    return json.dumps(content)
+
+
+INDEXES = {1: _index_of_version_1, VERSION: index_of}
 
 
 def _read_index(folder: Path) -> Any:
@@ -197,15 +235,15 @@ def _read_index(folder: Path) -> Any:
         raise DataError(f"{path}: damaged, not JSON: prepare again") from None
 
 
-def _parse_index(index: Any) -> dict[str, Any]:
-    """The fields of a Corpus. Raises KeyError, TypeError, ValueError or DataError."""
+def _parse_index(index: Any) -> Contents:
+    """What an index says. Raises KeyError, TypeError, ValueError or DataError."""
     version = _natural(index["version"])
-    _check(index["format"] == FORMAT and version in (1, VERSION), "format or version")
-    vocabulary = Vocabulary.from_json(index["vocabulary"])
-    encoding, newlines = index["encoding"], index["newlines"]
-    decoded = vocabulary.encoding is not None
-    _check(_string(encoding) if decoded else encoding is None, "encoding")
-    _check(newlines in (NEWLINES if decoded else (None,)), "newlines")
+    _check(index["format"] == FORMAT and version in INDEXES, "format or version")
+    text_format = TextFormat.from_json(
+        {key: index[key] for key in ("encoding", "newlines", "vocabulary")}
+        if version == 1
+        else index["text"]
+    )
     sources = [
         Source(_string(source["name"]), _natural(source["bytes"]), _string(source["sha256"]))
         for source in index["sources"]
@@ -213,21 +251,17 @@ def _parse_index(index: Any) -> dict[str, Any]:
     splits = {}
     for name in SPLITS:
         split = index["splits"][name]
-        chars, counts = _natural(split["chars"]), [_natural(count) for count in split["counts"]]
-        _check(len(counts) == len(vocabulary) and sum(counts) == chars, f"{name} split")
-        splits[name] = Split(chars, _string(split["sha256"]), np.array(counts, np.int64))
-    _check(splits["train"].chars > 0, "train split")
-    fields = {
-        "vocabulary": vocabulary,
-        "encoding": encoding,
-        "newlines": newlines,
-        "newlines_replaced": _natural(index["newlines_replaced"]),
-        "sources": sources,
-        "splits": splits,
-    }
+        length = _natural(split["chars" if version == 1 else "length"])
+        counts = [_natural(count) for count in split["counts"]]
+        _check(
+            len(counts) == len(text_format.vocabulary) and sum(counts) == length, f"{name} split"
+        )
+        splits[name] = Split(length, _string(split["sha256"]), np.array(counts, np.int64))
+    _check(splits["train"].length > 0, "train split")
+    contents = Contents(text_format, _natural(index["newlines_replaced"]), sources, splits)
     # written anew from what was understood it must be the same: nothing more, less or other
-    _check(json.dumps(index) == index_of(version, **fields), "content")
-    return {**fields, "fingerprint": index["fingerprint"]}
+    _check(json.dumps(index) == INDEXES[version](contents), "content")
+    return contents
 
 
 def _check(ok: object, what: str) -> None:

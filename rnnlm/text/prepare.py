@@ -22,7 +22,7 @@ import numpy as np
 from ..arrays import Array
 from ..errors import DataError
 from ..storage.atomic import as_path, make_folder, sync_folder, take_lock
-from ..storage.npy import HEADER, IDS_MARK, map_array, npy_header, read_ids, smallest
+from ..storage.npy import HEADER, is_header, map_array, npy_header, read_ids, smallest
 from ..wording import shown
 from .corpus import (
     ASIDE,
@@ -32,16 +32,16 @@ from .corpus import (
     LOCK,
     MARK,
     SPLITS,
-    VERSION,
+    Contents,
     Corpus,
     Split,
-    fingerprint_of,
     index_of,
     is_aside,
     is_unfinished,
 )
-from .sources import Name, Reader, encoding_of, find_files, listed
-from .vocabulary import NEWLINES, Vocabulary, level_class
+from .format import TextFormat, TextRules
+from .sources import Name, Reader, find_files, listed
+from .vocabulary import Numbering, Vocabulary
 
 
 def prepare(
@@ -72,16 +72,11 @@ def prepare(
     prepare are replaced, and only those. After an error `out` is as it was before; after a death it
     is so when the next prepare into it starts. Two at once exclude each other.
     """
-    kind = level_class(level)
+    rules = TextRules.named(level, encoding, newlines)
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         raise DataError(f"a vocabulary is that of a checkpoint or corpus, not {shown(vocabulary)}")
-    if vocabulary is not None and vocabulary.level != level:
-        raise DataError(
-            f"the vocabulary is of level {vocabulary.level}, not {level}: use its level"
-        )
-    if newlines not in NEWLINES:
-        raise DataError(f"newlines {shown(newlines)}: use {' or '.join(NEWLINES)}")
-    reader = Reader(kind, encoding_of(kind, encoding), newlines, stdin)
+    given = None if vocabulary is None else TextFormat(rules, vocabulary)
+    reader = Reader(rules, stdin)
     texts = {"train": listed(inputs), "val": listed(val), "test": listed(test)}
     fractions = {"val": val_fraction, "test": test_fraction}
     shares = _shares({name: f for name, f in fractions.items() if not texts[name]})
@@ -95,23 +90,26 @@ def prepare(
             _nameless() if out is None else _appearing_together(out, force) as outputs,
             tempfile.TemporaryFile(dir=out) as spooled,
         ):
-            spool = _Spool(kind, spooled)
+            spool = _Spool(rules.kind.numbering(), spooled)
             ranges = {name: spool.extend(reader.blocks(files[name])) for name in files}
             for name, (start, stop) in ranges.items():
                 if start == stop:
                     raise DataError(f"{', '.join(texts[name])}: there is no text to read")
-            vocabulary = vocabulary or kind(spool.used)
-            ids = vocabulary.lookup(spool.symbols)
+            text_format = given or TextFormat(
+                rules, rules.kind.of_text(spool.symbols, spool.counts)
+            )
+            ids, V = text_format.vocabulary.lookup(spool.symbols), len(text_format.vocabulary)
             if (ids[spool.counts > 0] < 0).any():
-                raise _unknown(vocabulary, spool, ids, ranges)
+                raise _unknown(text_format.vocabulary, spool, ids, ranges)
             ranges |= _tails(ranges["train"][1], shares)
             splits = {
-                name: _write_ids(outputs[f"{name}.npy"], spool, *ranges[name], ids, len(vocabulary))
+                name: _write_ids(outputs[f"{name}.npy"], spool, *ranges[name], ids, V)
                 for name in SPLITS
             }
-            outputs[CORPUS_FILE].write(_index_bytes(reader, vocabulary, splits))
+            contents = Contents(text_format, reader.newlines_replaced, reader.sources, splits)
+            outputs[CORPUS_FILE].write(_index(contents))
             if out is None:
-                return _mapped_corpus(Path(texts["train"][0]), vocabulary, reader, splits, outputs)
+                return _mapped_corpus(Path(texts["train"][0]), contents, outputs)
     except OSError as error:
         why, where = error.strerror or error, out or tempfile.gettempdir()
         raise DataError(
@@ -124,39 +122,20 @@ def prepare(
     return Corpus.open(out, verify=False)
 
 
-def _mapped_corpus(
-    folder: Path,
-    vocabulary: Vocabulary,
-    reader: Reader,
-    splits: Mapping[str, Split],
-    files: Mapping[str, IO[bytes]],
-) -> Corpus:
+def _mapped_corpus(folder: Path, contents: Contents, files: Mapping[str, IO[bytes]]) -> Corpus:
     """A corpus of files that are open, and need no name."""
-    dtype, ids = smallest(len(vocabulary)), {}
-    for name, split in splits.items():
+    dtype, ids = smallest(len(contents.format.vocabulary)), {}
+    for name, split in contents.splits.items():
         files[f"{name}.npy"].flush()
-        ids[name] = map_array(files[f"{name}.npy"], dtype, split.chars)
-    return Corpus(
-        folder=folder,
-        vocabulary=vocabulary,
-        encoding=reader.encoding,
-        newlines=reader.newlines,
-        newlines_replaced=reader.newlines_replaced,
-        sources=reader.sources,
-        splits=splits,
-        fingerprint=fingerprint_of(vocabulary, reader.newlines, splits),
-        _ids=ids,
-    )
+        ids[name] = map_array(files[f"{name}.npy"], dtype, split.length)
+    return Corpus.of(contents, folder, ids)
 
 
-def _index_bytes(reader: Reader, vocabulary: Vocabulary, splits: Mapping[str, Split]) -> bytes:
-    """The content of corpus.json for what was read."""
-    replaced, sources = reader.newlines_replaced, reader.sources
-    index = index_of(
-        VERSION, vocabulary, reader.encoding, reader.newlines, replaced, sources, splits
-    )
+def _index(contents: Contents) -> bytes:
+    """The content of corpus.json."""
+    index = index_of(contents)
     if len(index) > JSON_LIMIT:
-        raise DataError(f"{len(sources):,} files are too many to list: join them first")
+        raise DataError(f"{len(contents.sources):,} files are too many to list: join them first")
     return index.encode()
 
 
@@ -190,8 +169,8 @@ class _Spool:
     Ids are stored in the smallest type that serves so far, hence in at most three runs.
     """
 
-    def __init__(self, kind: type[Vocabulary], file: Any) -> None:
-        self._number, self._file = kind.numbering(), file
+    def __init__(self, number: Numbering, file: Any) -> None:
+        self._number, self._file = number, file
         self._runs: list[tuple[np.dtype[Any], int]] = []  # type and length, in order
         self._counts = np.zeros(0, np.int64)  # provisional id -> how often
 
@@ -205,11 +184,6 @@ class _Spool:
         """Provisional id -> how often it occurs."""
         n = self.symbols.size
         return np.pad(self._counts[:n], (0, max(0, n - self._counts.size)))
-
-    @property
-    def used(self) -> Array:
-        """The symbols that occur, in order."""
-        return np.sort(self.symbols[self.counts > 0])
 
     def extend(self, blocks: Iterable[str | bytes]) -> tuple[int, int]:
         """Append text; where it starts and stops in the spool."""
@@ -318,8 +292,7 @@ def is_marked(path: Path) -> bool:
         start = file.read(HEADER)
     if path.name == CORPUS_FILE:
         return start.startswith(MARK)
-    found = IDS_MARK.search(start)
-    return found is not None and start == npy_header(np.dtype(found[1].decode()), int(found[2]))
+    return is_header(start)
 
 
 @contextmanager

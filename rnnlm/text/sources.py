@@ -14,15 +14,14 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from ..errors import DataError
 from ..storage.atomic import as_path
-from ..wording import shown
-from .vocabulary import Vocabulary, level_class
+from .format import TextRules
 
 CHUNK = 1 << 20  # bytes of text read at a time
 STDIN = "-"
@@ -35,7 +34,6 @@ COMPRESSED: Mapping[str, Callable[[Any], Any]] = {
     ".xz": lambda raw: _XzFile(raw),
 }
 UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
-NOT_FOR_FILES = ("idna", "punycode", "undefined", "unicode-escape")  # not right in pieces, or never
 
 Name: TypeAlias = "str | os.PathLike[str]"
 
@@ -49,36 +47,19 @@ class Source:
     sha256: str
 
 
-def read_text(name: Name, level: str, encoding: str, stdin: IO[bytes] | None = None) -> str | bytes:
-    """One text as `prepare` reads it, line ends kept; bytes at level byte, `encoding` then unused."""
-    kind = level_class(level)
-    codec = encoding_of(kind, encoding if kind.encoding else None)
+def read_text(name: Name, rules: TextRules, stdin: IO[bytes] | None = None) -> str | bytes:
+    """One text as `prepare` reads it, line ends kept; bytes where the rules decode nothing.
+
+    Raises DataError where the file cannot be read or decoded.
+    """
     files = find_files({"train": listed(name)}, None)["train"]
-    blocks: Any = Reader(kind, codec, "keep", stdin).blocks(files)
+    blocks: Any = Reader(replace(rules, newlines=None), stdin).blocks(files)
     try:
-        return "".join(blocks) if codec else b"".join(blocks)
+        return "".join(blocks) if rules.encoding else b"".join(blocks)
     except MemoryError:
         raise DataError(
             f"{os.fspath(name)}: too long for the memory there is: take a part of it"
         ) from None
-
-
-def encoding_of(kind: type[Vocabulary], encoding: str | None) -> str | None:
-    """Python's own name of the encoding to read with; None at level byte."""
-    if kind.encoding is None:
-        if encoding is not None:
-            raise DataError(f"level {kind.level} decodes nothing: leave the encoding out")
-        return None
-    wanted = kind.encoding if encoding is None else encoding
-    try:
-        io.TextIOWrapper(io.BytesIO(), wanted)  # refuses what is unknown or does not give text
-        codecs.getincrementaldecoder(wanted)
-        name = codecs.lookup(wanted).name
-        if name not in NOT_FOR_FILES:
-            return "utf-8" if name == "utf-8-sig" else name  # a mark is dropped in any case
-    except (LookupError, TypeError, ValueError):
-        pass
-    raise DataError(f"{shown(wanted)} is not an encoding of text files: try utf-8 or latin-1")
 
 
 def listed(paths: Name | Sequence[Name] | None) -> list[str]:
@@ -155,24 +136,22 @@ def _unreadable(name: str, error: Exception) -> DataError:
 
 
 class Reader:
-    """Reads files into blocks of text, or of bytes where `encoding` is None, under fixed rules."""
+    """Reads files into blocks of text, or of bytes where the rules decode nothing."""
 
-    def __init__(
-        self, kind: type[Vocabulary], encoding: str | None, newlines: str, stdin: IO[bytes] | None
-    ) -> None:
-        self.kind, self.encoding = kind, encoding
+    def __init__(self, rules: TextRules, stdin: IO[bytes] | None) -> None:
+        self.rules = rules
         # where standard input is closed there is no text to read
         self.stdin: Any = stdin or getattr(sys.stdin, "buffer", io.BytesIO())
-        self.newlines = newlines if encoding else None
         self.newlines_replaced = 0
         self.sources: list[Source] = []
 
     def blocks(self, names: Iterable[str]) -> Iterator[str] | Iterator[bytes]:
         """The files joined, a block at a time."""
-        if self.encoding is None:
+        encoding = self.rules.encoding
+        if encoding is None:
             return chain.from_iterable(map(self._bytes, names))
-        texts = chain.from_iterable(self._decoded(name, self.encoding) for name in names)
-        return self._normalized(texts) if self.newlines == "normalize" else texts
+        texts = chain.from_iterable(self._decoded(name, encoding) for name in names)
+        return self._normalized(texts) if self.rules.newlines == "normalize" else texts
 
     def _bytes(self, name: str) -> Iterator[bytes]:
         """A file's content, decompressed; at its end the file joins `sources`."""
@@ -226,7 +205,7 @@ class Reader:
             text = text[: len(text) - len(carried)]
             if "\r" in text:
                 self.newlines_replaced += text.count("\r")
-            yield self.kind.normalize(text, "normalize")
+            yield self.rules.normalize(text)
         if carried:
             self.newlines_replaced += 1
             yield "\n"

@@ -1,6 +1,7 @@
 """Symbols and their ids: what a model reads and writes, and in which order it counts it.
 
-A level says what a symbol is, a character (a Unicode code point) or a byte; each is one class here.
+A level says what a symbol is: a character (a Unicode code point) or a byte. Each is a class here, and
+a line in LEVELS (format.py); the base class does not ask that symbols are numbers.
 """
 
 from __future__ import annotations
@@ -16,20 +17,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Array
 from ..errors import DataError
-from ..wording import shown
 
 Unknown = Literal["error", "skip"]  # symbols outside the vocabulary: a DataError, or left out
-NEWLINES = ("normalize", "keep")  # what is done to CRLF and CR: both become LF, or nothing
 SHOWN = 5  # how many symbols a message names
 UNNUMBERED = 0xFFFFFFFF  # the provisional id of a symbol that has not appeared
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class Vocabulary(ABC):
-    """The symbols of a model in ascending order; the id of a symbol is its place among them.
+    """The symbols of a model; the id of a symbol is its place among them.
 
-    symbols (V,), read-only; what they are is the level's affair. Raises DataError unless they are at
-    least one, sorted and distinct.
+    symbols (V,), read-only and distinct; what they are, and in which order, is the level's affair.
+    Raises DataError unless there is at least one, and each is what the level has.
     """
 
     symbols: Array
@@ -47,7 +46,7 @@ class Vocabulary(ABC):
         return type(other) is type(self) and np.array_equal(self.symbols, other.symbols)
 
     def __hash__(self) -> int:
-        return hash((self.level, self.symbols.tobytes()))
+        return hash((self.level, *self.symbols.tolist()))
 
     @staticmethod
     @abstractmethod
@@ -59,10 +58,10 @@ class Vocabulary(ABC):
     def numbering(cls) -> Numbering:
         """Numbers for symbols that are not known beforehand."""
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def normalize(text: str, newlines: str) -> str:
-        """The text as a model trained under the rule `newlines` (one of NEWLINES) expects it."""
+    def of_text(cls, symbols: Array, counts: Array) -> Vocabulary:
+        """The vocabulary of a text in which each of `symbols` (n,) occurs `counts` (n,) times."""
 
     @staticmethod
     @abstractmethod
@@ -130,21 +129,18 @@ class Vocabulary(ABC):
         )
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """The level, and the symbols as `from_items` reads them."""
         return {"level": self.level, "symbols": self._to_items(self.symbols.tolist())}
 
-    @staticmethod
-    def from_json(data: object) -> Vocabulary:
-        """A vocabulary from what `to_json` gave; DataError for anything else."""
-        match data:
-            case {"level": str(level), "symbols": list(items)} if level in LEVELS:
-                try:
-                    symbols = np.array(LEVELS[level]._from_items(items))
-                except (TypeError, ValueError):
-                    pass
-                else:
-                    return LEVELS[level](symbols)
-        raise DataError("the vocabulary is not as rnnlm writes it: take it from a prepared corpus")
+    @classmethod
+    def from_items(cls, items: list[Any]) -> Vocabulary:
+        """A vocabulary from symbols as `to_json` gave them; DataError for anything else."""
+        try:
+            return cls(cls._from_items(items))
+        except (TypeError, ValueError):
+            raise DataError(
+                "the symbols are not as rnnlm writes them: take them from a prepared corpus"
+            ) from None
 
 
 class Numbering(Protocol):
@@ -202,6 +198,10 @@ class CodeVocabulary(Vocabulary):
     @classmethod
     def numbering(cls) -> Numbering:
         return CodeNumbering(cls)
+
+    @classmethod
+    def of_text(cls, symbols: Array, counts: Array) -> Vocabulary:
+        return cls(np.sort(symbols[counts > 0]))
 
     @cached_property
     def _id_of(self) -> Array:
@@ -289,12 +289,6 @@ class CharVocabulary(CodeVocabulary):
         return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
 
     @staticmethod
-    def normalize(text: str, newlines: str) -> str:
-        if newlines == "keep" or "\r" not in text:
-            return text
-        return text.replace("\r\n", "\n").replace("\r", "\n")
-
-    @staticmethod
     def spell(symbol: int) -> str:
         return f"{chr(symbol)!r} U+{symbol:04X}"
 
@@ -326,10 +320,6 @@ class ByteVocabulary(CodeVocabulary):
             return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
 
     @staticmethod
-    def normalize(text: str, newlines: str) -> str:
-        return text
-
-    @staticmethod
     def spell(symbol: int) -> str:
         return f"0x{symbol:02x}"
 
@@ -342,13 +332,3 @@ class ByteVocabulary(CodeVocabulary):
         if any(type(item) is not int or item not in range(256) for item in items):
             raise ValueError
         return items
-
-
-LEVELS: dict[str, type[Vocabulary]] = {"char": CharVocabulary, "byte": ByteVocabulary}
-
-
-def level_class(level: str) -> type[Vocabulary]:
-    """The class of a level by name; DataError for an unknown one."""
-    if not isinstance(level, str) or level not in LEVELS:
-        raise DataError(f"{shown(level)} is not a level: use {' or '.join(LEVELS)}")
-    return LEVELS[level]

@@ -110,8 +110,7 @@ class Training:
         try:
             config, corpus = open_data(config, run.folder / "data", init_from)
             check_validation(config, corpus)
-            vocabulary = corpus.vocabulary
-            model = build_model(config, len(vocabulary))
+            model = build_model(config, len(corpus.vocabulary))
             t = config.train
             check_memory(model, config, Streams(corpus["train"], t.batch_size, t.seq_length))
             if init_from is None:
@@ -120,7 +119,7 @@ class Training:
                 params = Parameters(model.shapes, flat=init_from.params.flat.copy())
             at = Checkpoint(
                 config=config,
-                vocabulary=vocabulary,
+                format=corpus.format,
                 params=params,
                 counts=corpus.train_counts,
                 progress=Progress(started=time.time()),
@@ -297,7 +296,7 @@ class Training:
             position=(p.step,),
             first=counts / counts.sum(),
         )
-        return self._log("sample", text=self.corpus.vocabulary.text([int(i[0]) for i in ids]))
+        return self._log("sample", text=self.corpus.format.text([int(i[0]) for i in ids]))
 
     def _finish(self) -> Iterator[Event]:
         """Log the last evaluation, the test loss of the best checkpoint, and the `end` record.
@@ -339,7 +338,7 @@ class Training:
         p.metrics_bytes = self.run.metrics_length()
         checkpoint = Checkpoint(
             config=self.config,
-            vocabulary=self.corpus.vocabulary,
+            format=self.corpus.format,
             params=self.params,
             counts=self.corpus.train_counts,
             progress=p,

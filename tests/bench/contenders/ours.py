@@ -14,6 +14,7 @@ from rnnlm.inference.sampling import generate
 from rnnlm.optim.optimizers import OPTIMIZERS
 from rnnlm.runs.checkpoint import Checkpoint
 from rnnlm.text.batches import Batch
+from rnnlm.text.format import TextFormat, TextRules
 from rnnlm.text.vocabulary import CharVocabulary
 from rnnlm.training.engine import Engine, available_cores
 from rnnlm.training.loop import Training
@@ -146,7 +147,8 @@ class FreshCheckpoint:
         params = build_model(config, c.vocabulary).init(np.random.default_rng(0))
         symbols = np.arange(32, 32 + c.vocabulary, dtype=np.uint32)
         counts = np.ones(c.vocabulary, np.int64)
-        Checkpoint(config, CharVocabulary(symbols), params, counts).save(Path(path))
+        text_format = TextFormat(TextRules.of(config.data), CharVocabulary(symbols))
+        Checkpoint(config, text_format, params, counts).save(Path(path))
 
 
 TASKS = {

@@ -1,0 +1,222 @@
+"""The format of a text: all that turns text into the ids that a model reads, and ids into text.
+
+A prepared folder and a checkpoint each hold one. A new rule (another level, lines, a direction) is
+added here, and nothing that asks a format changes.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+from dataclasses import dataclass, fields
+from typing import Any, Protocol, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import ConfigError, DataError
+from ..wording import shown
+from .vocabulary import ByteVocabulary, CharVocabulary, Decoder, Unknown, Vocabulary
+
+LEVELS: dict[str, type[Vocabulary]] = {"char": CharVocabulary, "byte": ByteVocabulary}
+NEWLINES = ("normalize", "keep")  # what is done to CRLF and CR: both become LF, or nothing
+NOT_FOR_FILES = ("idna", "punycode", "undefined", "unicode-escape")  # not right in pieces, or never
+
+
+class Settings(Protocol):
+    """The section of a config that says how text is read."""
+
+    @property
+    def level(self) -> str:
+        """A name in LEVELS."""
+
+    @property
+    def encoding(self) -> str:
+        """Of the files; not used where nothing is decoded."""
+
+    @property
+    def newlines(self) -> str:
+        """A name in NEWLINES; not used where nothing is decoded."""
+
+
+@dataclass(frozen=True)
+class TextRules:
+    """How text is read: what is known of a format before its vocabulary is."""
+
+    level: str  # what a symbol is: a name in LEVELS
+    encoding: str | None  # Python's own name of it; None where nothing is decoded
+    newlines: str | None  # a name in NEWLINES; None where nothing is decoded
+
+    @classmethod
+    def named(
+        cls, level: str, encoding: str | None = None, newlines: str = "normalize"
+    ) -> TextRules:
+        """Rules by the names that a user gives. Raises DataError for those that do not exist."""
+        kind = level_class(level)
+        if newlines not in NEWLINES:
+            raise DataError(f"newlines {shown(newlines)}: use {' or '.join(NEWLINES)}")
+        if kind.encoding is None:
+            if encoding is not None:
+                raise DataError(f"level {level} decodes nothing: leave the encoding out")
+            return cls(level, None, None)
+        return cls(level, _codec(kind.encoding if encoding is None else encoding), newlines)
+
+    @classmethod
+    def of(cls, settings: Settings) -> TextRules:
+        """The rules that a config sets. Raises DataError for names that do not exist."""
+        decodes = level_class(settings.level).encoding is not None
+        encoding = settings.encoding if decodes else None
+        return cls.named(settings.level, encoding, settings.newlines)
+
+    @property
+    def kind(self) -> type[Vocabulary]:
+        """The class of the level's vocabularies."""
+        return LEVELS[self.level]
+
+    def settings(self) -> dict[str, Any]:
+        """The names of the rules that apply, as `named` takes them and a config holds them."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def normalize(self, text: str) -> str:
+        """The text with its line ends as the newline rule has them."""
+        if self.newlines != "normalize" or "\r" not in text:
+            return text
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@dataclass(frozen=True)
+class TextFormat:
+    """Rules and a vocabulary of their level: text to ids, and ids to text."""
+
+    rules: TextRules
+    vocabulary: Vocabulary
+
+    def __post_init__(self) -> None:
+        if self.vocabulary.level != self.rules.level:
+            raise DataError(
+                f"the vocabulary is of level {self.vocabulary.level}, not {self.rules.level}: use its "
+                "level"
+            )
+
+    @property
+    def level(self) -> str:
+        """What a symbol is: a name in LEVELS."""
+        return self.rules.level
+
+    @property
+    def noun(self) -> str:
+        """What a message calls a symbol."""
+        return self.vocabulary.noun
+
+    def ids(self, text: str | bytes, unknown: Unknown = "error") -> NDArray[np.intp]:
+        """The ids (n,) of a text, read by these rules.
+
+        Raises DataError for symbols outside the vocabulary, unless `unknown` is "skip", and for what
+        is no text: str, or where nothing is decoded also bytes.
+        """
+        decodes = self.rules.encoding is not None
+        if not isinstance(text, str if decodes else (str, bytes)):
+            what = "str" if decodes else "str or bytes"
+            raise DataError(f"a text for a model of {self.noun}s must be {what}, not {shown(text)}")
+        _check_unknown(unknown)
+        if isinstance(text, str):
+            text = self.rules.normalize(text)
+        return self.vocabulary.ids(text, unknown)
+
+    def translate(
+        self, other: TextFormat, ids: ArrayLike, unknown: Unknown = "error"
+    ) -> NDArray[Any]:
+        """The ids here of the text that `ids` (n,) are in another format.
+
+        Raises DataError where it is of another level, and as `ids` does for unknown symbols.
+        """
+        _check_unknown(unknown)
+        if other.level != self.level:
+            raise DataError(
+                f"text prepared at {other.level} level, not at {self.level} level: prepare it again"
+            )
+        if other.vocabulary == self.vocabulary:
+            return np.asarray(ids)
+        return self.vocabulary.translate(other.vocabulary, ids, unknown)
+
+    def text(self, ids: ArrayLike) -> str:
+        """The text that ids (n,) spell."""
+        return self.vocabulary.text(ids)
+
+    def decoder(self) -> Decoder:
+        """A function from one id after another to the text that each completes."""
+        return self.vocabulary.decoder()
+
+    def difference(self, other: TextFormat) -> str | None:
+        """The first thing, in words, that makes ids here mean other text than in another format.
+
+        Encodings and newline rules do not: they say how files are read.
+        """
+        if self.level != other.level:
+            return f"level ({self.level}, not {other.level})"
+        if self.vocabulary != other.vocabulary:
+            mine, theirs = len(self.vocabulary), len(other.vocabulary)
+            sizes = f"{mine:,} {self.noun}s, not {theirs:,}"
+            return f"vocabulary ({sizes if mine != theirs else f'other {self.noun}s'})"
+        return None
+
+    def content(self) -> list[Any]:
+        """What the fingerprint of a prepared text covers, as JSON: not how its files were encoded."""
+        return [self.vocabulary.to_json(), self.rules.newlines]
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads."""
+        return {
+            "encoding": self.rules.encoding,
+            "newlines": self.rules.newlines,
+            "vocabulary": self.vocabulary.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: object) -> TextFormat:
+        """A format from what `to_json` gave; DataError for anything else."""
+        match data:
+            case {"encoding": encoding, "newlines": newlines, "vocabulary": symbols} if (
+                isinstance(data, dict) and len(data) == 3
+            ):
+                vocabulary = vocabulary_from_json(symbols)
+                names = {"encoding": encoding, "newlines": newlines}
+                given = {name: value for name, value in names.items() if value is not None}
+                rules = TextRules.named(vocabulary.level, **given)
+                if (rules.encoding, rules.newlines) == (encoding, newlines):
+                    return cls(rules, vocabulary)
+        raise DataError("the text format is not as rnnlm writes it: take it from a prepared corpus")
+
+
+def level_class(level: str) -> type[Vocabulary]:
+    """The class of a level by name; DataError for an unknown one."""
+    if not isinstance(level, str) or level not in LEVELS:
+        raise DataError(f"{shown(level)} is not a level: use {' or '.join(LEVELS)}")
+    return LEVELS[level]
+
+
+def vocabulary_from_json(data: object) -> Vocabulary:
+    """A vocabulary of any level from what its `to_json` gave; DataError for anything else."""
+    match data:
+        case {"level": str(level), "symbols": list(items)} if level in LEVELS:
+            return LEVELS[level].from_items(items)
+    raise DataError("the vocabulary is not as rnnlm writes it: take it from a prepared corpus")
+
+
+def _check_unknown(value: object) -> None:
+    if value not in get_args(Unknown):
+        raise ConfigError(f"unknown must be 'error' or 'skip', not {shown(value)}")
+
+
+def _codec(encoding: str) -> str:
+    """Python's own name of an encoding of text files; DataError for what is none."""
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding)  # refuses what is unknown or does not give text
+        codecs.getincrementaldecoder(encoding)
+        name = codecs.lookup(encoding).name
+        if name not in NOT_FOR_FILES:
+            return "utf-8" if name == "utf-8-sig" else name  # a mark is dropped in any case
+    except (LookupError, TypeError, ValueError):
+        pass
+    raise DataError(f"{shown(encoding)} is not an encoding of text files: try utf-8 or latin-1")
