@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import bz2
 import gzip
+import io
 import itertools
 import json
 import lzma
@@ -47,6 +48,9 @@ from mutations import (
     change_tree,
     changed_bytes,
     changed_header,
+    npy,
+    read_members,
+    with_manifest,
 )
 
 from rnnlm import Checkpoint, Corpus, RnnlmError, generate, make_config, prepare, resume, train
@@ -63,7 +67,7 @@ from rnnlm.optim.schedules import SCHEDULES
 from rnnlm.runs.checkpoint import Progress
 from rnnlm.runs.folder import read_metrics
 from rnnlm.text.corpus import SPLITS
-from rnnlm.text.format import LEVELS, TextFormat, TextRules
+from rnnlm.text.format import LEVELS, TextFormat, TextRules, vocabulary_from_json
 
 SECONDS = 5  # for a case
 MEMORY = 1 << 29  # bytes beyond what the process has when it begins
@@ -122,14 +126,24 @@ def essence(checkpoint: Checkpoint) -> Any:
     return bits, checkpoint.format.to_json(), checkpoint.config
 
 
+def as_version_1(data: bytes) -> bytes:
+    """A checkpoint as rnnlm 0.1.0 wrote it: its symbols are an array, its rules those of the config."""
+    members = read_members(data)
+    text = json.loads(np.load(io.BytesIO(members.pop("text.npy"))).tobytes())
+    symbols = vocabulary_from_json(text["vocabulary"]).symbols
+    members["vocabulary.npy"] = npy(symbols)
+    return with_manifest(members, lambda meta: meta.update(version=1))
+
+
 class Checkpoints(Target):
-    """Mutated checkpoints."""
+    """Mutated checkpoints, of this version and of the first."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         made = make_checkpoints(folder)
         self.files = [path.read_bytes() for path in made]
-        self.loaded = [essence(Checkpoint.load(path)) for path in made]
+        self.files += [as_version_1(data) for data in self.files]
+        self.loaded = [essence(Checkpoint.load(path)) for path in made] * 2
         self.path = folder / "mutated.npz"
 
     def __call__(self, rng: random.Random) -> str:
@@ -153,7 +167,7 @@ class Checkpoints(Target):
             return refused(error, self.path)
         if kind == "splice":
             ok = essence(checkpoint) in self.loaded
-        elif kind == "another config":
+        elif kind in ("another config", "another text"):
             ok = essence(checkpoint)[0] == original[0]
         elif kind == "another array":
             ok = True  # if it fits, it is a checkpoint
@@ -176,15 +190,16 @@ class Folders(Target):
         self.path = folder / "mutated"
         self.contents: list[dict[str, bytes]] = []
         self.texts: list[Any] = []
-        for level in ("char", "byte"):
-            (folder / "text.txt").write_bytes(TEXT.encode())
-            out = folder / level
-            prepare(folder / "text.txt", out, level=level)
+        (folder / "text.txt").write_bytes(TEXT.encode())
+        made = [folder / "char", folder / "byte"]
+        for out in made:
+            prepare(folder / "text.txt", out, level=out.name)
+        for out in (*made, Path(__file__).parent / "fixtures" / "prepared-0.1.0"):
             self.contents.append({p.name: p.read_bytes() for p in out.iterdir()})
             self.texts.append(corpus_essence(Corpus.open(out)))
 
     def __call__(self, rng: random.Random) -> str:
-        which = rng.randrange(2)
+        which = rng.randrange(len(self.contents))
         files = dict(self.contents[which])
         name = rng.choice([*files, "corpus.json", "corpus.json"])
         kind = rng.choice(("bytes", "byte", "byte", "tree", "other file", "missing", "more"))
@@ -201,7 +216,7 @@ class Folders(Target):
         elif kind == "bytes":
             _, files[name] = changed_bytes(rng, files[name])
         elif kind == "other file":
-            files[name] = rng.choice([*self.contents[1 - which].values(), b"", b"[" * 100_000])
+            files[name] = rng.choice([*self.contents[which - 1].values(), b"", b"[" * 100_000])
         elif kind == "missing":
             del files[name]
         else:

@@ -233,6 +233,22 @@ def with_manifest(members: dict[str, bytes], change: Callable[[Any], None]) -> b
     return write_members(list((members | {"meta.npy": npy(np.array(json.dumps(meta)))}).items()))
 
 
+def other_text(rng: random.Random, data: bytes) -> bytes:
+    """Another text format, in agreement with the manifest."""
+    members = read_members(data)
+    if "text.npy" not in members:  # of version 1
+        return other_array(rng, data)
+    text = np.load(io.BytesIO(members["text.npy"])).tobytes()
+    if rng.random() < 0.5:
+        text = change_byte(rng, text)
+    else:
+        tree = json.loads(text)
+        change_tree(rng, tree)
+        text = json.dumps(tree).encode()
+    members["text.npy"] = npy(np.frombuffer(text, np.uint8))
+    return with_manifest(members, lambda meta: None)
+
+
 def other_meta(rng: random.Random, data: bytes) -> bytes:
     """A manifest that says something else."""
     return with_manifest(read_members(data), lambda meta: change_tree(rng, meta))
@@ -285,6 +301,7 @@ CHECKPOINT_CHANGES: dict[str, Callable[[random.Random, bytes], bytes]] = {
     "another manifest": other_meta,
     "another config": other_config,
     "another array": other_array,
+    "another text": other_text,
 }
 
 

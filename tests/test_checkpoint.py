@@ -97,8 +97,10 @@ def test_numpy_reads_it_without_pickle(tmp_path: Path) -> None:
     with np.load(tmp_path / "c.npz", allow_pickle=False) as file:
         assert file["layers.0.Wh"].shape == (4, 4, 4)
         assert file["layers.1.Wx"].dtype == np.float32
-        assert file["vocabulary"].tolist() == [10, 13, 97, 0x1F600]
-        assert json.loads(str(file["meta"]))["version"] == 1
+        text = json.loads(file["text"].tobytes())
+        assert text["vocabulary"] == {"level": "char", "symbols": ["\n", "\r", "a", "😀"]}
+        assert (text["encoding"], text["newlines"]) == ("utf-8", "normalize")
+        assert json.loads(str(file["meta"]))["version"] == 2
         assert "hidden_size: 4" in str(file["config"])
         assert {"optimizer.m", "optimizer.v", "state", "counts", "Wy", "by"} <= set(file.files)
 
@@ -226,7 +228,7 @@ def test_another_version_is_named(tmp_path: Path) -> None:
     arrays["meta"] = np.array(json.dumps(meta))
     with path.open("wb") as file:
         write_npz(file, arrays)
-    with pytest.raises(CheckpointError, match="format 9, this rnnlm reads 1"):
+    with pytest.raises(CheckpointError, match="format 9, this rnnlm reads 1 and 2"):
         Checkpoint.load(path)
 
 
@@ -265,6 +267,14 @@ def change_arrays(path: Path, change: dict[str, np.ndarray]) -> None:
     path.write_bytes(with_manifest(members(path) | changed, lambda meta: None))
 
 
+TEXT_JSON = json.dumps(make().format.to_json())
+
+
+def as_bytes(text: str) -> np.ndarray:
+    """A member of JSON."""
+    return np.frombuffer(text.encode(), np.uint8)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -272,8 +282,19 @@ def change_arrays(path: Path, change: dict[str, np.ndarray]) -> None:
         {"Wy": np.zeros((4, 4), np.float64)},
         {"Wy": np.full((4, 4), np.nan, np.float32)},
         {"extra": np.zeros(3)},
-        {"vocabulary": np.array([10, 13, 97, 97], np.uint32)},
-        {"vocabulary": np.array([10, 13, 97, 2**31], np.uint32)},
+        {"vocabulary": np.array([10, 13, 97, 98], np.uint32)},
+        {"text": as_bytes(TEXT_JSON.replace('"a"', '"\\n"'))},
+        {"text": as_bytes(TEXT_JSON.replace('"a"', '"ab"'))},
+        {"text": as_bytes(TEXT_JSON.replace('"a", ', ""))},
+        {"text": as_bytes(TEXT_JSON.replace("utf-8", "latin-1"))},
+        {"text": as_bytes(TEXT_JSON.replace("normalize", "keep"))},
+        {"text": as_bytes(TEXT_JSON.replace("utf-8", "klingon"))},
+        {"text": as_bytes(TEXT_JSON + " ")},
+        {"text": as_bytes(TEXT_JSON[:-1])},
+        {"text": as_bytes(TEXT_JSON).view(np.int8)},
+        {"text": np.array(TEXT_JSON)},
+        {"text": as_bytes("[" * 100_000)},
+        {"config": np.array("data: {newlines: keep}")},
         {"state": np.zeros((2, 2, 3, 5), np.float32)},
         {"optimizer.m": np.zeros(3, np.float32)},
         {"config": np.array("model: {hidden_size: 65536, num_layers: 1000}")},
@@ -289,6 +310,63 @@ def test_a_consistent_lie_is_refused_too(tmp_path: Path, change: dict[str, np.nd
     change_arrays(path, change)
     with pytest.raises(CheckpointError):
         Checkpoint.load(path)
+
+
+def as_version_1(path: Path, **change: np.ndarray) -> None:
+    """A checkpoint as 0.1.0 wrote it, with other arrays."""
+    content = members(path)
+    symbols = np.array([10, 13, 97, 0x1F600], np.uint32)
+    del content["text.npy"]
+    for name, array in {"vocabulary": symbols, **change}.items():
+        content[f"{name}.npy"] = npy(array)
+    path.write_bytes(with_manifest(content, lambda meta: meta.update(version=1)))
+
+
+def test_a_checkpoint_of_version_1_is_the_same_checkpoint(tmp_path: Path) -> None:
+    """Its text rules are those of its config; saved again it is of this version."""
+    saved = make("data.newlines=keep", "data.encoding=latin-1")
+    saved.save(tmp_path / "c.npz")
+    whole = (tmp_path / "c.npz").read_bytes()
+    as_version_1(tmp_path / "c.npz")
+    loaded = Checkpoint.load(tmp_path / "c.npz")
+    assert_equal(loaded, saved)
+    assert loaded.format.rules.encoding == "iso8859-1"
+    loaded.save(tmp_path / "c.npz")
+    assert members(tmp_path / "c.npz")["text.npy"] in whole
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vocabulary": np.array([10, 13, 97, 97], np.uint32)},
+        {"vocabulary": np.array([10, 13, 97, 2**31], np.uint32)},
+        {"vocabulary": np.array([10, 13, 97], np.uint32)},
+        {"vocabulary": np.array([10, 13, 97, 98], np.int64)},
+        {"vocabulary": np.array([[10, 13, 97, 98]], np.uint32)},
+        {"vocabulary": np.zeros((0, 10**9), np.uint32)},
+        {"text": as_bytes(TEXT_JSON)},
+        {"config": np.array("data: {level: byte}")},
+        {"config": np.array("data: {encoding: klingon}")},
+    ],
+    ids=str,
+)
+def test_a_consistent_lie_of_version_1_is_refused_too(
+    tmp_path: Path, change: dict[str, np.ndarray]
+) -> None:
+    """Symbols that are none, rules that cannot be, members of the other version."""
+    make().save(tmp_path / "c.npz")
+    as_version_1(tmp_path / "c.npz", **change)
+    with pytest.raises(CheckpointError):
+        Checkpoint.load(tmp_path / "c.npz")
+
+
+def test_a_text_format_beside_another_config_is_not_saved(tmp_path: Path) -> None:
+    """It would be refused when it is read."""
+    at = make()
+    other = TextFormat(TextRules.named("char", "latin-1"), at.vocabulary)
+    with pytest.raises(CheckpointError, match="not written"):
+        replace(at, format=other).save(tmp_path / "c.npz")
+    assert not (tmp_path / "c.npz").exists()
 
 
 def test_a_manifest_that_fits_is_believed(tmp_path: Path) -> None:

@@ -215,6 +215,12 @@ def test_a_manifest_of_other_values_is_refused(
         ("config", np.array("%YAML 1." + "9" * 5000)),
         ("config", np.array("? " + "k" * 60_000)),
         ("vocabulary", np.zeros((0, 10**9), np.uint32)),
+        ("text", np.zeros((0, 10**9), np.uint8)),
+        ("text", np.zeros(0, np.uint8)),
+        ("text", np.zeros(1 << 26, np.uint8)),
+        ("text", np.frombuffer(b"[" * (1 << 20), np.uint8)),
+        ("text", np.frombuffer(b"9" * 5000, np.uint8)),
+        ("text", np.frombuffer(b'{"encoding": "\x1b[31m", "newlines": "a\nb", ', np.uint8)),
         ("Wy", np.zeros((3, 4), ">f4")),
         ("Wy", np.array("text")),
         ("by", np.float32(1)),
@@ -518,7 +524,7 @@ def test_a_run_with_a_consistent_lie_is_refused_not_continued(text: Path, tmp_pa
 def test_the_fuzzers_checkpoints_load(tmp_path: Path) -> None:
     """Unmutated, each gives what was saved; and a case can be repeated by its number."""
     target = Checkpoints(tmp_path)
-    assert len(target.loaded) == len(CELLS)
+    assert len(target.files) == len(target.loaded) == 2 * len(CELLS)
     assert [target(random.Random("1/2")) for _ in range(2)] == [target(random.Random("1/2"))] * 2
 
 

@@ -1,9 +1,11 @@
 """Checkpoints: one .npz that needs nothing beside it to sample or to score a text.
 
 Members: the parameters under their names (`layers.0.Wh`, ...), `optimizer.<name>` (the optimizer's
-vectors, in the parameters' order), `state` (L, S, B, H; the carried hidden state), `vocabulary`,
-`counts` (of each symbol in the training text), `config` (YAML) and `meta` (JSON: format, version,
-position, losses, the data's fingerprint, and each array's dtype, shape and CRC-32). Random numbers
+vectors, in the parameters' order), `state` (L, S, B, H; the carried hidden state), `text` (the text
+format's JSON, as bytes), `counts` (of each symbol in the training text), `config` (YAML) and `meta`
+(JSON: format, version, position, losses, the data's fingerprint, and each array's dtype, shape and
+CRC-32). In version 1, that of rnnlm 0.1.0, `vocabulary` (the symbols' numbers) stands in the place of
+`text`, whose rules are those of the config. Random numbers
 are functions of the seed and the step (see seeds.py), so these two are all the RNG state there is.
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -32,10 +34,12 @@ from ..storage.atomic import as_path, atomic_write
 from ..storage.npz import read_npz, write_npz
 from ..text.format import TextFormat, TextRules
 from ..text.vocabulary import Unknown, Vocabulary
+from ..wording import shown
 
 FORMAT = "rnnlm-checkpoint"
-VERSION = 1
+VERSION = 2
 MAX_CONFIG = 1 << 16  # characters; YAML is slow to read, and a config is a page of text
+MAX_TEXT = 1 << 25  # bytes of the text format's JSON: enough for all of Unicode
 
 
 @dataclass
@@ -97,16 +101,16 @@ class Checkpoint:
         arrays: dict[str, Array] = {
             **self.params,
             **{f"optimizer.{name}": vector for name, vector in self.optimizer_state.items()},
-            "vocabulary": self.vocabulary.symbols,
             "counts": self.counts,
         }
         if self.state is not None:
             arrays["state"] = self.state
         try:
             _check_arrays(self.config, self.model, arrays)
+            arrays["text"] = _text_member(self.format, self.config)
             _progress(asdict(self.progress))
             _data(self.data)
-        except ValueError as error:
+        except (ValueError, DataError) as error:
             raise CheckpointError(
                 f"{path}: not written, since it could not be read again: bad {error}; what was there "
                 "before is untouched"
@@ -148,8 +152,8 @@ class Checkpoint:
         if text.ndim or text.dtype.kind != "U" or text.dtype.itemsize > 4 * MAX_CONFIG:
             raise ValueError(f"array config: {text.dtype} {text.shape}")
         config = read_config(str(text), f"{path}: config")
-        rules = TextRules.of(config.data)
-        text_format = TextFormat(rules, rules.kind(arrays["vocabulary"]))
+        name, read = TEXT_MEMBERS[meta["version"]]
+        text_format = read(arrays.pop(name), config)
         model = build_model(config, len(text_format.vocabulary))
         own = {name: a for name, a in arrays.items() if name not in ("config", "meta")}
         _check_arrays(config, model, own)
@@ -181,7 +185,6 @@ def _check_arrays(config: Config, model: TrainableModel, arrays: Mapping[str, Ar
     expected: dict[str, tuple[int, ...]] = {
         **model.shapes,
         "counts": (V,),
-        "vocabulary": (V,),
         **{name: (model.num_parameters,) for name in vectors if name in arrays},
     }
     if "state" in arrays:
@@ -189,7 +192,7 @@ def _check_arrays(config: Config, model: TrainableModel, arrays: Mapping[str, Ar
     if set(arrays) != set(expected):
         raise ValueError(f"arrays {str(sorted(set(arrays) ^ set(expected)))[:80]}")
     for name, shape in expected.items():
-        kind = np.int64 if name == "counts" else np.uint32 if name == "vocabulary" else np.float32
+        kind = np.int64 if name == "counts" else np.float32
         if arrays[name].shape != shape or arrays[name].dtype != kind:
             raise ValueError(f"array {name}: {arrays[name].dtype} {arrays[name].shape}")
         if kind is np.float32 and not np.isfinite(arrays[name]).all():
@@ -197,6 +200,46 @@ def _check_arrays(config: Config, model: TrainableModel, arrays: Mapping[str, Ar
     counts = arrays["counts"]
     if counts.min() < 0 or not counts.any():
         raise ValueError("array counts: not those of a text")
+
+
+# The text format's member: its bytes must be those that are written for it, and agree with the config
+
+
+def _text_member(text_format: TextFormat, config: Config) -> Array:
+    """The member that holds a text format. Raises ValueError where it could not be read again."""
+    if text_format.rules != TextRules.of(config.data):
+        raise ValueError(f"text rules: {text_format.rules.settings()} beside a config of others")
+    data = json.dumps(text_format.to_json()).encode()
+    if len(data) > MAX_TEXT:
+        raise ValueError(f"array text: {len(data):,} bytes of symbols")
+    return np.frombuffer(data, np.uint8)
+
+
+def _read_text_member(array: Array, config: Config) -> TextFormat:
+    """The text format of a member. Raises ValueError or DataError unless it is as it was written."""
+    if array.ndim != 1 or array.dtype != np.uint8 or array.size > MAX_TEXT:
+        raise ValueError(f"array text: {array.dtype} {array.shape}")
+    try:
+        text_format = TextFormat.from_json(json.loads(array.tobytes()))
+    except (ValueError, RecursionError):
+        raise ValueError("array text: not JSON") from None
+    if not np.array_equal(_text_member(text_format, config), array):
+        raise ValueError("array text: not as it is written")
+    return text_format
+
+
+def _read_vocabulary_member(array: Array, config: Config) -> TextFormat:
+    """The text format of a checkpoint of version 1, in parts: symbols that are numbers, a config."""
+    if array.ndim != 1 or array.dtype != np.uint32:
+        raise ValueError(f"array vocabulary: {array.dtype} {array.shape}")
+    rules = TextRules.of(config.data)
+    return TextFormat(rules, rules.kind(array))
+
+
+TEXT_MEMBERS: dict[int, tuple[str, Callable[[Array, Config], TextFormat]]] = {
+    1: ("vocabulary", _read_vocabulary_member),
+    VERSION: ("text", _read_text_member),
+}
 
 
 def read_progress(path: Path) -> Progress:
@@ -229,10 +272,12 @@ def _read_meta(path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
             raise KeyError
     except (KeyError, ValueError, RecursionError):
         raise CheckpointError(f"{path}: not an rnnlm checkpoint") from None
-    if meta.get("version") != VERSION:
+    version = meta.get("version")
+    if type(version) is not int or version not in TEXT_MEMBERS:
+        readable = " and ".join(map(str, TEXT_MEMBERS))
         raise CheckpointError(
-            f"{path}: checkpoint format {meta.get('version')!r}, this rnnlm reads {VERSION}: "
-            "use the version of rnnlm that wrote it"
+            f"{path}: checkpoint format {shown(version)}, this rnnlm reads {readable}: use the version "
+            "of rnnlm that wrote it"
         )
     return meta
 

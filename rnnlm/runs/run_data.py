@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..config.schema import Config, DataConfig
@@ -81,7 +82,7 @@ def _check_agreement(config: Config, corpus: Corpus) -> None:
 
 def same_data(at: Checkpoint, folder: Path) -> Corpus:
     """The corpus in a prepared folder. Raises DataError unless it is the one that a run was trained
-    on, by its content.
+    on, by its content. Its files may have had another encoding: the format stays the run's.
     """
     corpus = Corpus.open(folder)
     if corpus.fingerprint != at.data["fingerprint"]:
@@ -89,7 +90,7 @@ def same_data(at: Checkpoint, folder: Path) -> Corpus:
             f"{folder}: not the text that this run was trained on (its content hash differs): put it "
             "back, or start a new run with --init-from"
         )
-    return corpus
+    return replace(corpus, format=at.format)
 
 
 def recorded_data(at: Checkpoint, *others: Path) -> Corpus:
