@@ -237,7 +237,10 @@ def other_text(rng: random.Random, data: bytes) -> bytes:
     """Another text format, in agreement with the manifest."""
     members = read_members(data)
     if "text.npy" not in members:  # of version 1
-        return other_array(rng, data)
+        symbols = np.load(io.BytesIO(members["vocabulary.npy"]))
+        symbols[rng.randrange(symbols.size)] = rng.choice(NUMBERS) & 0xFFFFFFFF
+        members["vocabulary.npy"] = npy(symbols)
+        return with_manifest(members, lambda meta: None)
     text = np.load(io.BytesIO(members["text.npy"])).tobytes()
     if rng.random() < 0.5:
         text = change_byte(rng, text)
