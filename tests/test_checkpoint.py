@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from mutations import with_manifest
 from oracles import all_cells, cell_keys
 
+from rnnlm.api import describe
 from rnnlm.assembly import build_model, make_config
 from rnnlm.errors import CheckpointError
 from rnnlm.runs.checkpoint import Checkpoint, Progress
@@ -116,6 +117,18 @@ def test_text_goes_through_the_checkpoints_own_rules() -> None:
     """Line ends are normalised, or kept, as the training text's were."""
     assert make().ids("a\r\n").tolist() == [2, 0]
     assert make("data.newlines=keep").ids("a\r\n").tolist() == [2, 1, 0]
+
+
+def test_what_is_said_of_a_byte_model_is_said_of_bytes() -> None:
+    """Nouns follow the level."""
+    at = make()
+    config = at.config.with_values("data", level="byte")
+    rules = TextRules.of(config.data)
+    of_bytes = replace(at, config=config, format=TextFormat(rules, rules.kind([10, 13, 97, 98])))
+    said = {kind: "\n".join(describe(c)) for kind, c in (("character", at), ("byte", of_bytes))}
+    for noun, text in said.items():
+        assert f"vocabulary: 4 {noun}s: " in text
+        assert f"best loss: 1.2500 nats per {noun}, " in text
 
 
 def test_a_failed_save_leaves_the_old_file_and_no_other(

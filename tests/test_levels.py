@@ -12,9 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from rnnlm import Checkpoint, Corpus, DataError, prepare
 from rnnlm.api import describe, evaluate, evaluate_split, generate
-from rnnlm.assembly import make_config
-from rnnlm.backend.params import Array
-from rnnlm.models.recurrent import build_model
+from rnnlm.arrays import Array
+from rnnlm.assembly import build_model, make_config
 from rnnlm.text.format import LEVELS
 from rnnlm.text.vocabulary import Decoder, Numbering, Vocabulary
 
@@ -140,7 +139,7 @@ def test_a_checkpoint_of_words_is_saved_evaluated_and_drawn_from(
     """Its vocabulary is text in a member of its own."""
     config = make_config(None, "model.hidden_size=4", "model.num_layers=1")
     config = config.with_values("data", **corpus.format.rules.settings())
-    params = build_model(config.model, len(corpus.vocabulary)).init(np.random.default_rng(0))
+    params = build_model(config, len(corpus.vocabulary)).init(np.random.default_rng(0))
     Checkpoint(config, corpus.format, params, corpus.train_counts).save(tmp_path / "c.npz")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rnnlm.runs.checkpoint.parse_config", lambda *_: config)

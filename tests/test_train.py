@@ -500,6 +500,19 @@ def test_a_moved_run_folder_finds_its_data(text_file: Path, tmp_path: Path) -> N
         assert [e.kind for e in training.events()][-1] == "end"
 
 
+def test_a_run_goes_on_with_its_text_prepared_from_another_encoding(
+    text_file: Path, tmp_path: Path
+) -> None:
+    """The ids are the same; texts are read as they were when the run began."""
+    run(tiny_config(text_file, tmp_path / "a"))
+    text_file.write_text(TEXT, encoding="utf-16")
+    prepare([text_file], tmp_path / "prepared", encoding="utf-16")
+    keys = ["train.epochs=3", f"data.path={tmp_path / 'prepared'}"]
+    with Training.resume(tmp_path / "a", keys) as training:
+        assert [e.kind for e in training.events()][-1] == "end"
+    assert load(tmp_path / "a").format.rules.encoding == "utf-8"
+
+
 @pytest.mark.parametrize("beside", ["another text", "damaged", "not rnnlm's"])
 def test_a_folder_beside_a_checkpoint_does_not_hide_the_recorded_one(
     beside: str, text_file: Path, tmp_path: Path
