@@ -182,7 +182,7 @@ def test_each_kind_of_window_is_recorded_once(cell: Cell) -> None:
             super().record_layer(*args, **kwargs)
 
     p = Problem.of(cell, layers=2, T=5)
-    model = Noting(p.model.cell, p.model.vocabulary_size, p.model.hidden_size, 2)
+    model = Noting(p.model.vocabulary_size, p.model.cell, p.model.hidden_size, 2)
     w, d, ws = p.weights(), p.params.like(), p.workspace()
     fresh = np.zeros_like(p.batch.ids, np.bool_)
     fresh[1, 0] = True
