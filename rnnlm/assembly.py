@@ -18,6 +18,7 @@ from .models import MODELS
 from .models.base import TrainableModel
 from .optim.optimizers import OPTIMIZERS
 from .optim.schedules import SCHEDULES
+from .text.format import LEVELS
 from .wording import shown
 
 TABLES: Tables = {
@@ -25,6 +26,7 @@ TABLES: Tables = {
     "cell": CELLS,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
+    "level": LEVELS,
 }
 
 

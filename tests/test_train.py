@@ -529,7 +529,7 @@ def test_a_folder_beside_a_checkpoint_does_not_hide_the_recorded_one(
     if beside == "damaged":
         (tmp_path / "a" / "data" / "train.npy").write_bytes(b"")
     at = load(tmp_path / "a")
-    assert evaluate_split(at).symbols == corpus.chars("test") - 1
+    assert evaluate_split(at).symbols == corpus.length("test") - 1
     with Training.resume(tmp_path / "a") as training:
         assert training.corpus.folder == corpus.folder
     corpus.folder.rename(tmp_path / "moved")

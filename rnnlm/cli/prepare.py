@@ -18,10 +18,10 @@ from .terminal import show_lines
 @click.option("--out", required=True, type=FILE, help="Folder to make.")
 @click.option(
     "--level",
-    type=click.Choice(["char", "byte"]),
     default="char",
     show_default=True,
-    help="What a symbol is.",
+    metavar="LEVEL",
+    help="What a symbol is: char or byte.",
 )
 @click.option("--encoding", help="Encoding of the text.  [default: utf-8]")
 @click.option(

@@ -90,6 +90,14 @@ class Text(Kind):
 
 
 @dataclass(frozen=True)
+class Named(Kind):
+    """A name from a table, without options of its own."""
+
+    table: str = ""
+    quotable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
 class Number(Kind):
     """A finite number, `low` at least, `above`, `high` at most and `below`."""
 

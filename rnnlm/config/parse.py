@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from ..errors import ConfigError
 from ..wording import brief, shown
-from .kinds import Chosen, Clip, Kind, RefusedError, Tables, Text, options
+from .kinds import Chosen, Clip, Kind, Named, RefusedError, Tables, Text, options
 from .schema import SECTIONS, Config
 from .tree import (
     MAX_BYTES,
@@ -134,6 +134,8 @@ class _Reading:
             return self._choice(dotted, kind, node)
         if isinstance(kind, Clip):
             return self._clip(dotted, kind, node)
+        if isinstance(kind, Named):
+            kind = Text(one_of=tuple(self.tables[kind.table]))
         if isinstance(node, Branch):
             raise ConfigError(f"{node.where}: {dotted} must be {kind.words()}, not a mapping")
         return self._scalar(dotted, kind, node)

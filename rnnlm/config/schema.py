@@ -16,7 +16,7 @@ import yaml
 
 from ..errors import ConfigError
 from ..wording import shown
-from .kinds import Chosen, Clip, Every, Integer, Interval, Number, Text, option, options
+from .kinds import Chosen, Clip, Every, Integer, Interval, Named, Number, Text, option, options
 
 NAME_OR_MORE = "a `name`, or `name` and its options"
 MODEL = Chosen(table="model", default="recurrent", by="kind")
@@ -29,7 +29,7 @@ class DataConfig:
     path: str | None = option(
         None, "a prepared folder, or a text file or folder of texts", Text(null="null")
     )
-    level: str = option("char", "what a symbol is: `char` or `byte`", Text(one_of=("char", "byte")))
+    level: str = option("char", "what a symbol is: `char` or `byte`", Named(table="level"))
     encoding: str = option("utf-8", "encoding of raw text (not used at byte level)", Text())
     newlines: str = option(
         "normalize",

@@ -102,8 +102,6 @@ class Corpus(Contents):
         """How many symbols a split has."""
         return self.splits[split].length
 
-    chars = length  # its name in version 0.1.0
-
     def sha256(self, split: str) -> str:
         """The hash of the bytes of a split's ids, little-endian."""
         return self.splits[split].sha256

@@ -23,7 +23,7 @@ from .resume import adopt_config
 def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches) -> Iterator[str]:
     """Lines that say what a run will do: data, model, memory, steps."""
     t = config.train
-    sizes = ", ".join(f"{corpus.chars(split):,} {split}" for split in ("train", "val", "test"))
+    sizes = ", ".join(f"{corpus.length(split):,} {split}" for split in ("train", "val", "test"))
     symbols, noun = counted(len(corpus.vocabulary), "symbol"), corpus.vocabulary.noun
     yield f"data: {corpus.folder}: {sizes} {noun}s, {symbols}"
     yield f"model: {model.describe()}"
