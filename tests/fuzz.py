@@ -48,6 +48,7 @@ from mutations import (
     change_tree,
     changed_bytes,
     changed_header,
+    first_version,
     npy,
     read_members,
     with_manifest,
@@ -132,7 +133,7 @@ def as_version_1(data: bytes) -> bytes:
     text = json.loads(np.load(io.BytesIO(members.pop("text.npy"))).tobytes())
     symbols = vocabulary_from_json(text["vocabulary"]).symbols
     members["vocabulary.npy"] = npy(symbols)
-    return with_manifest(members, lambda meta: meta.update(version=1))
+    return with_manifest(members, first_version)
 
 
 class Checkpoints(Target):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mutations import with_manifest
+from mutations import first_version, with_manifest
 from oracles import all_cells, cell_keys
 
 from rnnlm.api import describe
@@ -332,7 +332,7 @@ def as_version_1(path: Path, **change: np.ndarray) -> None:
     del content["text.npy"]
     for name, array in {"vocabulary": symbols, **change}.items():
         content[f"{name}.npy"] = npy(array)
-    path.write_bytes(with_manifest(content, lambda meta: meta.update(version=1)))
+    path.write_bytes(with_manifest(content, first_version))
 
 
 def test_a_checkpoint_of_version_1_is_the_same_checkpoint(tmp_path: Path) -> None:

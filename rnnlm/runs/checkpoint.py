@@ -50,7 +50,7 @@ class Progress:
     epoch: float = 0.0
     seconds: float = 0.0  # of training, over all sessions
     loss_sum: float = 0.0  # nats since the last `train` line
-    loss_chars: int = 0
+    loss_symbols: int = 0
     best_loss: float | None = None  # nats per character on the validation text
     best_step: int | None = None
     bad_evals: int = 0  # evaluations since the best
@@ -279,6 +279,9 @@ def _read_meta(path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
             f"{path}: checkpoint format {shown(version)}, this rnnlm reads {readable}: use the version "
             "of rnnlm that wrote it"
         )
+    progress = meta.get("progress")
+    if version == 1 and isinstance(progress, dict):
+        progress["loss_symbols"] = progress.pop("loss_chars", None)  # its name in version 1
     return meta
 
 

@@ -212,7 +212,7 @@ class Training:
         p.step += 1
         p.epoch = p.step / len(self.windows)
         p.loss_sum += loss * batch.counted
-        p.loss_chars += batch.counted
+        p.loss_symbols += batch.counted
         seconds = time.perf_counter() - began
         self._line_seconds += seconds
         self._line_symbols += batch.ids.size
@@ -242,8 +242,8 @@ class Training:
     def _train_line(self, step: Event) -> Event:
         """Log the mean loss since the last `train` record."""
         p = self.progress
-        p.train_loss = p.loss_sum / p.loss_chars
-        p.loss_sum, p.loss_chars = 0.0, 0
+        p.train_loss = p.loss_sum / p.loss_symbols
+        p.loss_sum, p.loss_symbols = 0.0, 0
         self._line_seconds, self._line_symbols = 0.0, 0
         extra = {k: step.record[k] for k in ("learning_rate", "grad_norm", "symbols_per_second")}
         return self._log("train", p.train_loss, **extra)
