@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from .arrays import Array
 from .config.kinds import Integer, Number, RefusedError
 from .errors import CheckpointError, ConfigError, DataError
 from .inference.evaluation import Evaluation, perplexity
@@ -62,7 +63,7 @@ def evaluate(
     symbols, TrainingError where the predictions are not finite.
     """
     _check_checkpoint(checkpoint)
-    return evaluate_ids(checkpoint.model, checkpoint.params, checkpoint.ids(text, unknown))
+    return _evaluate(checkpoint, checkpoint.ids(text, unknown))
 
 
 def evaluate_split(
@@ -88,7 +89,12 @@ def evaluate_split(
         raise DataError(
             f"{corpus.folder}: its {split} split has {size}, too few: name another split, or a text"
         )
-    return evaluate_ids(checkpoint.model, checkpoint.params, ids)
+    return _evaluate(checkpoint, ids)
+
+
+def _evaluate(checkpoint: Checkpoint, ids: Array) -> Evaluation:
+    cut = checkpoint.format.batches
+    return evaluate_ids(checkpoint.model, checkpoint.params, ids, cut=cut)
 
 
 def describe(checkpoint: Checkpoint) -> Iterator[str]:

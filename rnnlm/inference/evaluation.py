@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..backend import blas
 from ..backend.params import Parameters
 from ..errors import DataError, TrainingError
 from ..models.base import LanguageModel
-from ..text.batches import Streams
+from ..text.batches import Batches, Streams
 from ..wording import counted
 
 CHUNK = 128  # steps at a time; constant, because the bits of a matrix product depend on its size
@@ -55,8 +56,16 @@ class Evaluation:
         return perplexity(self.nats_per_symbol)
 
 
-def evaluate(model: LanguageModel, params: Parameters, ids: Array, streams: int = 1) -> Evaluation:
+def evaluate(
+    model: LanguageModel,
+    params: Parameters,
+    ids: Array,
+    streams: int = 1,
+    cut: Callable[[Array, int, int], Batches] = Streams,
+) -> Evaluation:
     """-ln p of every symbol of `ids` (n,) but the first, given all symbols before it.
+
+    `cut` (a text format's `batches`) makes windows of the ids, so many streams and steps of each.
 
     With one stream the figure is exact: the state starts at zero and is carried from the first symbol
     to the last. Chunks have a fixed size and are summed in float64, so that the result does not depend
@@ -72,7 +81,7 @@ def evaluate(model: LanguageModel, params: Parameters, ids: Array, streams: int 
             "more text is needed"
         )
     chunk = min(CHUNK, max(1, MOST_ROWS // streams))
-    batches = Streams(ids, streams, min(chunk, (len(ids) - 1) // streams))
+    batches = cut(ids, streams, min(chunk, (len(ids) - 1) // streams))
     predicted, losses = 0, []
     with blas.one_thread(), np.errstate(all="ignore"):  # the sum is checked below
         reader = model.read(params, streams)

@@ -14,8 +14,10 @@ from typing import Any, Protocol, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import Array
 from ..errors import ConfigError, DataError
 from ..wording import shown
+from .batches import Batches, Streams
 from .vocabulary import ByteVocabulary, CharVocabulary, Decoder, Unknown, Vocabulary
 
 LEVELS: dict[str, type[Vocabulary]] = {"char": CharVocabulary, "byte": ByteVocabulary}
@@ -123,6 +125,10 @@ class TextFormat:
         if isinstance(text, str):
             text = self.rules.normalize(text)
         return self.vocabulary.ids(text, unknown)
+
+    def batches(self, ids: Array, streams: int, seq_length: int | None) -> Batches:
+        """The windows in which a model reads the ids (n,) of a text; see `Streams`."""
+        return Streams(ids, streams, seq_length)
 
     def translate(
         self, other: TextFormat, ids: ArrayLike, unknown: Unknown = "error"

@@ -30,7 +30,6 @@ from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run, numbered
 from ..runs.run_data import open_data, recorded_data, same_data
 from ..storage.atomic import as_path
-from ..text.batches import Streams
 from ..text.corpus import Corpus
 from .engine import Engine
 from .plan import check_memory, check_validation, plan
@@ -72,7 +71,7 @@ class Training:
         self.config, self.run, self.corpus = config, run, corpus
         self.model, self.params, self.progress = at.model, at.params, replace(at.progress)
         t = config.train
-        self.windows = Streams(corpus["train"], t.batch_size, t.seq_length)
+        self.windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length)
         check_memory(self.model, config, self.windows)
         self.total_steps = t.epochs * len(self.windows)
         clip = next(iter(t.grad_clip.items())) if t.grad_clip else None
@@ -112,7 +111,8 @@ class Training:
             check_validation(config, corpus)
             model = build_model(config, len(corpus.vocabulary))
             t = config.train
-            check_memory(model, config, Streams(corpus["train"], t.batch_size, t.seq_length))
+            windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length)
+            check_memory(model, config, windows)
             if init_from is None:
                 params = model.init(generator(config.train.seed, Purpose.INIT))
             else:
@@ -251,7 +251,8 @@ class Training:
     def _evaluate(self) -> Event:
         """Log the validation loss; save best.npz when it is the lowest so far."""
         p, streams = self.progress, self.config.train.eval_streams
-        result = evaluate(self.model, self.params, self.corpus["val"], streams)
+        cut, val = self.corpus.format.batches, self.corpus["val"]
+        result = evaluate(self.model, self.params, val, streams, cut)
         p.val_loss = loss = result.nats_per_symbol
         better = p.best_loss is None or loss < p.best_loss
         extra = {"approximate": True} if streams > 1 else {}
@@ -312,7 +313,7 @@ class Training:
             if best is not None and best.progress.step != p.best_step:  # someone replaced it
                 best = None
             params = self.params if best is None else best.params
-            result = evaluate(self.model, params, test)
+            result = evaluate(self.model, params, test, cut=self.corpus.format.batches)
             step = p.step if best is None else best.progress.step
             yield self._log("eval", result.nats_per_symbol, split="test", checkpoint_step=step)
         reason = "patience" if p.step < self.total_steps else "finished"

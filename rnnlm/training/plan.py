@@ -13,7 +13,7 @@ from ..models.base import TrainableModel
 from ..optim.optimizers import OPTIMIZERS, state_names
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import open_data
-from ..text.batches import Batches, Streams
+from ..text.batches import Batches
 from ..text.corpus import Corpus
 from ..wording import counted
 from .engine import training_bytes
@@ -46,7 +46,8 @@ def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str
     config, corpus = open_data(config, None, init_from)
     check_validation(config, corpus)
     model = build_model(config, len(corpus.vocabulary))
-    windows = Streams(corpus["train"], config.train.batch_size, config.train.seq_length)
+    t = config.train
+    windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length)
     yield from config.to_yaml().splitlines()
     yield from plan(model, config, corpus, windows)
 
