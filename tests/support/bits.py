@@ -1,7 +1,7 @@
 """The bits that rnnlm computes, as SHA-256: `python tests/support/bits.py` prints them as JSON.
 
 Runs of every cell, several optimizers, dropout, a resume, a prepared folder, evaluation and samples,
-all through the command line, with NumPy and OpenBLAS held to kernels for AVX2.
+all through the command line, in one process with NumPy and OpenBLAS held to kernels for AVX2.
 bits.json holds what version 0.1.0 computed; test_bits.py compares. Other versions of NumPy or OpenBLAS
 may compute other bits, so that the comparison is made only where `signature` is the recorded one.
 After a change that is meant to change bits: `python tests/support/bits.py > tests/support/bits.json`.
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from click.testing import CliRunner
 
 ROOT = Path(__file__).parent.parent.parent
 RECORDED = Path(__file__).with_suffix(".json")
@@ -48,17 +49,14 @@ RUNS = {
 }
 
 
-def rnnlm(*arguments: object, folder: Path) -> str:
-    """The output of a command, run with fixed kernels."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "rnnlm", *map(str, arguments)],
-        cwd=folder,
-        env={**environment, **KERNELS, "PYTHONPATH": str(ROOT)},
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+def rnnlm(*arguments: object) -> str:
+    """The output of a command, run in this process."""
+    from rnnlm.cli.main import cli
+
+    done = CliRunner().invoke(cli, list(map(str, arguments)), catch_exceptions=False)
+    if done.exit_code:
+        raise RuntimeError(done.output)
+    return done.stdout
 
 
 def settings(line: str) -> list[str]:
@@ -101,27 +99,26 @@ def of_prepared(folder: Path) -> str:
 
 
 def compute(folder: Path) -> dict[str, Any]:
-    """All bits, computed in an empty folder."""
+    """All bits, computed in an empty folder with the kernels of this process."""
+    os.chdir(folder)
     text = (ROOT / "data" / "ferry.txt").read_text(encoding="utf-8")[:30_000]
     (folder / "text.txt").write_text(text, encoding="utf-8")
-    rnnlm("prepare", "text.txt", "--out", "data", folder=folder)
-    rnnlm("prepare", "text.txt", "--out", "bytes", "--level", "byte", folder=folder)
+    rnnlm("prepare", "text.txt", "--out", "data")
+    rnnlm("prepare", "text.txt", "--out", "bytes", "--level", "byte")
     found: dict[str, Any] = {name: of_prepared(folder / name) for name in ("data", "bytes")}
     common = settings(COMMON + " data.path=data model.num_layers=2")
     for name, keys in RUNS.items():
         run = ["train", *common, *settings(keys), "--run-dir", name]
-        rnnlm(*run, folder=folder)
+        rnnlm(*run)
         found[name] = of_run(folder / name)
         sample = ("sample", name, "--prime", "The ", "--length", 150, "--seed", 3)
-        found[name]["greedy"] = digest(rnnlm(*sample, "--temperature", 0, folder=folder))
+        found[name]["greedy"] = digest(rnnlm(*sample, "--temperature", 0))
         filters = ("--temperature", 0.8, "--top-k", 30, "--top-p", 0.95, "--num-samples", 3)
-        found[name]["samples"] = digest(rnnlm(*sample, *filters, folder=folder))
-        found[name]["eval"] = digest(
-            list(json.loads(rnnlm("eval", name, "--json", folder=folder)).values())[-3:]
-        )
+        found[name]["samples"] = digest(rnnlm(*sample, *filters))
+        found[name]["eval"] = digest(list(json.loads(rnnlm("eval", name, "--json")).values())[-3:])
     run = ["train", *common, *settings(RUNS["lstm"] + " train.epochs=1"), "--run-dir", "resumed"]
-    rnnlm(*run, folder=folder)
-    rnnlm("train", "--resume", "resumed", "--set", "train.epochs=2", folder=folder)
+    rnnlm(*run)
+    rnnlm("train", "--resume", "resumed", "--set", "train.epochs=2")
     found["resumed"] = of_checkpoint(folder / "resumed" / "last.npz")
     for fixture in sorted((ROOT / "tests" / "fixtures").glob("run-0.1.0-*")):
         found[fixture.name] = of_old_run(fixture, folder / fixture.name)
@@ -131,9 +128,9 @@ def compute(folder: Path) -> dict[str, Any]:
 def of_old_run(fixture: Path, copy: Path) -> dict[str, str]:
     """A run of version 0.1.0 as it stands, and after an epoch more."""
     shutil.copytree(fixture, copy)
-    figures = json.loads(rnnlm("eval", copy, "--json", folder=copy.parent))
-    sample = rnnlm("sample", copy, "--prime", "The ", "--num-samples", 2, folder=copy.parent)
-    rnnlm("train", "--resume", copy, "--set", "train.epochs=2", folder=copy.parent)
+    figures = json.loads(rnnlm("eval", copy, "--json"))
+    sample = rnnlm("sample", copy, "--prime", "The ", "--num-samples", 2)
+    rnnlm("train", "--resume", copy, "--set", "train.epochs=2")
     return {
         "eval": digest(list(figures.values())[-3:]),
         "sample": digest(sample),
@@ -151,8 +148,23 @@ def signature() -> dict[str, Any]:
     }
 
 
+def computed() -> str:
+    """What bits.json is to hold, from a process with the fixed kernels."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", __file__, "here"],
+        env={**environment, **KERNELS, "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    ).stdout
+
+
 def main() -> None:
     """Print what bits.json holds."""
+    if sys.argv[1:] != ["here"]:
+        print(computed(), end="")
+        return
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps({"signature": signature(), "bits": compute(Path(folder))}, indent=1))
 
