@@ -540,7 +540,7 @@ BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"out": "a\0b"}, "the name of a file"),
     ({"out": "dead"}, "dead: cannot write there"),
     ({"out": "full"}, "full: exists and is not empty"),
-    ({"out": "full", "force": True}, "train.npy: a folder where a file"),
+    ({"out": "full", "force": True}, "train.npy: a folder, where a file"),
 ]
 
 
@@ -616,7 +616,7 @@ def test_files_of_others_are_not_replaced(foreign: dict[str, bytes], in_tmp: Pat
         for name, content in foreign.items():
             (out / name).write_bytes(content)
         before = contents(in_tmp)
-        with pytest.raises(DataError, match=r"not of an earlier prepare.*: move it") as caught:
+        with pytest.raises(DataError, match=r"not from an earlier prepare.*: move it") as caught:
             prepare("-", out, stdin=stream("text"), force=True)
         assert "\n" not in str(caught.value)
         assert contents(in_tmp) == before
@@ -666,7 +666,7 @@ def test_of_two_that_prepare_into_one_folder_the_second_is_refused(
                 prepare("-", "out", stdin=stream("second"), force=force)
         if not earlier:
             with pytest.raises(
-                DataError, match="out: rnnlm prepare is at work here, or was killed"
+                DataError, match="out: rnnlm prepare is running here, or was killed"
             ):
                 Corpus.open("out")
             assert is_prepared(Path("out"))
@@ -680,7 +680,7 @@ def test_what_comes_into_the_folder_while_text_is_read_is_not_replaced(in_tmp: P
     """It is looked at again before the first file takes its place."""
     for force in (False, True):
         comes = During("text", lambda: Path("out/train.npy").write_bytes(b"mine"))
-        with pytest.raises(DataError, match=r"not empty|not of an earlier prepare"):
+        with pytest.raises(DataError, match=r"not empty|not from an earlier prepare"):
             prepare("-", "out", stdin=comes, force=force)
         assert contents(in_tmp) == {"out": b"<folder>", "out/train.npy": b"mine"}
         Path("out/train.npy").unlink()
@@ -730,7 +730,7 @@ def text():
     try:
         corpus = Corpus.open("out")
     except DataError as error:
-        known = ("rnnlm prepare is at work here, or was killed", "not a prepared folder")
+        known = ("rnnlm prepare is running here, or was killed", "not a prepared folder")
         assert any(words in str(error) for words in known), error
         return None
     return bytes(corpus.vocabulary.symbols[corpus["train"]].tolist())
@@ -816,7 +816,9 @@ def test_too_little_memory_is_said_of_the_text(
                 prepare("-", "new/out", stdin=stream(TEXT))
         assert contents(in_tmp) == {}
     (in_tmp / "text").write_text(TEXT)
-    monkeypatch.setattr(sources._Tally, "read", raising(sources._Tally.read, 1, MemoryError()))
+    monkeypatch.setattr(
+        sources._HashedFile, "read", raising(sources._HashedFile.read, 1, MemoryError())
+    )
     with pytest.raises(DataError, match="text: too long for the memory"):
         read_text("text", TextRules.named("char", "utf-8"))
 

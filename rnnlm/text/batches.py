@@ -1,9 +1,8 @@
 """Batches: what a model reads in one window, in training and in evaluation.
 
-The text is cut into B streams of equal length that are read side by side, window after window; the
-state of stream b after one window is its state before the next. Targets are the inputs shifted by one
-symbol, across stream borders too, so that only what fits no stream, B - 1 symbols at most, is left
-out.
+The text is cut into B streams of equal length, which are read in parallel, window after window. The
+state of a stream after one window is its state before the next. Targets are the inputs shifted by one
+symbol, across stream borders too. So only the symbols that fit no stream are left out: B - 1 at most.
 """
 
 from __future__ import annotations
@@ -23,10 +22,10 @@ IGNORED = -1  # as a target: this step's prediction does not count
 
 @dataclass(frozen=True)
 class Batch:
-    """T steps of B streams: after each of the ids (T, B) the target is to be predicted.
+    """T steps of B streams: each of the `targets` (T, B) is predicted after its symbol in `ids` (T, B).
 
-    A target that does not count is IGNORED. `fresh` (T, B) marks where the state is zeroed before a
-    step, since a text begins there; None: nowhere.
+    A target that does not count is IGNORED. `fresh` (T, B) marks the steps before which the state is
+    zeroed, since a text begins there; None: no step.
     """
 
     ids: Array
@@ -43,11 +42,11 @@ class Batches(Protocol):
     """The windows of a text, epoch after epoch."""
 
     streams: int
-    """B, the streams of every batch."""
+    """B, the number of streams in every batch."""
     seq_length: int
-    """Steps of a window; the last one of an epoch may have fewer."""
+    """Steps of a window; the last window of an epoch may have fewer."""
     left_out: int
-    """Symbols that are never predicted in an epoch, as they fit no stream."""
+    """Symbols of an epoch that are never predicted, since they fit no stream."""
 
     def __len__(self) -> int:
         """Windows of an epoch."""
@@ -57,11 +56,11 @@ class Batches(Protocol):
 
 
 class Streams:
-    """One long text `ids` (n,) as `streams` parallel streams, `seq_length` steps at a time.
+    """One long text `ids` (n,) as `streams` parallel streams, in windows of `seq_length` steps.
 
-    The state is carried through an epoch, and zeroed where one begins. `seq_length` None is one window
-    of the whole stream. Raises DataError when the text is too short, naming the largest batch and
-    window that fit.
+    The state is zeroed when an epoch begins and carried through it. With `seq_length` None a window is
+    a whole stream. Raises DataError, which names the largest batch and window that fit, when the text
+    is too short.
     """
 
     def __init__(self, ids: Array, streams: int, seq_length: int | None) -> None:
@@ -74,10 +73,10 @@ class Streams:
             options = [f"train.batch_size at most {(n - 1) // window}"] if n > window else []
             if self.stream_length:
                 options.append(f"train.seq_length at most {self.stream_length}")
-            fits = " or ".join(options) or "more text is needed"
+            fits = " or ".join(options) or "more text"
             raise DataError(
                 f"the training text has {counted(n, 'symbol')}, too few for batch_size {streams} and "
-                f"seq_length {window}: {fits}"
+                f"seq_length {window}: use {fits}"
             )
         used = self.stream_length * streams
         self._inputs = ids[:used].reshape(streams, self.stream_length)

@@ -1,7 +1,7 @@
-"""A prepared folder, opened memory-mapped.
+"""A prepared folder: what it holds, and how it is opened and checked.
 
-It holds the ids of each split in train.npy, val.npy and test.npy, in the smallest unsigned type that
-fits the vocabulary, and corpus.json, which says what they are.
+train.npy, val.npy and test.npy hold the ids of each split, in the smallest unsigned type that fits the
+vocabulary. corpus.json says what they mean.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from .vocabulary import SHOWN, Vocabulary
 FORMAT, VERSION = "rnnlm-corpus", 2  # version 1 is that of rnnlm 0.1.0
 SPLITS = ("train", "val", "test")
 CORPUS_FILE = "corpus.json"
-FILES = (*(f"{split}.npy" for split in SPLITS), CORPUS_FILE)  # in the order in which they appear
-LOCK = ".lock.0.rnnlm-tmp"  # while a folder is written to
+FILES = (*(f"{split}.npy" for split in SPLITS), CORPUS_FILE)  # in the order of their renames
+LOCK = ".lock.0.rnnlm-tmp"  # there while a prepare writes to the folder
 ASIDE = re.compile(rf"\.({'|'.join(map(re.escape, FILES))})\.([0-9a-f]{{8}})\.rnnlm-(tmp|old)")
 MARK = f'{{"format": "{FORMAT}", '.encode()  # how corpus.json starts
 JSON_LIMIT = 1 << 28  # bytes of corpus.json: enough for all of Unicode and a million sources
@@ -38,7 +38,7 @@ JSON_LIMIT = 1 << 28  # bytes of corpus.json: enough for all of Unicode and a mi
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A share of the text: its length, the hash of its ids, and the count (V,) of each symbol."""
+    """One part of the text: its length, the hash of its ids, and the count (V,) of each symbol."""
 
     length: int
     sha256: str
@@ -47,7 +47,7 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """What corpus.json says of a prepared text."""
+    """What corpus.json says about a prepared text."""
 
     format: TextFormat
     newlines_replaced: int
@@ -56,23 +56,23 @@ class Contents:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the ids and of what they mean, wherever the text came from."""
+        """A hash of the ids and of what they mean; it does not depend on where the text came from."""
         content = [*self.format.content(), *(self.splits[name].sha256 for name in SPLITS)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class Corpus(Contents):
-    """A prepared text; `corpus["train"]` are the ids (n,) of a split, read-only: a copy, or mapped."""
+    """A prepared text. `corpus["train"]` are a split's ids (n,), read-only: a copy or memory-mapped."""
 
     folder: Path
     _ids: Mapping[str, Array] = field(repr=False)
 
     @classmethod
     def open(cls, folder: Name, verify: bool = True) -> Corpus:
-        """The corpus in a prepared folder. Raises DataError where anything is not as written.
+        """The corpus in a prepared folder. Raises DataError where a file is not as it was written.
 
-        Structure, sizes and the range of every id are always checked; `verify` adds the hashes.
+        Structure, sizes and the range of every id are always checked, hashes only with `verify`.
         """
         folder = as_path(folder, DataError)
         index = _read_index(folder)
@@ -91,7 +91,7 @@ class Corpus(Contents):
 
     @classmethod
     def of(cls, contents: Contents, folder: Path, ids: Mapping[str, Array]) -> Corpus:
-        """A corpus of ids that are known to be those of the contents."""
+        """A corpus of ids that are known to match the contents."""
         c = contents
         return cls(c.format, c.newlines_replaced, c.sources, c.splits, folder, ids)
 
@@ -118,12 +118,12 @@ class Corpus(Contents):
 
     @property
     def encoding(self) -> str | None:
-        """Of the files that were read; None where nothing was decoded."""
+        """The encoding of the files that were read; None where nothing was decoded."""
         return self.format.rules.encoding
 
     @property
     def newlines(self) -> str | None:
-        """A name in NEWLINES; None where nothing was decoded."""
+        """The newline rule, a name in NEWLINES; None where nothing was decoded."""
         return self.format.rules.newlines
 
     @property
@@ -139,7 +139,7 @@ class Corpus(Contents):
 
     @property
     def entropy(self) -> float:
-        """Bits per symbol of the frequencies in the whole text: what a model without memory pays."""
+        """Entropy of the symbol frequencies in bits: the best loss of a model without context."""
         counts = self.counts[self.counts > 0]
         p = counts / counts.sum()
         return float(p @ -np.log2(p))
@@ -151,7 +151,7 @@ class Corpus(Contents):
         return unseen
 
     def summary(self) -> list[str]:
-        """What a person wants to know of a corpus, line by line."""
+        """The lines that describe the corpus to a user."""
         noun, counts, unseen = self.format.noun, self.counts, self.unseen.tolist()
         lines = [
             f"{counted(int(counts.sum()), noun)}, {np.count_nonzero(counts):,} distinct, "
@@ -168,11 +168,11 @@ class Corpus(Contents):
         return lines
 
 
-# The index, whose reader trusts nothing
+# The index (corpus.json); what is read is checked in full
 
 
 def index_of(contents: Contents) -> str:
-    """The content of corpus.json; of what the fingerprint leaves out there is a checksum."""
+    """The content of corpus.json; its checksum covers what the fingerprint leaves out too."""
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -191,7 +191,7 @@ def index_of(contents: Contents) -> str:
 
 
 def _index_of_version_1(contents: Contents) -> str:
-    """As rnnlm 0.1.0 wrote it: the parts of the text format stand apart, and there is no checksum."""
+    """As rnnlm 0.1.0 wrote it: a key for each part of the text format, and no checksum."""
     content = {
         "format": FORMAT,
         "version": 1,
@@ -220,10 +220,12 @@ def _read_index(folder: Path) -> Any:
         if not path.is_file():
             if is_unfinished(folder):
                 raise DataError(
-                    f"{folder}: rnnlm prepare is at work here, or was killed: wait for it, or run it "
-                    "again, which first puts back what was here before"
+                    f"{folder}: rnnlm prepare is running here, or was killed: wait for it, or run it "
+                    "again, which first restores what was here before"
                 )
-            raise DataError(f"{folder}: not a prepared folder (no {CORPUS_FILE}): prepare one")
+            raise DataError(
+                f"{folder}: not a prepared folder (no {CORPUS_FILE}): run rnnlm prepare"
+            )
         if path.stat().st_size > JSON_LIMIT:
             raise DataError(f"{path}: larger than any that rnnlm writes: prepare again")
         return json.loads(path.read_bytes())
@@ -234,7 +236,7 @@ def _read_index(folder: Path) -> Any:
 
 
 def _parse_index(index: Any) -> Contents:
-    """What an index says. Raises KeyError, TypeError, ValueError or DataError."""
+    """The contents that an index describes. Raises KeyError, TypeError, ValueError or DataError."""
     version = _natural(index["version"])
     _check(index["format"] == FORMAT and version in INDEXES, "format or version")
     text_format = TextFormat.from_json(
@@ -257,7 +259,7 @@ def _parse_index(index: Any) -> Contents:
         splits[name] = Split(length, _string(split["sha256"]), np.array(counts, np.int64))
     _check(splits["train"].length > 0, "train split")
     contents = Contents(text_format, _natural(index["newlines_replaced"]), sources, splits)
-    # written anew from what was understood it must be the same: nothing more, less or other
+    # Writing these contents must give the same JSON: so nothing was ignored or misread
     _check(json.dumps(index) == INDEXES[version](contents), "content")
     return contents
 
@@ -280,7 +282,7 @@ def _natural(value: Any) -> int:
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether a prepare is at work in a folder, or was killed there."""
+    """Whether a prepare is running in a folder, or was killed there."""
     try:
         return any(is_aside(path.name) for path in folder.iterdir())
     except (OSError, ValueError):
@@ -288,5 +290,5 @@ def is_unfinished(folder: Path) -> bool:
 
 
 def is_aside(name: str) -> bool:
-    """Whether a name is one that a file has only while a folder is written to."""
+    """Whether a name is one that a file has only while a prepare writes to the folder."""
     return name == LOCK or ASIDE.fullmatch(name) is not None

@@ -1,7 +1,7 @@
 """The format of a text: all that turns text into the ids that a model reads, and ids into text.
 
 A prepared folder and a checkpoint each hold one. A new rule (another level, lines, a direction) is
-added here, and nothing that asks a format changes.
+added here; the code that uses a format stays as it is.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .batches import Batches, Streams
 from .vocabulary import ByteVocabulary, CharVocabulary, Decoder, Unknown, Vocabulary
 
 LEVELS: dict[str, type[Vocabulary]] = {"char": CharVocabulary, "byte": ByteVocabulary}
-NEWLINES = ("normalize", "keep")  # what is done to CRLF and CR: both become LF, or nothing
-NOT_FOR_FILES = ("idna", "punycode", "undefined", "unicode-escape")  # not right in pieces, or never
+NEWLINES = ("normalize", "keep")  # CRLF and CR become LF, or stay
+NOT_FOR_FILES = ("idna", "punycode", "undefined", "unicode-escape")  # wrong in blocks, or always
 
 
 class Settings(Protocol):
@@ -34,26 +34,26 @@ class Settings(Protocol):
 
     @property
     def encoding(self) -> str:
-        """Of the files; not used where nothing is decoded."""
+        """The encoding of the files; not used where nothing is decoded."""
 
     @property
     def newlines(self) -> str:
-        """A name in NEWLINES; not used where nothing is decoded."""
+        """The newline rule, a name in NEWLINES; not used where nothing is decoded."""
 
 
 @dataclass(frozen=True)
 class TextRules:
-    """How text is read: what is known of a format before its vocabulary is."""
+    """How text is read: the part of a format that is known before the vocabulary."""
 
     level: str  # what a symbol is: a name in LEVELS
-    encoding: str | None  # Python's own name of it; None where nothing is decoded
+    encoding: str | None  # Python's name for it; None where nothing is decoded
     newlines: str | None  # a name in NEWLINES; None where nothing is decoded
 
     @classmethod
     def named(
         cls, level: str, encoding: str | None = None, newlines: str = "normalize"
     ) -> TextRules:
-        """Rules by the names that a user gives. Raises DataError for those that do not exist."""
+        """The rules with the names that a user gives. Raises DataError for unknown names."""
         kind = level_class(level)
         if newlines not in NEWLINES:
             raise DataError(f"newlines {shown(newlines)}: use {' or '.join(NEWLINES)}")
@@ -65,7 +65,7 @@ class TextRules:
 
     @classmethod
     def of(cls, settings: Settings) -> TextRules:
-        """The rules that a config sets. Raises DataError for names that do not exist."""
+        """The rules that a config sets. Raises DataError for unknown names."""
         decodes = level_class(settings.level).encoding is not None
         encoding = settings.encoding if decodes else None
         return cls.named(settings.level, encoding, settings.newlines)
@@ -76,12 +76,12 @@ class TextRules:
         return LEVELS[self.level]
 
     def settings(self) -> dict[str, Any]:
-        """The names of the rules that apply, as `named` takes them and a config holds them."""
+        """The rules that apply, by name: the arguments of `named`, and keys of a config."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
     def normalize(self, text: str) -> str:
-        """The text with its line ends as the newline rule has them."""
+        """The text with the newline rule applied to its line ends."""
         if self.newlines != "normalize" or "\r" not in text:
             return text
         return text.replace("\r\n", "\n").replace("\r", "\n")
@@ -89,7 +89,7 @@ class TextRules:
 
 @dataclass(frozen=True)
 class TextFormat:
-    """Rules and a vocabulary of their level: text to ids, and ids to text."""
+    """Rules and a vocabulary of the same level: text to ids, and ids to text."""
 
     rules: TextRules
     vocabulary: Vocabulary
@@ -108,14 +108,14 @@ class TextFormat:
 
     @property
     def noun(self) -> str:
-        """What a message calls a symbol."""
+        """The word for a symbol in messages."""
         return self.vocabulary.noun
 
     def ids(self, text: str | bytes, unknown: Unknown = "error") -> NDArray[np.intp]:
         """The ids (n,) of a text, read by these rules.
 
-        Raises DataError for symbols outside the vocabulary, unless `unknown` is "skip", and for what
-        is no text: str, or where nothing is decoded also bytes.
+        Raises DataError for symbols outside the vocabulary, unless `unknown` is "skip", and for a text
+        of another type than str; where nothing is decoded it may also be bytes.
         """
         decodes = self.rules.encoding is not None
         if not isinstance(text, str if decodes else (str, bytes)):
@@ -133,9 +133,9 @@ class TextFormat:
     def translate(
         self, other: TextFormat, ids: ArrayLike, unknown: Unknown = "error"
     ) -> NDArray[Any]:
-        """The ids here of the text that `ids` (n,) are in another format.
+        """The ids in this format of the text that `ids` (n,) spell in another format.
 
-        Raises DataError where it is of another level, and as `ids` does for unknown symbols.
+        Raises DataError where the levels differ, and as the method `ids` does for unknown symbols.
         """
         _check_unknown(unknown)
         if other.level != self.level:
@@ -151,13 +151,13 @@ class TextFormat:
         return self.vocabulary.text(ids)
 
     def decoder(self) -> Decoder:
-        """A function from one id after another to the text that each completes."""
+        """A function that takes one id at a time, and returns the text that it completes."""
         return self.vocabulary.decoder()
 
     def difference(self, other: TextFormat) -> str | None:
-        """The first thing, in words, that makes ids here mean other text than in another format.
+        """The first difference, in words, that makes the same ids mean other text; None without one.
 
-        Encodings and newline rules do not: they say how files are read.
+        Encodings and newline rules are none: they only say how files are read.
         """
         if self.level != other.level:
             return f"level ({self.level}, not {other.level})"
@@ -168,7 +168,7 @@ class TextFormat:
         return None
 
     def content(self) -> list[Any]:
-        """What the fingerprint of a prepared text covers, as JSON: not how its files were encoded."""
+        """What a fingerprint covers of the format, as JSON: not the encoding of the files."""
         return [self.vocabulary.to_json(), self.rules.newlines]
 
     def to_json(self) -> dict[str, Any]:
@@ -216,13 +216,13 @@ def _check_unknown(value: object) -> None:
 
 
 def _codec(encoding: str) -> str:
-    """Python's own name of an encoding of text files; DataError for what is none."""
+    """Python's name for an encoding of text files; DataError for anything else."""
     try:
-        io.TextIOWrapper(io.BytesIO(), encoding)  # refuses what is unknown or does not give text
+        io.TextIOWrapper(io.BytesIO(), encoding)  # raises for an unknown codec, or one not of text
         codecs.getincrementaldecoder(encoding)
         name = codecs.lookup(encoding).name
         if name not in NOT_FOR_FILES:
-            return "utf-8" if name == "utf-8-sig" else name  # a mark is dropped in any case
+            return "utf-8" if name == "utf-8-sig" else name  # a byte order mark is always dropped
     except (LookupError, TypeError, ValueError):
         pass
     raise DataError(f"{shown(encoding)} is not an encoding of text files: try utf-8 or latin-1")

@@ -1,7 +1,8 @@
-"""Text streamed from files to ids in a prepared folder.
+"""From text in files to ids in a prepared folder.
 
-Preparing reads the text once, in blocks, so that memory does not grow with it: symbols go to a spool
-under provisional ids and, when all are known, from there to the splits under their final ids.
+The text is read once, in blocks, so that memory does not grow with its length. Its symbols go to a
+temporary file, the spool, under provisional ids. When all symbols are known, the splits are written
+from there with the final ids.
 """
 
 from __future__ import annotations
@@ -59,22 +60,24 @@ def prepare(
     force: bool = False,
     stdin: IO[bytes] | None = None,
 ) -> Corpus:
-    """Turn text into the prepared folder `out`, and open it; None: into nameless temporary files.
+    """Turn text into the prepared folder `out`, and open it; None: into unnamed temporary files.
 
     Inputs are files (.gz, .bz2 and .xz are decompressed), folders (every file inside, sorted; not
-    hidden ones, not `out`, not what `val` or `test` name) and "-", standard input, joined with
-    nothing between. Their last symbols are for validation and test, floor(n · fraction) each, test
-    last, unless `val` or `test` name a text of its own. The vocabulary covers all splits, unless
-    one is given. At level byte nothing is decoded and `newlines` has no effect.
+    hidden ones, not `out`, not what `val` or `test` name) and "-", standard input. They are joined
+    with nothing between. The last symbols are for validation and then for the test,
+    floor(n · fraction) each, unless `val` or `test` name a text of its own. The vocabulary covers all
+    splits, unless one is given. At level byte nothing is decoded, and `newlines` has no effect.
 
     Raises DataError for text or settings that cannot be used, for symbols outside a given
-    vocabulary, and for an `out` that holds something, unless `force`: then the files of an earlier
-    prepare are replaced, and only those. After an error `out` is as it was before; after a death it
-    is so when the next prepare into it starts. Two at once exclude each other.
+    vocabulary, and for an `out` that is not empty, unless `force`: then the files of an earlier
+    prepare are replaced, and no others. After an error `out` is as it was before. After a kill it is
+    restored when the next prepare into it starts. Only one process at a time can prepare into it.
     """
     rules = TextRules.named(level, encoding, newlines)
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
-        raise DataError(f"a vocabulary is that of a checkpoint or corpus, not {shown(vocabulary)}")
+        raise DataError(
+            f"vocabulary must be that of a checkpoint or corpus, not {shown(vocabulary)}"
+        )
     given = None if vocabulary is None else TextFormat(rules, vocabulary)
     reader = Reader(rules, stdin)
     texts = {"train": listed(inputs), "val": listed(val), "test": listed(test)}
@@ -82,12 +85,12 @@ def prepare(
     shares = _shares({name: f for name, f in fractions.items() if not texts[name]})
     out = None if out is None else as_path(out, DataError)
     if out is not None and not is_unfinished(out):
-        _check_free(out, force)  # before a lock is put into a folder that is not ours
+        _check_free(out, force)  # before a lock is made in a folder that is not ours
     files = find_files(texts, out)
     try:
         with (
-            nullcontext() if out is None else _held(out, force),
-            _nameless() if out is None else _appearing_together(out, force) as outputs,
+            nullcontext() if out is None else _locked(out, force),
+            _unnamed() if out is None else _replaced_together(out, force) as outputs,
             tempfile.TemporaryFile(dir=out) as spooled,
         ):
             spool = _Spool(rules.kind.numbering(), spooled)
@@ -113,7 +116,7 @@ def prepare(
     except OSError as error:
         why, where = error.strerror or error, out or tempfile.gettempdir()
         raise DataError(
-            f"{where}: cannot write there ({why}): make room, or name another"
+            f"{where}: cannot write there ({why}): free space, or name another folder"
         ) from None
     except MemoryError:
         raise DataError(
@@ -123,7 +126,7 @@ def prepare(
 
 
 def _mapped_corpus(folder: Path, contents: Contents, files: Mapping[str, IO[bytes]]) -> Corpus:
-    """A corpus of files that are open, and need no name."""
+    """A corpus of open files, which need no names."""
     dtype, ids = smallest(len(contents.format.vocabulary)), {}
     for name, split in contents.splits.items():
         files[f"{name}.npy"].flush()
@@ -140,7 +143,7 @@ def _index(contents: Contents) -> bytes:
 
 
 def _shares(fractions: Mapping[str, float]) -> dict[str, Fraction]:
-    """Fractions as the decimals that were written: 0.29 of 100 is 29, not floor(28.999999999999996)."""
+    """Fractions as the decimals that were given: 0.29 of 100 is 29, not floor(28.999999999999996)."""
     try:
         shares = {name: Fraction(str(fraction)) for name, fraction in fractions.items()}
         if min(shares.values(), default=0) >= 0 and sum(shares.values()) < 1:
@@ -152,7 +155,7 @@ def _shares(fractions: Mapping[str, float]) -> dict[str, Fraction]:
 
 
 def _tails(total: int, shares: Mapping[str, Fraction]) -> dict[str, tuple[int, int]]:
-    """Where the training text, and the shares after it, start and stop among `total` symbols."""
+    """Start and stop of the training text, and of the shares after it, among `total` symbols."""
     ranges, stop = {}, total
     for name in reversed(list(shares)):
         start = stop - math.floor(total * shares[name])
@@ -166,12 +169,12 @@ def _tails(total: int, shares: Mapping[str, Fraction]) -> dict[str, tuple[int, i
 class _Spool:
     """The symbols of the text in a temporary file, under provisional ids.
 
-    Ids are stored in the smallest type that serves so far, hence in at most three runs.
+    Ids are stored in the smallest type that fits so far, so the file has at most three parts.
     """
 
     def __init__(self, number: Numbering, file: Any) -> None:
         self._number, self._file = number, file
-        self._runs: list[tuple[np.dtype[Any], int]] = []  # type and length, in order
+        self._parts: list[tuple[np.dtype[Any], int]] = []  # type and length, in order
         self._counts = np.zeros(0, np.int64)  # provisional id -> how often
 
     @property
@@ -186,7 +189,7 @@ class _Spool:
         return np.pad(self._counts[:n], (0, max(0, n - self._counts.size)))
 
     def extend(self, blocks: Iterable[str | bytes]) -> tuple[int, int]:
-        """Append text; where it starts and stops in the spool."""
+        """Append text. Returns where it starts and stops in the spool."""
         start = int(self._counts.sum())
         for block in blocks:
             self._append(self._number(block))
@@ -201,15 +204,15 @@ class _Spool:
             counts, self._counts = self._counts, counts
         self._counts[: counts.size] += counts
         dtype, length = smallest(self.symbols.size), ids.size
-        if self._runs and self._runs[-1][0] == dtype:
-            length += self._runs.pop()[1]
-        self._runs.append((dtype, length))
+        if self._parts and self._parts[-1][0] == dtype:
+            length += self._parts.pop()[1]
+        self._parts.append((dtype, length))
         self._file.write(ids.astype(dtype, copy=False).data)
 
     def blocks(self, start: int, stop: int) -> Iterator[Array]:
         """The provisional ids from `start` to `stop`, a block at a time."""
-        first, offset = 0, 0  # of the run, in ids and in bytes
-        for dtype, length in self._runs:
+        first, offset = 0, 0  # of the part, in ids and in bytes
+        for dtype, length in self._parts:
             low, high = max(start - first, 0), min(stop - first, length)
             self._file.seek(offset + low * dtype.itemsize)
             yield from read_ids(self._file, dtype, high - low)
@@ -217,10 +220,10 @@ class _Spool:
 
 
 def _count(ids: Array, size: int = 0) -> Array:
-    """How often each id occurs; int64, for `size` ids at least, or 256 where they are bytes."""
+    """How often each id occurs, int64; for at least `size` ids, or 256 where they are bytes."""
     if ids.dtype != np.uint8:
         return np.bincount(ids, minlength=size)
-    # bytes are counted in pairs, which takes half as long
+    # Bytes are counted in pairs, which takes half as long
     pairs = np.bincount(ids[: ids.size & -2].view("u2"), minlength=1 << 16).reshape(256, 256)
     counts: Array = pairs.sum(axis=0) + pairs.sum(axis=1)
     counts[ids[ids.size & -2 :]] += 1
@@ -235,10 +238,10 @@ def _unknown(
         counts, firsts = np.zeros(ids.size, np.int64), np.full(ids.size, stop)
         at = 0
         for block in spool.blocks(start, stop):
-            strange = np.flatnonzero(ids[block] < 0)
-            found, first, count = np.unique(block[strange], return_index=True, return_counts=True)
+            outside = np.flatnonzero(ids[block] < 0)
+            found, first, count = np.unique(block[outside], return_index=True, return_counts=True)
             counts[found] += count
-            firsts[found] = np.minimum(firsts[found], at + strange[first])
+            firsts[found] = np.minimum(firsts[found], at + outside[first])
             at += block.size
         found = np.flatnonzero(counts)
         if found.size:
@@ -249,7 +252,7 @@ def _unknown(
 
 
 def _write_ids(file: IO[bytes], spool: _Spool, start: int, stop: int, ids: Array, V: int) -> Split:
-    """Write a split as .npy; `ids` turns provisional ids into those of the vocabulary."""
+    """Write a split as .npy; `ids` maps provisional ids to those of the vocabulary."""
     ids = ids.astype(smallest(V))
     digest, counts = hashlib.sha256(), np.zeros(V, np.int64)
     file.write(npy_header(ids.dtype, stop - start))
@@ -272,20 +275,20 @@ def _check_free(out: Path, force: bool) -> None:
             raise DataError(f"{out}: exists and is not empty: name another folder, or use --force")
         for path in (out / name for name in FILES if name in held):
             if path.is_dir():
-                raise DataError(f"{path}: a folder where a file is to be written: remove it")
+                raise DataError(f"{path}: a folder, where a file must be written: remove it")
             if CORPUS_FILE not in held or not is_marked(path):
                 raise DataError(
-                    f"{path}: not of an earlier prepare, and not replaced: move it, or name another "
+                    f"{path}: not from an earlier prepare, so not replaced: move it, or name another "
                     "folder"
                 )
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
-        raise DataError(f"{out}: cannot hold a prepared corpus ({error}): name a folder") from None
+        raise DataError(f"{out}: cannot hold a prepared corpus ({error}): name another") from None
 
 
 def is_marked(path: Path) -> bool:
-    """Whether a file of a name in FILES starts as this program has it start, of whatever version."""
+    """Whether a file with a name in FILES starts as any version of rnnlm writes it."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -296,10 +299,10 @@ def is_marked(path: Path) -> bool:
 
 
 @contextmanager
-def _held(folder: Path, force: bool) -> Iterator[None]:
-    """A folder, made where it is not there, which no other process prepares into meanwhile.
+def _locked(folder: Path, force: bool) -> Iterator[None]:
+    """Lock a folder, made where it is missing, against other processes that prepare into it.
 
-    After an error it is gone where it was not there.
+    After an error a folder that was made here is removed.
     """
     new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -308,11 +311,11 @@ def _held(folder: Path, force: bool) -> Iterator[None]:
             lock = take_lock(folder / LOCK)
         except BlockingIOError:
             raise DataError(
-                f"{folder}: another process is preparing into it: wait for it, or name another"
+                f"{folder}: another process is preparing into it: wait for it, or name another folder"
             ) from None
         try:
             _settle(folder)
-            _check_free(folder, force)  # another may have written there in the meantime
+            _check_free(folder, force)  # another process may have written there since
             yield
         finally:
             _quietly((folder / LOCK).unlink)
@@ -324,7 +327,7 @@ def _held(folder: Path, force: bool) -> Iterator[None]:
 
 
 def aside_names(folder: Path, tag: str) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The names of new FILES before they take their places, and of old ones that made room."""
+    """The temporary names of new FILES not yet in place, and of the old ones they replace."""
     new, old = (
         {name: folder / f".{name}.{tag}.rnnlm-{kind}" for name in FILES} for kind in ("tmp", "old")
     )
@@ -332,10 +335,10 @@ def aside_names(folder: Path, tag: str) -> tuple[dict[str, Path], dict[str, Path
 
 
 @contextmanager
-def _appearing_together(folder: Path, force: bool) -> Iterator[dict[str, IO[bytes]]]:
-    """FILES of a folder, open for writing under temporary names; at the end all take their places.
+def _replaced_together(folder: Path, force: bool) -> Iterator[dict[str, IO[bytes]]]:
+    """FILES of a folder, open for writing under temporary names; at the end all are put in place.
 
-    After an error the files are as they were before.
+    After an error the old files are there as before.
     """
     new, old = aside_names(folder, secrets.token_hex(4))
     try:
@@ -347,8 +350,8 @@ def _appearing_together(folder: Path, force: bool) -> Iterator[dict[str, IO[byte
             for file in files.values():
                 file.flush()
                 os.fsync(file.fileno())
-        _check_free(folder, force)  # reading may have taken hours
-        for name in reversed(FILES):  # the index goes first, and comes last
+        _check_free(folder, force)  # again: reading may have taken hours
+        for name in reversed(FILES):  # the old index goes first, and the new one comes last
             if os.path.lexists(folder / name):
                 (folder / name).replace(old[name])
         for name in FILES:
@@ -363,17 +366,17 @@ def _appearing_together(folder: Path, force: bool) -> Iterator[dict[str, IO[byte
 
 
 @contextmanager
-def _nameless() -> Iterator[dict[str, IO[bytes]]]:
-    """FILES without a name, which are gone when nothing uses them any more, however that ends."""
+def _unnamed() -> Iterator[dict[str, IO[bytes]]]:
+    """FILES as unnamed temporary files, which vanish when nothing uses them, even after a kill."""
     with ExitStack() as stack:
         yield {name: stack.enter_context(tempfile.TemporaryFile()) for name in FILES}
 
 
 def _settle(folder: Path) -> None:
-    """Delete what was set aside; where there is no index, take every rename back before.
+    """Delete temporary files; where corpus.json is missing, first undo every rename.
 
-    Also after a death at any point, here too. The temporary index is made last and deleted first: as
-    long as it is there, a file of ids without its temporary name has already taken its place.
+    This works after a kill at any point, even in this function. The temporary index is made last and
+    deleted first. So while it is there, a file of ids without a temporary name is already in place.
     """
     found = filter(None, (ASIDE.fullmatch(path.name) for path in folder.iterdir()))
     for tag in {match[2] for match in found}:

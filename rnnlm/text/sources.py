@@ -1,4 +1,4 @@
-"""Files found and read: from paths to blocks of text, decompressed and decoded."""
+"""Finding and reading files: from paths to blocks of text, decompressed and decoded."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from .format import TextRules
 
 CHUNK = 1 << 20  # bytes of text read at a time
 STDIN = "-"
-HELD = 1 << 20  # bytes that a decoder may wait with: one UTF-7 shift can be as long as the file
-XZ_MEMORY = 1 << 27  # bytes to unpack .xz with: `xz -9` needs half of them, some files gigabytes
+HELD = 1 << 20  # bytes that a decoder may hold back: a UTF-7 sequence can be as long as the file
+XZ_MEMORY = 1 << 27  # bytes for unpacking .xz: `xz -9` needs half of them, some files gigabytes
 
 COMPRESSED: Mapping[str, Callable[[Any], Any]] = {
     ".gz": gzip.open,
@@ -40,7 +40,7 @@ Name: TypeAlias = "str | os.PathLike[str]"
 
 @dataclass(frozen=True)
 class Source:
-    """A file that was read: its name as given, its size and hash as it lies on the disk."""
+    """A file that was read: its name as given, its size and hash on disk."""
 
     name: str
     bytes: int
@@ -48,7 +48,7 @@ class Source:
 
 
 def read_text(name: Name, rules: TextRules, stdin: IO[bytes] | None = None) -> str | bytes:
-    """One text as `prepare` reads it, line ends kept; bytes where the rules decode nothing.
+    """One text, read as by `prepare` but with its line ends; bytes where the rules decode nothing.
 
     Raises DataError where the file cannot be read or decoded.
     """
@@ -57,13 +57,11 @@ def read_text(name: Name, rules: TextRules, stdin: IO[bytes] | None = None) -> s
     try:
         return "".join(blocks) if rules.encoding else b"".join(blocks)
     except MemoryError:
-        raise DataError(
-            f"{os.fspath(name)}: too long for the memory there is: take a part of it"
-        ) from None
+        raise DataError(f"{os.fspath(name)}: too long for the memory: use a part of it") from None
 
 
 def listed(paths: Name | Sequence[Name] | None) -> list[str]:
-    """Names of files and folders as a list of strings; DataError for what can be none."""
+    """Names of files and folders as a list of strings; DataError for what cannot be a name."""
     if paths is None:
         return []
     listed = [*paths] if isinstance(paths, Iterable) and not isinstance(paths, str) else [paths]
@@ -76,7 +74,7 @@ def listed(paths: Name | Sequence[Name] | None) -> list[str]:
 
 
 def find_files(texts: Mapping[str, Sequence[str]], out: Path | None) -> dict[str, list[str]]:
-    """The files of each text, folders opened up; a text without paths is left out."""
+    """The files of each text, also those in its folders; a text without paths is left out."""
     if not texts["train"]:
         raise DataError("no input: name a file or folder, or - for standard input")
     own = _identities([out] if out else [])
@@ -89,11 +87,11 @@ def find_files(texts: Mapping[str, Sequence[str]], out: Path | None) -> dict[str
                 if path != STDIN and Path(path).is_dir():
                     found = list(_files_under(path, own | (held_out if name == "train" else set())))
                 elif path != STDIN:
-                    Path(path).stat()  # better to miss it now than after an hour of reading
+                    Path(path).stat()  # a missing file is reported now, not after an hour
             except (OSError, ValueError) as error:
                 raise _unreadable(path, error) from None
             if not found:
-                raise DataError(f"{path}: there are no files to read in it: name another")
+                raise DataError(f"{path}: no files to read in it: name another")
             files.setdefault(name, []).extend(found)
     if sum(paths.count(STDIN) for paths in texts.values()) > 1:
         raise DataError(f"{STDIN} (standard input) can be read only once: name a file instead")
@@ -101,8 +99,8 @@ def find_files(texts: Mapping[str, Sequence[str]], out: Path | None) -> dict[str
 
 
 def _files_under(folder: str, skip: set[tuple[int, int]]) -> Iterator[str]:
-    """The files in a folder and those below, sorted; entered once, so that links may form loops."""
-    waiting = [folder]  # the next one last; not by recursion: folders may be thousands deep
+    """The files in a folder and its subfolders, sorted; links may form loops: each is read once."""
+    waiting = [folder]  # a stack; no recursion, since folders may be thousands deep
     while waiting:
         name = waiting.pop()
         path, here = Path(name), _identities([name])
@@ -118,7 +116,7 @@ def _files_under(folder: str, skip: set[tuple[int, int]]) -> Iterator[str]:
 
 
 def _identities(paths: Iterable[Name]) -> set[tuple[int, int]]:
-    """What tells files and folders apart, whatever path leads to them; those that exist."""
+    """What identifies each existing file or folder, whichever path leads to it."""
     found = set()
     for path in paths:
         with suppress(OSError, ValueError):
@@ -132,7 +130,7 @@ def _unreadable(name: str, error: Exception) -> DataError:
     return DataError(f"{name}: cannot read ({why}): check the file, or leave it out")
 
 
-# Reading them
+# Reading files
 
 
 class Reader:
@@ -140,7 +138,7 @@ class Reader:
 
     def __init__(self, rules: TextRules, stdin: IO[bytes] | None) -> None:
         self.rules = rules
-        # where standard input is closed there is no text to read
+        # A closed standard input counts as empty
         self.stdin: Any = stdin or getattr(sys.stdin, "buffer", io.BytesIO())
         self.newlines_replaced = 0
         self.sources: list[Source] = []
@@ -154,18 +152,18 @@ class Reader:
         return self._normalized(texts) if self.rules.newlines == "normalize" else texts
 
     def _bytes(self, name: str) -> Iterator[bytes]:
-        """A file's content, decompressed; at its end the file joins `sources`."""
+        """A file's content, decompressed; at its end the file is added to `sources`."""
         try:
             with ExitStack() as stack:
                 if name == STDIN:
-                    raw = _Tally(self.stdin)
+                    raw = _HashedFile(self.stdin)
                 else:
-                    raw = _Tally(stack.enter_context(Path(name).open("rb")))
+                    raw = _HashedFile(stack.enter_context(Path(name).open("rb")))
                 decompressed = COMPRESSED.get(Path(name).suffix.lower())
                 file = decompressed(raw) if decompressed else raw
                 while block := file.read(CHUNK):
                     yield block
-                while raw.read(CHUNK):  # what a decompressor leaves unread is still of the file
+                while raw.read(CHUNK):  # the hash also covers what a decompressor leaves unread
                     pass
         except UNREADABLE as error:
             raise _unreadable(name, error) from None
@@ -174,7 +172,7 @@ class Reader:
     def _decoded(self, name: str, encoding: str) -> Iterator[str]:
         """A file's text without its byte order mark."""
         decoder = codecs.getincrementaldecoder(encoding)()
-        # a codec that writes a mark of its own (utf-16, utf-32) also takes one away
+        # A codec that writes a byte order mark (utf-16, utf-32) also removes it
         offset, has_mark = 0, not "".encode(encoding)
         for block in chain(self._bytes(name), [b""]):
             held = len(decoder.getstate()[0])
@@ -184,20 +182,20 @@ class Reader:
                 at = offset - held + getattr(error, "start", 0)
                 raise DataError(
                     f"{name}: not {encoding} at byte {at:,} ({getattr(error, 'reason', error)}): "
-                    "say what it is with --encoding (data.encoding), or use --level byte (data.level)"
+                    "name its encoding: --encoding (data.encoding), or use --level byte (data.level)"
                 ) from None
             offset += len(block)
             if len(decoder.getstate()[0]) > HELD:
                 raise DataError(
-                    f"{name}: {HELD:,} bytes before byte {offset:,} give no text in {encoding}: say "
-                    "what it is with --encoding (data.encoding)"
+                    f"{name}: {HELD:,} bytes before byte {offset:,} give no text in {encoding}: name "
+                    "its encoding: --encoding (data.encoding)"
                 )
             if text:
                 yield text.removeprefix("\ufeff") if has_mark else text
                 has_mark = False
 
     def _normalized(self, texts: Iterable[str]) -> Iterator[str]:
-        """CRLF and CR as LF; a CR at the end of a block waits to see whether an LF follows."""
+        """CRLF and CR as LF; a CR at the end of a block is held back, since an LF may follow."""
         carried = ""
         for text in texts:
             text = carried + text
@@ -212,48 +210,48 @@ class Reader:
 
 
 class _XzFile:
-    """A .xz file read in little memory; `lzma.open` takes no limit."""
+    """A .xz file, decompressed within a memory limit, which `lzma.open` does not take."""
 
-    def __init__(self, raw: _Tally) -> None:
-        self._raw, self._stream = raw, lzma.LZMADecompressor(memlimit=XZ_MEMORY)
+    def __init__(self, raw: _HashedFile) -> None:
+        self._raw, self._decompressor = raw, lzma.LZMADecompressor(memlimit=XZ_MEMORY)
 
     def read(self, size: int) -> bytes:
-        """The next bytes of what the file holds; empty at its end."""
+        """The next decompressed bytes; empty at the end of the file."""
         data = b""
         while not data:
-            ended, block = self._stream.eof, self._stream.unused_data
-            if ended or self._stream.needs_input:
+            ended, block = self._decompressor.eof, self._decompressor.unused_data
+            if ended or self._decompressor.needs_input:
                 block = block or self._raw.read(CHUNK)
                 if not block:
                     if ended:
                         return b""
-                    raise EOFError("it ends too early")
+                    raise EOFError("the file ends too early")
             if ended:
-                self._stream = lzma.LZMADecompressor(memlimit=XZ_MEMORY)
+                self._decompressor = lzma.LZMADecompressor(memlimit=XZ_MEMORY)
             try:
-                data = self._stream.decompress(block, size)
+                data = self._decompressor.decompress(block, size)
             except lzma.LZMAError as error:
                 if "limit" in str(error):
                     raise lzma.LZMAError(
                         f"unpacking takes more than {XZ_MEMORY >> 20} MB: pack it with xz -9 or less"
                     ) from None
-                if ended:  # what follows a stream and is none is ignored, as lzma.open does
+                if ended:  # other data after the end is ignored, as lzma.open does
                     return b""
                 raise
         return data
 
 
-class _Tally:
-    """A stream that counts and hashes what is read from it, and waits where it has nothing yet."""
+class _HashedFile:
+    """Counts and hashes the bytes that are read from a file, and waits where there are none yet."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
         self.bytes, self.sha256 = 0, hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        """As the stream's; only its end is empty."""
-        while (data := self._stream.read(size)) is None:  # it does not block
-            select.select([self._stream], [], [])
+        """The next bytes; empty only at the end of the file."""
+        while (data := self._file.read(size)) is None:  # a non-blocking file without data yet
+            select.select([self._file], [], [])
         self.bytes += len(data)
         self.sha256.update(data)
         return data

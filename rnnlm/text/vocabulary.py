@@ -1,7 +1,7 @@
-"""Symbols and their ids: what a model reads and writes, and in which order it counts it.
+"""Symbols and their ids: what a model reads and writes.
 
-A level says what a symbol is: a character (a Unicode code point) or a byte. Each is a class here, and
-a line in LEVELS (format.py); the base class does not ask that symbols are numbers.
+A level says what a symbol is: a character (a Unicode code point) or a byte. Each level is a class here
+and a line in LEVELS (format.py). The base class does not assume that symbols are numbers.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ UNNUMBERED = 0xFFFFFFFF  # the provisional id of a symbol that has not appeared
 
 @dataclass(frozen=True, eq=False, init=False)
 class Vocabulary(ABC):
-    """The symbols of a model; the id of a symbol is its place among them.
+    """The symbols of a model; the id of a symbol is its index in `symbols`.
 
-    symbols (V,), read-only and distinct; what they are, and in which order, is the level's affair.
-    Raises DataError unless there is at least one, and each is what the level has.
+    `symbols` (V,) are read-only and distinct; the level decides what they are, and their order.
+    Raises DataError unless there is at least one, and all are valid at the level.
     """
 
     symbols: Array
     level: ClassVar[str]  # its name in configs and files
-    noun: ClassVar[str]  # what a message calls a symbol
-    encoding: ClassVar[str | None]  # how files are read unless told otherwise; None: as they are
+    noun: ClassVar[str]  # the word for a symbol in messages
+    encoding: ClassVar[str | None]  # of files, by default; None: nothing is decoded
 
     @abstractmethod
     def __init__(self, symbols: ArrayLike) -> None: ...
@@ -56,7 +56,7 @@ class Vocabulary(ABC):
     @classmethod
     @abstractmethod
     def numbering(cls) -> Numbering:
-        """Numbers for symbols that are not known beforehand."""
+        """Provisional ids for a text whose symbols are not known yet."""
 
     @classmethod
     @abstractmethod
@@ -78,7 +78,7 @@ class Vocabulary(ABC):
 
     @abstractmethod
     def decoder(self) -> Decoder:
-        """A function from one id after another to the text that each completes."""
+        """A function that takes one id at a time, and returns the text that it completes."""
 
     @staticmethod
     @abstractmethod
@@ -91,13 +91,13 @@ class Vocabulary(ABC):
         """The inverse of `_to_items`; ValueError or TypeError for what it cannot have written."""
 
     def ids(self, text: str | bytes, unknown: Unknown = "error") -> NDArray[np.intp]:
-        """The ids (n,) of a text. Raises TypeError for what is no text at this level."""
+        """The ids (n,) of a text. Raises TypeError for a text of a wrong type."""
         return self._known_ids(self.units(text), unknown)
 
     def translate(
         self, other: Vocabulary, ids: ArrayLike, unknown: Unknown = "error"
     ) -> NDArray[np.intp]:
-        """The ids (n,) here of what `ids` stand for in another vocabulary of this level."""
+        """The ids here of the symbols that `ids` (n,) are in another vocabulary of this level."""
         return self._known_ids(other.symbols[np.asarray(ids, np.intp)], unknown)
 
     def _known_ids(self, symbols: Array, unknown: Unknown) -> NDArray[np.intp]:
@@ -108,8 +108,8 @@ class Vocabulary(ABC):
         if unknown == "skip":
             return ids[known]
         at = np.flatnonzero(~known)
-        strange, first, counts = np.unique(symbols[at], return_index=True, return_counts=True)
-        raise self.unknown(strange, counts, at[first], "the text", "leave them out: --unknown skip")
+        outside, first, counts = np.unique(symbols[at], return_index=True, return_counts=True)
+        raise self.unknown(outside, counts, at[first], "the text", "leave them out: --unknown skip")
 
     def unknown(
         self, symbols: Array, counts: Array, firsts: Array, where: str, advice: str
@@ -151,10 +151,10 @@ class Numbering(Protocol):
         """Provisional id -> symbol."""
 
     def __call__(self, block: str | bytes) -> Array:
-        """The provisional ids of what a block completes."""
+        """The provisional ids of the symbols that a block completes."""
 
     def rest(self) -> Array:
-        """The provisional ids of what was held back, at the end of a text."""
+        """The provisional ids of the symbols that were held back until the end of a text."""
 
 
 class Decoder(Protocol):
@@ -164,7 +164,7 @@ class Decoder(Protocol):
         """The text that this id completes; perhaps empty."""
 
     def flush(self) -> str:
-        """What is left at the end."""
+        """The text that is left at the end."""
 
 
 # Characters and bytes: symbols that are numbers
@@ -274,7 +274,7 @@ class CodeDecoder:
 
 
 class CharVocabulary(CodeVocabulary):
-    """Characters: Unicode code points, lone surrogates included, since some encodings yield them."""
+    """Characters: Unicode code points, with lone surrogates, since some encodings give them."""
 
     level, noun, limit = "char", "character", 0x110000
     encoding = "utf-8"
@@ -302,7 +302,7 @@ class CharVocabulary(CodeVocabulary):
 
 
 class ByteVocabulary(CodeVocabulary):
-    """Bytes; as text they are UTF-8, and nothing about them is normalised."""
+    """Bytes; text is UTF-8 here, and nothing is normalised."""
 
     level, noun, limit = "byte", "byte", 256
     encoding = None
@@ -314,7 +314,7 @@ class ByteVocabulary(CodeVocabulary):
             return np.frombuffer(text, np.uint8)
         if not isinstance(text, str):
             raise TypeError("a byte vocabulary reads bytes or str")
-        try:  # surrogates that stand for undecodable bytes, as in arguments, become the bytes
+        try:  # surrogates for undecodable bytes, as in sys.argv, become those bytes
             return np.frombuffer(text.encode("utf-8", "surrogateescape"), np.uint8)
         except UnicodeEncodeError:
             return np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
