@@ -1,1 +1,1 @@
-"""A run on disk: its folder, its checkpoints, its text found again."""
+"""A run on disk: its folder, its checkpoints, the text that it was trained on."""

@@ -1,12 +1,12 @@
-"""Checkpoints: one .npz that needs nothing beside it to sample or to score a text.
+"""Checkpoints: one .npz with all that sampling from a model or scoring a text needs.
 
 Members: the parameters under their names (`layers.0.Wh`, ...), `optimizer.<name>` (the optimizer's
 vectors, in the parameters' order), `state` (L, S, B, H; the carried hidden state), `text` (the text
 format's JSON, as bytes), `counts` (of each symbol in the training text), `config` (YAML) and `meta`
 (JSON: format, version, position, losses, the data's fingerprint, and each array's dtype, shape and
-CRC-32). In version 1, that of rnnlm 0.1.0, `vocabulary` (the symbols' numbers) stands in the place of
-`text`, whose rules are those of the config. Random numbers
-are functions of the seed and the step (see seeds.py), so these two are all the RNG state there is.
+CRC-32). Version 1, that of rnnlm 0.1.0, has `vocabulary` (the symbols' numbers) instead of `text`, and
+its text rules are those of the config. Random numbers are functions of the seed and the step (see
+seeds.py), so no state of a generator is saved.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from ..wording import shown
 
 FORMAT = "rnnlm-checkpoint"
 VERSION = 2
-MAX_CONFIG = 1 << 16  # characters; YAML is slow to read, and a config is a page of text
+MAX_CONFIG = 1 << 16  # characters: YAML is slow to read, and a config is a page of text
 MAX_TEXT = 1 << 25  # bytes of the text format's JSON: enough for all of Unicode
 
 
 @dataclass
 class Progress:
-    """Where a run stands: all that is carried from step to step beside the arrays."""
+    """How far a run has come: all that is carried from step to step besides the arrays."""
 
     step: int = 0
     epoch: float = 0.0
     seconds: float = 0.0  # of training, over all sessions
     loss_sum: float = 0.0  # nats since the last `train` line
     loss_symbols: int = 0
-    best_loss: float | None = None  # nats per character on the validation text
+    best_loss: float | None = None  # nats per symbol on the validation text
     best_step: int | None = None
     bad_evals: int = 0  # evaluations since the best
     train_loss: float | None = None  # of the last `train` line
@@ -94,8 +94,8 @@ class Checkpoint:
         return self.format.ids(text, unknown)
 
     def save(self, path: str | Path) -> None:
-        """Write atomically. Raises CheckpointError when that fails, or when `load` would refuse what is
-        written; the old file is untouched then.
+        """Write atomically. Raises CheckpointError when that fails, or when `load` would refuse the new
+        file; an old file is then unchanged.
         """
         path = as_path(path, CheckpointError)
         arrays: dict[str, Array] = {
@@ -112,8 +112,8 @@ class Checkpoint:
             _data(self.data)
         except (ValueError, DataError) as error:
             raise CheckpointError(
-                f"{path}: not written, since it could not be read again: bad {error}; what was there "
-                "before is untouched"
+                f"{path}: not written, since it could not be read again: bad {error}; an old file is "
+                "unchanged"
             ) from None
         arrays["config"] = np.array(self.config.to_yaml())
         meta = {
@@ -131,12 +131,12 @@ class Checkpoint:
             need = sum(array.nbytes for array in arrays.values())
             raise CheckpointError(
                 f"{path}: cannot write the checkpoint ({need / 1e6:.1f} MB needed): "
-                f"{error.strerror or error}; what was there before is untouched"
+                f"{error.strerror or error}; an old file is unchanged"
             ) from None
 
     @classmethod
     def load(cls, path: str | Path) -> Checkpoint:
-        """Read and check a checkpoint. Raises CheckpointError naming what is wrong with it."""
+        """Read and check a checkpoint. Raises CheckpointError that says what is wrong."""
         path = as_path(path, CheckpointError)
         arrays = read_npz(path)
         meta = _read_meta(path, arrays)
@@ -202,13 +202,13 @@ def _check_arrays(config: Config, model: TrainableModel, arrays: Mapping[str, Ar
         raise ValueError("array counts: not those of a text")
 
 
-# The text format's member: its bytes must be those that are written for it, and agree with the config
+# The member of the text format: its bytes must be exactly those that `save` writes
 
 
 def _text_member(text_format: TextFormat, config: Config) -> Array:
-    """The member that holds a text format. Raises ValueError where it could not be read again."""
+    """The member that holds a text format. Raises ValueError where `load` would refuse it."""
     if text_format.rules != TextRules.of(config.data):
-        raise ValueError(f"text rules: {text_format.rules.settings()} beside a config of others")
+        raise ValueError(f"text rules: {text_format.rules.settings()}, unlike the config")
     data = json.dumps(text_format.to_json()).encode()
     if len(data) > MAX_TEXT:
         raise ValueError(f"array text: {len(data):,} bytes of symbols")
@@ -216,7 +216,7 @@ def _text_member(text_format: TextFormat, config: Config) -> Array:
 
 
 def _read_text_member(array: Array, config: Config) -> TextFormat:
-    """The text format of a member. Raises ValueError or DataError unless it is as it was written."""
+    """The text format of a member. Raises ValueError or DataError unless `save` writes it so."""
     if array.ndim != 1 or array.dtype != np.uint8 or array.size > MAX_TEXT:
         raise ValueError(f"array text: {array.dtype} {array.shape}")
     try:
@@ -224,12 +224,12 @@ def _read_text_member(array: Array, config: Config) -> TextFormat:
     except (ValueError, RecursionError):
         raise ValueError("array text: not JSON") from None
     if not np.array_equal(_text_member(text_format, config), array):
-        raise ValueError("array text: not as it is written")
+        raise ValueError("array text: not as rnnlm writes it")
     return text_format
 
 
 def _read_vocabulary_member(array: Array, config: Config) -> TextFormat:
-    """The text format of a checkpoint of version 1, in parts: symbols that are numbers, a config."""
+    """The text format of a version 1 checkpoint: the symbols' numbers, and the config's rules."""
     if array.ndim != 1 or array.dtype != np.uint32:
         raise ValueError(f"array vocabulary: {array.dtype} {array.shape}")
     rules = TextRules.of(config.data)
@@ -243,7 +243,7 @@ TEXT_MEMBERS: dict[int, tuple[str, Callable[[Array, Config], TextFormat]]] = {
 
 
 def read_progress(path: Path) -> Progress:
-    """Where the run of a checkpoint stood, its arrays unread. Raises CheckpointError as `load` does."""
+    """The progress in a checkpoint; its arrays are not read. Raises CheckpointError as `load` does."""
     meta = _read_meta(path, read_npz(path, only=("meta",)))
     with _refusing(path):
         return _progress(meta["progress"])
@@ -251,7 +251,7 @@ def read_progress(path: Path) -> Progress:
 
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
-    """What contents that no run writes raise, as one error that names the file."""
+    """Turn what bad contents raise into one error that names the file."""
     try:
         yield
     except (ConfigError, DataError) as error:
@@ -265,7 +265,7 @@ def _describe(array: Array) -> list[Any]:
 
 
 def _read_meta(path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
-    """What the member `meta` says, once it is known to be of a checkpoint that can be read here."""
+    """The member `meta`; CheckpointError unless it is of a checkpoint that this version reads."""
     try:
         meta = json.loads(str(arrays["meta"]))
         if not isinstance(meta, dict) or meta.get("format") != FORMAT:
@@ -286,7 +286,7 @@ def _read_meta(path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
 
 
 def _data(values: Any) -> dict[str, str]:
-    """Where the data was, from JSON: nothing, or a folder and a fingerprint."""
+    """The record of the data, from JSON: nothing, or a folder and a fingerprint."""
     match values:
         case {"folder": str(), "fingerprint": str()} if len(values) == 2:
             return dict(values)

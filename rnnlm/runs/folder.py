@@ -30,20 +30,20 @@ from .checkpoint import read_progress
 
 RUNS = Path("runs")
 LOCK = "lock"
-# What every lock says: so the rest of the folder was made after it, and is a run's
+# Content of every lock; it is written first, so the rest of the folder was made by a run
 MARK = b"rnnlm locks this file while it trains in this folder\n"
-BEFORE_FIRST = {LOCK, "config.yaml", "metrics.jsonl", "data"}  # there before the first checkpoint
-# What a prepare of version 0.1.0 leaves when it is killed
+BEFORE_FIRST = {LOCK, "config.yaml", "metrics.jsonl", "data"}  # made before the first checkpoint
+# Files left by a prepare of version 0.1.0 that was killed
 PREPARING = re.compile(rf"\.({'|'.join(map(re.escape, FILES))})\.[0-9a-f]{{8}}\.(tmp|old)")
 
 
 class Run:
-    """A run folder that this process holds the lock of until `close`."""
+    """A run folder, locked by this process until `close`."""
 
     def __init__(self, folder: Path, lock: int, made: bool = False) -> None:
         self.folder = folder
         self._lock = lock
-        self._made = made  # whether the folder was not there before
+        self._made = made  # whether this run made the folder
         self._metrics: int | None = None
 
     @property
@@ -60,9 +60,9 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path) -> Run:
-        """Make a run folder. Raises CheckpointError when it already holds something.
+        """Make a run folder. Raises CheckpointError when the folder is not empty.
 
-        What a start left that was killed before its first checkpoint counts as nothing.
+        A folder left by a start that was killed before its first checkpoint counts as empty.
         """
         try:
             return cls._create(folder, make_folder(folder))
@@ -71,7 +71,7 @@ class Run:
 
     @classmethod
     def create_unique(cls, name: str) -> Run:
-        """Make a run folder that was not there before: `runs/<name>-<time>`, perhaps with a number."""
+        """Make a new run folder `runs/<name>-<time>`, with a number where that name is taken."""
         stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
         try:
             make_folder(RUNS)
@@ -85,10 +85,10 @@ class Run:
 
     @classmethod
     def _create(cls, folder: Path, made: bool) -> Run:
-        _check_unused(folder)  # before a lock is put into a folder that is not ours
+        _check_unused(folder)  # before a lock is made in a folder that is not ours
         run = cls(folder, _take_lock(folder), made)
         try:
-            _check_unused(folder)  # whoever held the lock may have made a run of it
+            _check_unused(folder)  # another process may have trained here since
         except BaseException:
             run.close()
             raise
@@ -103,16 +103,15 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """Take hold of an existing run folder. Raises CheckpointError when it is not one."""
+        """Open and lock an existing run folder. Raises CheckpointError when it is not one."""
         try:
             if not (folder / "last.npz").is_file():
                 raise CheckpointError(
-                    f"{folder}: not a run folder: it has no last.npz; a run that was stopped before "
-                    "its first checkpoint is started again as it was started"
+                    f"{folder}: not a run folder (no last.npz): if a run was stopped here before its "
+                    "first checkpoint, rerun the original command"
                 )
-            read_progress(
-                folder / "last.npz"
-            )  # before a lock is put into a folder that is not ours
+            # Before a lock is made in a folder that is not ours
+            read_progress(folder / "last.npz")
             run = cls(folder, _take_lock(folder))
         except OSError as error:
             raise _failed(folder, "open the run folder", error) from None
@@ -120,15 +119,15 @@ class Run:
         return run
 
     def close(self) -> None:
-        """Let go of the lock and the metrics file."""
+        """Close the metrics file and release the lock."""
         for descriptor in (self._metrics, self._lock):
             if descriptor is not None:
                 os.close(descriptor)
         self._metrics, self._lock = None, None  # type: ignore[assignment]
 
     def abandon(self) -> None:
-        """Take back what was made since `create`, as long as nothing was trained."""
-        with suppress(OSError):  # it holds something else, or is gone
+        """Close, and delete what was made since `create` unless there is a checkpoint."""
+        with suppress(OSError):  # the folder holds something else, or is gone
             if not self.last.exists():
                 self._clear()
                 (self.folder / LOCK).unlink()
@@ -137,7 +136,7 @@ class Run:
         self.close()
 
     def _clear(self) -> None:
-        """Delete what a run makes before its first checkpoint, but for the lock."""
+        """Delete what a run makes before its first checkpoint, except the lock."""
         for name in ("metrics.jsonl", "config.yaml"):
             (self.folder / name).unlink(missing_ok=True)
         data = self.folder / "data"
@@ -148,7 +147,7 @@ class Run:
         remove_temporaries(self.folder)
 
     def write_config(self, config: Config) -> None:
-        """Write `config.yaml` as resolved."""
+        """Write the resolved `config.yaml`."""
         data = config.to_yaml().encode()
         try:
             with atomic_write(self.folder / "config.yaml") as file:
@@ -157,22 +156,22 @@ class Run:
             raise _failed(self.folder / "config.yaml", f"write {len(data)} bytes", error) from None
 
     def open_metrics(self, length: int) -> None:
-        """Open `metrics.jsonl` for appending, after dropping what stands beyond `length` bytes.
+        """Cut `metrics.jsonl` to `length` bytes, and open it for appending.
 
-        What is beyond was written after the checkpoint that a run goes on from, and is written again.
+        What is cut off was written after the checkpoint that the run resumes; it is written again.
         """
         try:
             have = self.metrics.lstat().st_size if self.metrics.exists() else 0
             if have < length:
                 raise CheckpointError(
-                    f"{self.metrics}: {have} bytes, but last.npz recorded {length}: put the file back, "
+                    f"{self.metrics}: {have} bytes, but last.npz recorded {length}: restore the file, "
                     f"or start a new run with --init-from {quoted(str(self.last))}"
                 )
             self._metrics = os.open(self.metrics, os.O_RDWR | os.O_APPEND | OWN_FILE, 0o666)
             if length and os.pread(self._metrics, 1, length - 1) != b"\n":
                 raise CheckpointError(
                     f"{self.metrics}: not the log that last.npz recorded: no line ends at byte "
-                    f"{length}: put the file back, or start a new run with --init-from {self.last}"
+                    f"{length}: restore the file, or start a new run with --init-from {self.last}"
                 )
             os.ftruncate(self._metrics, length)
         except OSError as error:
@@ -190,7 +189,7 @@ class Run:
             raise _failed(self.metrics, f"write {len(data)} bytes", error) from None
 
     def metrics_length(self) -> int:
-        """Bytes of `metrics.jsonl` that are safe on the disk."""
+        """The length of `metrics.jsonl` in bytes, once they are safe on disk."""
         assert self._metrics is not None
         try:
             os.fsync(self._metrics)
@@ -214,7 +213,7 @@ def _failed(path: Path, what: str, error: OSError | ValueError) -> CheckpointErr
 
 
 def _check_unused(folder: Path) -> None:
-    """Raise CheckpointError where a folder holds more than a start that came to nothing leaves."""
+    """Raise CheckpointError unless a folder is empty, or holds only what a killed start left."""
     held = {path.name: path for path in folder.iterdir() if not is_temporary(path)}
     metrics, data = held.get("metrics.jsonl"), held.get("data")
     mark = _read_mark(held[LOCK]) if LOCK in held else None
@@ -240,7 +239,7 @@ def _check_unused(folder: Path) -> None:
 
 
 def _read_mark(lock: Path) -> bytes | None:
-    """What a lock file says; None where it is not a small file."""
+    """The content of a lock file; None where it is not a small file."""
     status = lock.lstat()
     if stat.S_ISREG(status.st_mode) and status.st_size <= len(MARK):
         return lock.read_bytes()
@@ -248,7 +247,7 @@ def _read_mark(lock: Path) -> bytes | None:
 
 
 def _is_prepared_alone(data: Path) -> bool:
-    """Whether there is nothing in a folder but what preparing makes, whole or in part."""
+    """Whether a folder holds nothing but the files of a prepare, finished or not."""
     return data.is_dir() and not data.is_symlink() and all(map(_is_of_data, data.iterdir()))
 
 
@@ -258,7 +257,7 @@ def _is_of_data(path: Path) -> bool:
 
 
 def _take_lock(folder: Path) -> int:
-    """Lock the folder for this process; the system lets go of the lock when the process ends."""
+    """Lock the folder for this process; the system releases it when the process ends."""
     try:
         return take_lock(folder / LOCK)
     except BlockingIOError:
@@ -282,16 +281,16 @@ def find_checkpoint(path: Path | None) -> Path:
 
 
 def _checkpoints(run: Path) -> list[Path]:
-    """The best and the last checkpoint of a run, as far as there are any."""
+    """The best and the last checkpoint of a run, those that exist."""
     return [path for path in (run / "best.npz", run / "last.npz") if path.is_file()]
 
 
 def _newest() -> Path:
-    """The checkpoint of the run that started last, readable or not: never an older one for it."""
+    """The checkpoint of the run that started last, even if unreadable: never an older run's."""
     found: list[tuple[float, Path]] = []
     try:
         for run in RUNS.iterdir() if RUNS.is_dir() else ():
-            with suppress(OSError):  # not to be looked at, or just deleted
+            with suppress(OSError):  # no permission, or just deleted
                 if paths := _checkpoints(run):
                     found.append((_started(paths), paths[0]))
     except OSError as error:
@@ -305,7 +304,7 @@ def _newest() -> Path:
 
 
 def _started(checkpoints: list[Path]) -> float:
-    """When a run was started; where no checkpoint says so, when it was last written to."""
+    """When a run started; where no checkpoint says so, when one was last written."""
     for path in checkpoints:
         with suppress(CheckpointError):
             return read_progress(path).started
@@ -313,18 +312,18 @@ def _started(checkpoints: list[Path]) -> float:
 
 
 def numbered(folder: Path, step: int) -> Path:
-    """Where a numbered checkpoint of `step` goes."""
+    """The path of the numbered checkpoint of `step`."""
     return folder / f"step-{step:09d}.npz"
 
 
 def _is_numbered(path: Path) -> bool:
-    """Whether a path is that of a file, and one that `numbered` makes."""
+    """Whether a path is a file with a name from `numbered`."""
     found = re.fullmatch(r"step-(\d{9,18})\.npz", path.name, re.ASCII)
     return found is not None and numbered(path.parent, int(found[1])) == path and path.is_file()
 
 
 def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; a torn last line is left out.
+    """The records of a `metrics.jsonl`; an incomplete last line is left out.
 
     Raises CheckpointError where the file cannot be read, and for a line that is not a JSON object.
     """
@@ -345,6 +344,6 @@ def _record(line: bytes, where: str) -> dict[str, Any]:
         record = None
     if not isinstance(record, dict):
         raise CheckpointError(
-            f"{where}: not a JSON object, as rnnlm writes them: put the file back, or take the line out"
+            f"{where}: not a JSON object, as rnnlm writes them: restore the file, or delete the line"
         )
     return record

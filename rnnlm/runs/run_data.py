@@ -1,4 +1,4 @@
-"""The text of a run: a prepared folder or raw text when it starts, found again when it goes on."""
+"""The text of a run: opened or prepared when it starts, found again when it is resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .checkpoint import Checkpoint
 
 
 def is_prepared(folder: Path) -> bool:
-    """Whether a path is a prepared folder, finished or not; one that cannot be looked at is not."""
+    """Whether a path is a prepared folder, finished or not; one that cannot be read is not."""
     try:
         return (folder / CORPUS_FILE).is_file() or is_unfinished(folder)
     except (OSError, ValueError):
@@ -25,10 +25,10 @@ def open_data(
     config: Config, folder: Path | None, init_from: Checkpoint | None = None
 ) -> tuple[Config, Corpus]:
     """The corpus of `data.path`: a prepared folder, or raw text that is prepared into `folder` (None:
-    into nameless temporary files).
+    into unnamed temporary files).
 
-    Returns the config with its `data` section as it really is. Raises ConfigError where keys that
-    were given contradict a prepared folder.
+    Returns also the config, with the text rules of the corpus in its `data` section. Raises ConfigError
+    where keys that were given contradict a prepared folder.
     """
     d = config.data
     if d.path is None:
@@ -40,7 +40,7 @@ def open_data(
         _check_agreement(config, corpus)
         if start is not None and (difference := corpus.format.difference(start)):
             raise DataError(
-                f"{path}: unlike --init-from in its {difference}: prepare it with --vocab"
+                f"{path}: differs from --init-from in its {difference}: prepare it with --vocab"
             )
     else:
         rules = TextRules.of(d)
@@ -81,28 +81,29 @@ def _check_agreement(config: Config, corpus: Corpus) -> None:
 
 
 def same_data(at: Checkpoint, folder: Path) -> Corpus:
-    """The corpus in a prepared folder. Raises DataError unless it is the one that a run was trained
-    on, by its content. Its files may have had another encoding: the format stays the run's.
+    """The corpus in a prepared folder. Raises DataError unless the run was trained on its content.
+
+    Its files may have had another encoding, so the corpus gets the format of the run.
     """
     corpus = Corpus.open(folder)
     if corpus.fingerprint != at.data["fingerprint"]:
         raise DataError(
-            f"{folder}: not the text that this run was trained on (its content hash differs): put it "
-            "back, or start a new run with --init-from"
+            f"{folder}: not the text that this run was trained on (its content hash differs): "
+            "restore it, or start a new run with --init-from"
         )
     return replace(corpus, format=at.format)
 
 
 def recorded_data(at: Checkpoint, *others: Path) -> Corpus:
-    """The corpus that a run was trained on, found again and compared by its content.
+    """Find the corpus that a run was trained on, by its content.
 
-    Looks beside the checkpoint, in the folder that the run recorded, then in `others`. Raises
-    DataError that says what was found in each, where it is in none of them.
+    Looks beside the checkpoint, in the folder that the run recorded, then in `others`. If it is in
+    none of them, raises DataError that says what is in each.
     """
     if not at.data:
         raise CheckpointError("this checkpoint recorded no data: name a folder with --data")
     beside = [] if at.path is None else [at.path.parent / "data"]
-    places: dict[Path, Path] = {}  # by absolute path: each once, as it was named first
+    places: dict[Path, Path] = {}  # by absolute path, to try each only once
     for place in (*beside, Path(at.data["folder"]), *others):
         places.setdefault(place.absolute(), place)
     found = []
@@ -114,4 +115,4 @@ def recorded_data(at: Checkpoint, *others: Path) -> Corpus:
             return same_data(at, place)
         except DataError as error:
             found.append(str(error))
-    raise DataError(f"the run's data is in none of its places: {'; '.join(found)}")
+    raise DataError(f"the run's data was not found: {'; '.join(found)}")
