@@ -1,1 +1,1 @@
-"""Files that are written whole or not at all, and formats that are read with suspicion."""
+"""Files that are written completely or not at all, and formats whose files are checked when read."""

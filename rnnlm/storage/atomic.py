@@ -1,4 +1,4 @@
-"""Writing files so that the old one survives whole until the new one is safe on the disk."""
+"""Atomic writes, in which the old file stays until the new one is safe on disk; locks."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import IO
 from ..errors import RnnlmError
 from ..wording import shown
 
-OWN_FILE = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # not where a link leads; no wait for a pipe
-TEMPORARY = re.compile(  # as `temporary` names them; then those of version 0.1.0, in run folders
+OWN_FILE = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # follow no link, wait for no pipe
+TEMPORARY = re.compile(  # names from `temporary`; then those of version 0.1.0, in run folders
     r"\..+\.[0-9a-f]+\.rnnlm-tmp|\.(config\.yaml|(last|best|step-\d{9,})\.npz)\.\d+\.tmp",
     re.ASCII | re.DOTALL,
 )
 
 
 def as_path(name: object, error: type[RnnlmError]) -> Path:
-    """The path that a caller names by text or a path. Raises `error` for what names no file."""
+    """The path that is given as text or a path. Raises `error` for what cannot name a file."""
     try:
         path = Path(name)  # type: ignore[arg-type]
         if name != "" and b"\0" not in os.fsencode(path):
@@ -33,7 +33,7 @@ def as_path(name: object, error: type[RnnlmError]) -> Path:
 
 
 def temporary(path: Path) -> Path:
-    """A new name beside `path`, for what is to take its place; only rnnlm makes names like it."""
+    """A new name beside `path` for the file that replaces it; only rnnlm makes such names."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.rnnlm-tmp")
 
 
@@ -44,11 +44,11 @@ def is_temporary(path: Path) -> bool:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `path` when the block ends without an error.
+    """A file to write, which replaces `path` when the block ends without an error.
 
     The content goes to a temporary file in the same folder, is flushed and synced, and renamed over
-    the old one; then the folder is synced, so that a power loss leaves the old or the new file, never
-    a torn one. Raises OSError; the temporary file is gone then.
+    the old one. Then the folder is synced. So a power loss leaves the old or the new file, never a part
+    of one. Raises OSError; the temporary file is deleted then.
     """
     new = temporary(path)
     try:
@@ -65,16 +65,16 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete what killed writers left in a folder; for one in which no other process is writing."""
+    """Delete what killed processes left in a folder. No other process may be writing there."""
     for path in filter(is_temporary, folder.glob(".*")):
         with suppress(OSError):
             path.unlink()
 
 
 def make_folder(folder: Path) -> bool:
-    """Make a folder, and those above it, that a power loss does not take away again.
+    """Make a folder and its parents, so that they survive a power loss.
 
-    Says whether it was this call that made the folder: of many at once, one does.
+    Returns whether this call made the folder: of several calls at once, one does.
     """
     made = False
     new = [path for path in (folder, *folder.parents) if not path.is_dir()]
@@ -92,7 +92,7 @@ def make_folder(folder: Path) -> bool:
 
 
 def same_folder(a: Path, b: Path) -> bool:
-    """Whether two paths lead to one folder that there is."""
+    """Whether two paths lead to the same existing folder."""
     try:
         return a.samefile(b)
     except (OSError, ValueError):
@@ -100,7 +100,7 @@ def same_folder(a: Path, b: Path) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder last."""
+    """Make renames in a folder survive a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -109,9 +109,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def take_lock(path: Path) -> int:
-    """Lock a file, made where there is none, for this process; a descriptor to close at the end.
+    """Lock a file, made where it is missing. Returns a descriptor; closing it releases the lock.
 
-    The system lets go of the lock when the process ends. Raises BlockingIOError where another has it.
+    The system also releases it when the process ends. Raises BlockingIOError where another has it.
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | OWN_FILE, 0o666)
@@ -122,4 +122,4 @@ def take_lock(path: Path) -> int:
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # its holder deleted it: who comes next would lock another file
+        os.close(descriptor)  # its last holder deleted it: others would lock a new file

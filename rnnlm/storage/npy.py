@@ -1,4 +1,4 @@
-"""Ids in a .npy file that NumPy reads: written and read with suspicion, mapped where they are many."""
+"""Ids in .npy files, which NumPy reads: written, checked when read, memory-mapped where many."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHUNK = 1 << 20  # ids worked on at a time
 DTYPES = (np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4"))  # of ids on disk
 HEADER = 128  # bytes before the ids in a .npy file
 IDS_MARK = re.compile(rb"'descr': '([|<]u[124])', .* 'shape': \((\d{1,18}),\)")
-IN_MEMORY = 1 << 24  # bytes of a split's ids that are copied, rather than mapped
+IN_MEMORY = 1 << 24  # bytes of ids: up to here they are copied, above they are mapped
 
 
 def smallest(size: int) -> np.dtype[Any]:
@@ -40,11 +40,11 @@ def is_header(start: bytes) -> bool:
 
 
 def map_ids(path: Path, length: int, V: int, sha256: str | None) -> Array:
-    """The ids (length,) of a .npy file, when each has been read and found to be below V.
+    """The ids (length,) of a .npy file, after a check that each is below V.
 
-    A copy of them, which nobody else can change; memory-mapped where they are too many for that.
-    Raises DataError where the file is not as it was written, or its ids have another hash, unless
-    that is None.
+    A copy, which no other process can change; memory-mapped where they are too many for that. Raises
+    DataError where the file is not as it was written, or its ids have another hash than `sha256` (None:
+    any).
     """
     dtype = smallest(V)
     header = npy_header(dtype, length)
@@ -53,15 +53,15 @@ def map_ids(path: Path, length: int, V: int, sha256: str | None) -> Array:
             raise DataError(f"{path}: missing: prepare again")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
-            # the header is compared, not parsed: it can only be the one that was written
+            # The header is compared, not parsed: it can only be the one that was written
             if file.read(HEADER) != header or size != HEADER + length * dtype.itemsize:
                 raise DataError(
-                    f"{path}: not the {length:,} ids of type {dtype} wanted here: prepare again"
+                    f"{path}: not the {length:,} ids of type {dtype} expected here: prepare again"
                 )
             digest = hashlib.sha256()
             mapped = length * dtype.itemsize > IN_MEMORY
             copies = [np.empty(0, dtype)]
-            # read, not looked at in the mapping, all of whose pages would then count as memory
+            # Read, not checked in the mapping: all of its pages would then be in memory
             for ids in read_ids(file, dtype, length):
                 if ids.max() >= V:
                     raise DataError(f"{path}: has ids outside the vocabulary: prepare again")

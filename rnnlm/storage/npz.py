@@ -1,8 +1,8 @@
-"""Archives of arrays that numpy.load reads, written and read with suspicion.
+"""Archives of arrays (.npz), which numpy.load reads: written, and checked when read.
 
-An archive is a zip of uncompressed .npy members without gaps in what is known of it: every size is
-checked against the file before memory is taken, every member against its checksum, and nothing that
-could run code (pickles, object arrays) is read.
+An archive is a zip of uncompressed .npy members. Every size is checked against the file before memory
+is allocated, and every member against its checksum. Nothing that could run code (pickles, object
+arrays) is read.
 """
 
 from __future__ import annotations
@@ -42,18 +42,17 @@ def write_npz(file: IO[bytes], arrays: Mapping[str, Array]) -> None:
 
 
 def read_npz(path: Path, only: Container[str] | None = None) -> dict[str, Array]:
-    """All arrays of an archive, or `only` those of these names, by name.
+    """The arrays of an archive by name: all, or `only` those with these names.
 
-    Raises CheckpointError for anything that is not whole, as far as it was read; the directory always
-    is, so that a file without its end is never taken for whole.
+    Raises CheckpointError where anything that was read is damaged. The directory at the end of the file
+    is always read, so a truncated file is always refused.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
             raise CheckpointError(f"{path}: not a file")
         with path.open("rb") as file:
-            size = os.fstat(
-                file.fileno()
-            ).st_size  # of this file, whatever takes its place meanwhile
+            # Of the open file, since another may replace it at its path
+            size = os.fstat(file.fileno()).st_size
             _check_end(file, size)
             archive = zipfile.ZipFile(file)
             members = archive.infolist()
@@ -84,15 +83,15 @@ def read_npz(path: Path, only: Container[str] | None = None) -> dict[str, Array]
         IndexError,
         struct.error,
     ) as error:
-        # what zipfile and NumPy raise for damaged bytes, which zipfile quotes at any length
+        # What zipfile and NumPy raise for damaged bytes; zipfile quotes them at any length
         why = str(error)[:200]
         raise CheckpointError(f"{path}: not an rnnlm checkpoint, or damaged: {why}") from None
 
 
 def _check_end(file: IO[bytes], size: int) -> None:
-    """Check the archive's last records, since zipfile makes an object of whatever they point to."""
+    """Check the archive's last records, since zipfile makes objects of whatever they point to."""
     file.seek(max(0, size - 98))
-    # of a large archive the end record (56 bytes) and its locator (20); of any the end record (22)
+    # A large archive has an end record (56 bytes) with a locator (20); each ends with a record (22)
     tail = file.read().rjust(98, b"\0")
     if tail[76:80] != b"PK\5\6" or tail[96:] != b"\0\0":
         raise ValueError("its end is missing")
@@ -119,14 +118,14 @@ def _check_directory(path: Path, members: list[zipfile.ZipInfo], size: int) -> N
 
 def _read_member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Array:
     content = archive.read(info)  # at most file_size bytes; raises where the checksum differs
-    header = HEADER.match(content)  # compared, not parsed: nothing in it is evaluated
+    header = HEADER.match(content)  # matched, so that nothing in it is evaluated
     if header is None or header.end() != 10 + int.from_bytes(header[1], "little"):
         raise ValueError(f"member {info.filename!r} does not start as rnnlm's arrays do")
     dtype = np.dtype(header[2].decode())
     shape = tuple(int(n) for n in header[3].replace(b",", b" ").split())
     if math.prod(shape) * dtype.itemsize != len(content) - header.end():
         raise ValueError(f"member {info.filename!r} is not as long as its shape {shape} says")
-    if dtype.kind == "U":  # NumPy makes a str of any numbers, and Python fails when it is read
+    if dtype.kind == "U":  # NumPy makes a str of any numbers; Python fails later, when reading it
         points = np.frombuffer(content, f"{dtype.byteorder}u4", offset=header.end())
         if points.max(initial=0) > sys.maxunicode:
             raise ValueError(f"member {info.filename!r} has characters beyond Unicode")
