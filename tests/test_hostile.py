@@ -309,7 +309,7 @@ def config_error(path: Path, content: bytes) -> str:
         (b"data:\n  val_fraction: 1e400\n", "2:3", "a number"),
         (b"model: &m {cell: gru}\nmodel: *m\n", "1:8", "anchors"),
         (b"model:\n  <<: {cell: gru}\n", "2:3", "unknown key"),
-        (b"model:\n  !!str cell: gru\n  cell: lstm\n", "3:3", "stands twice"),
+        (b"model:\n  !!str cell: gru\n  cell: lstm\n", "3:3", "is given twice"),
         (b"model: *nowhere\n", "1:8", "aliases"),
         (b"%YAML 9.9\n---\nmodel: {}\n", "1:1", "bad YAML"),
         (b"{" * 600, "1:2", "a key must be a word"),

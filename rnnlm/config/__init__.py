@@ -1,1 +1,1 @@
-"""The configuration: what there is to set, and how it is read."""
+"""The configuration: what can be set, and how it is read."""

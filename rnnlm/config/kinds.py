@@ -1,9 +1,9 @@
-"""What a value of the configuration can be, and what registered functions say of their options.
+"""Kinds of values in the configuration, and the options that classes and functions declare.
 
-A kind reads text as its type, within its limits; text that does not fit raises RefusedError, with what
-it must be. Sections and models are dataclasses whose fields are `option(default, doc, kind)`; cells,
-optimizers and schedules have their kinds in the annotations of their fields or keywords, for example
-`beta1: Annotated[float, Number(low=0, below=1)] = 0.9`.
+A kind reads text as a value of its type, within its limits. Text that does not fit raises
+RefusedError, which says what it must be. Sections and models are dataclasses whose fields are
+`option(default, doc, kind)`; cells, optimizers and schedules have their kinds in the annotations of
+their fields or keywords, for example `beta1: Annotated[float, Number(low=0, below=1)] = 0.9`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
-# One way to write a value: int and float also read `1_0`, `٣`, ` 3` and `nan`; `010` is 8 in YAML 1.1
+# One way to write a number: int and float also read `1_0`, `٣`, ` 3` and `nan`; `010` is 8 in YAML 1.1
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 INTERVAL = re.compile(r"([^ ]+)(?: +(step|epoch|minute)s?)?")
@@ -33,7 +33,7 @@ BOOLEANS = {
 
 
 class RefusedError(ValueError):
-    """Text that is not of a kind: what it must be, and perhaps what was meant."""
+    """Text that does not fit a kind: what it must be, and perhaps what was meant."""
 
     def __init__(self, must_be: str, hint: str = "") -> None:
         super().__init__(must_be)
@@ -42,10 +42,10 @@ class RefusedError(ValueError):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of value; with `null`, the value None is written as that word."""
+    """A kind of value. `null` is the word that stands for None, if None is allowed."""
 
     null: str | None = None
-    quotable: ClassVar[bool] = False  # whether quotes may stand around the text
+    quotable: ClassVar[bool] = False  # whether the text may be in quotes
     takes_mapping: ClassVar[bool] = False
 
     def read(self, text: str) -> Any:
@@ -66,7 +66,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class Text(Kind):
-    """Text, or one of some words."""
+    """Text; with `one_of`, one of these words."""
 
     one_of: tuple[str, ...] = ()
     quotable: ClassVar[bool] = True
@@ -81,7 +81,7 @@ class Text(Kind):
             name = text.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError:
             name = b""
-        if not name or b"\0" in name:  # no name of a file
+        if not name or b"\0" in name:  # cannot name a file
             raise RefusedError(self.words())
         return text
 
@@ -99,7 +99,7 @@ class Named(Kind):
 
 @dataclass(frozen=True)
 class Number(Kind):
-    """A finite number, `low` at least, `above`, `high` at most and `below`."""
+    """A finite number: at least `low`, greater than `above`, at most `high`, less than `below`."""
 
     low: float | None = None
     above: float | None = None
@@ -135,7 +135,7 @@ class Integer(Number):
     def read(self, text: str) -> int:
         try:
             value = int(_matched(INTEGER, text, self)[0])
-        except ValueError:  # of thousands of digits
+        except ValueError:  # thousands of digits
             raise RefusedError(self.words()) from None
         self.check(value)
         return value
@@ -180,7 +180,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Every(Kind):
-    """An Interval; in minutes where `minutes` allows it."""
+    """An Interval; in minutes only where `minutes` is true."""
 
     minutes: bool = False
     quotable: ClassVar[bool] = True
@@ -220,9 +220,9 @@ class Clip(Kind):
 
 @dataclass(frozen=True)
 class Chosen(Kind):
-    """A name from a table, with the options of what it names: a mapping, or the name alone.
+    """A name from a table, with options of its entry: a mapping, or the name alone.
 
-    The name stands under the key `by`.
+    In a mapping, the name is under the key `by`.
     """
 
     table: str = ""
@@ -243,7 +243,7 @@ class Option:
     kind: Kind
 
 
-Tables = Mapping[str, Mapping[str, Callable[..., object]]]  # table -> name -> what has the options
+Tables = Mapping[str, Mapping[str, Callable[..., object]]]  # table -> name -> class or function
 
 
 def option(default: Any, doc: str, kind: Kind) -> Any:

@@ -1,8 +1,7 @@
-"""A tree becomes a Config, by the kinds that the keys declare; errors name the key, its place and the
-nearest valid one.
+"""A tree becomes a Config: each value is read by the kind that its key declares.
 
-Models, cells, optimizers and schedules are not known here: tables of them are handed in, and each says
-for itself what options it has.
+Errors name the key, its place and the nearest valid key. Models, cells, optimizers and schedules are
+not known here: they come in tables, and each declares its own options.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from .tree import (
     read_file,
 )
 
-# Where keys of version 0.1.0 stand today
+# Keys of version 0.1.0, and where they are today
 MOVED = {
     ("model", "activation"): ["model", "cell", "activation"],
     ("model", "reset_after"): ["model", "cell", "reset_after"],
@@ -57,16 +56,16 @@ def parse_config(
     tables: Tables,
     sections: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Config:
-    """As `load_config`, from YAML text; `name` stands in errors."""
+    """As `load_config`, from YAML text; errors call it `name`."""
     try:
         check_size(len(text), name)
         return _Reading(tables).config(from_yaml(text, name), name, overrides, sections or {})
-    except ConfigError as error:  # what a file says must not drive the terminal that shows it
+    except ConfigError as error:  # text from a file must not control the terminal
         raise ConfigError(brief(str(error), MAX_BYTES)) from None
 
 
 class _Reading:
-    """Reads one tree, by the options that the tables' entries declare."""
+    """Reads one tree, with the options that the entries of the tables declare."""
 
     def __init__(self, tables: Tables) -> None:
         self.tables = tables
@@ -114,7 +113,7 @@ class _Reading:
         return config
 
     def _options(self, dotted: str, owner: Any, node: Branch) -> dict[str, Any]:
-        """The values of an owner's options that a mapping gives; choices are given in any case."""
+        """The values that a mapping gives to an owner's options, and always those of its choices."""
         known = options(owner)
         for name, child in node.children.items():
             if name not in known:
@@ -194,7 +193,7 @@ class _Reading:
             ) from None
 
     def _keys(self, dotted: str, owner: Any) -> Iterator[str]:
-        """Every dotted key there is below a section, an option or a table's entry."""
+        """Every dotted key below a section, an option or an entry of a table."""
         if isinstance(owner, Chosen):
             yield f"{dotted}.{owner.by}"
             found = [
@@ -211,17 +210,17 @@ class _Reading:
                 yield from self._keys(f"{dotted}.{name}", key.kind)
 
     def _takes_mapping(self, path: list[str]) -> bool:
-        """Whether a key may be given as `{...}`; of other keys that is text, such as a file's name."""
+        """Whether a key may be given as `{...}`; for other keys that is text, such as a file name."""
         prefix = ".".join(path) + "."
         return any(key.startswith(prefix) for key in self.valid)
 
     def _unknown(self, dotted: str, where: str, valid: Iterable[str]) -> NoReturn:
-        """Raise, naming the nearest valid key: by its whole name, else by its last part."""
+        """Raise ConfigError with the valid key nearest by its whole name, else by its last part."""
         valid = list(valid)
-        if dotted in valid:  # a name with dots in it, where one mapping stands in another
+        if dotted in valid:  # a name with dots, where nested mappings are needed
             *outer, name = dotted.split(".")
             nested = "".join(f"{part}: {{" for part in outer) + f"{name}: ...{'}' * len(outer)}"
-            raise ConfigError(f"{where}: {dotted} is written {nested}")
+            raise ConfigError(f"{where}: write {dotted} as {nested}")
         near = difflib.get_close_matches(dotted, valid, 1, 0.6)
         if not near:
             last = {v.rsplit(".", 1)[-1]: v for v in reversed(valid)}
@@ -240,7 +239,7 @@ def _given(branch: Branch, prefix: str = "") -> Iterator[str]:
 
 
 def _move(tree: Branch) -> None:
-    """Put keys of version 0.1.0 where they stand today; without a value they meant nothing."""
+    """Move keys of version 0.1.0 to where they are today; drop null ones, which had no effect."""
     for (section, name), path in MOVED.items():
         branch = tree.children.get(section)
         if isinstance(branch, Branch) and name in branch.children:

@@ -1,8 +1,8 @@
 """The configuration: its sections, each key once with its type, default, limits and meaning.
 
-Errors, `--set`, the resolved `config.yaml` and the README's reference are made from what stands here.
-The section `model` has the options of the chosen model, which declares them itself, as cells,
-optimizers and schedules do.
+Errors, `--set`, the resolved `config.yaml` and the README's reference are made from these
+declarations. The options in the section `model` are declared by the chosen model itself; cells,
+optimizers and schedules declare theirs too.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """All sections. `given` are the dotted keys that were set rather than left to their default.
+    """All sections. `given` are the dotted keys that were set, not left at their defaults.
 
-    `model` is what stands in YAML: `kind`, and the options of that kind of model.
+    `model` is the mapping in YAML: `kind`, and the options of that kind of model.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -120,12 +120,14 @@ class Config:
     given: frozenset[str] = field(default=frozenset(), compare=False)
 
     def with_values(self, section: str, **values: Any) -> Config:
-        """A copy with some keys of one section replaced, by values that are taken as they are.
+        """A copy with some keys of one section replaced; the values are not checked.
 
-        Raises ConfigError for a section or key that there is not.
+        Raises ConfigError for an unknown section, or an unknown key outside `model`.
         """
         if section not in list(SECTIONS):
-            raise ConfigError(f"{shown(section)} is not a section: they are {', '.join(SECTIONS)}")
+            raise ConfigError(
+                f"{shown(section)} is not a section: use one of {', '.join(SECTIONS)}"
+            )
         before = getattr(self, section)
         if section == "model":
             return replace(self, model={**before, **values})
@@ -138,7 +140,7 @@ class Config:
         return replace(self, **changed)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Plain values, as they stand in YAML."""
+        """Plain values, as in YAML."""
         return {
             section: dict(getattr(self, section))
             if isinstance(owner, Chosen)
@@ -160,7 +162,7 @@ SECTIONS: Mapping[str, Any] = MappingProxyType(
 
 
 class _Dumper(yaml.SafeDumper):
-    """Escapes what cannot be seen; unescaped, some line ends would be read as others."""
+    """Escapes invisible characters; unescaped, some line ends would be read as others."""
 
 
 _Dumper.add_representer(
@@ -172,7 +174,7 @@ _Dumper.add_representer(
 
 
 def differences(old: Config, new: Config) -> Iterator[tuple[str, Any, Any]]:
-    """The dotted keys in which two configurations differ, with both values; None where one has none."""
+    """The dotted keys in which two configurations differ, with both values; None for a missing one."""
     a, b = dict(flat(old.to_dict())), dict(flat(new.to_dict()))
     for key in [*a, *(key for key in b if key not in a)]:
         if a.get(key) != b.get(key) or (key in a) != (key in b):

@@ -1,7 +1,7 @@
-"""Text to a tree of leaves that know where they stand: YAML, `--set` arguments, values from Python.
+"""From text to a tree of leaves with their places: YAML, `--set` arguments, values from Python.
 
-YAML's guesses are not used: a leaf keeps its text, and becomes a value by the kind of its key, so that
-`2e-3` is a number and `no` in a path is text.
+YAML's guesses of types are not used: a leaf keeps its text, which is read by the kind of its key. So
+`2e-3` is a number, and `no` in a path is text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_DEPTH = 3  # section, key, option
 
 @dataclass(frozen=True)
 class Leaf:
-    """A scalar's text, whether it was quoted, and where it stands."""
+    """A scalar's text, whether it was quoted, and its place."""
 
     text: str
     quoted: bool
@@ -38,7 +38,7 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Branch:
-    """A mapping, and where it stands."""
+    """A mapping, and its place."""
 
     children: dict[str, Leaf | Branch]
     where: str
@@ -62,7 +62,7 @@ def read_file(name: str | Path) -> str:
 
 
 def check_size(size: int, name: object) -> None:
-    """Raise ConfigError for what is larger than a config."""
+    """Raise ConfigError for a size that no config has."""
     if size > MAX_BYTES:
         raise ConfigError(
             f"{name}: larger than {MAX_BYTES} bytes: not a config (--set data.path=... names a text)"
@@ -70,7 +70,7 @@ def check_size(size: int, name: object) -> None:
 
 
 def from_yaml(text: str, name: str, depth: int = 0) -> Leaf | Branch:
-    """The one value or mapping of a YAML text; `name` stands in errors."""
+    """The one value or mapping of a YAML text; errors call it `name`."""
     events = _events(text, name)
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent):
@@ -114,7 +114,7 @@ def override(tree: Branch, text: str, takes_mapping: Callable[[list[str]], bool]
 
 
 def put(tree: Branch, path: list[str], leaf: Leaf | Branch) -> None:
-    """Put a leaf into the tree, with branches on the way to it."""
+    """Put a leaf into the tree, and make the branches on the way to it."""
     branch = tree
     for part in path[:-1]:
         child = branch.children.get(part)
@@ -127,7 +127,7 @@ def put(tree: Branch, path: list[str], leaf: Leaf | Branch) -> None:
 
 
 def _events(text: str, name: str) -> Iterator[yaml.Event]:
-    """The beginnings and ends of YAML's nodes, read as they are asked for; nothing is built of them."""
+    """The starts and ends of YAML nodes, parsed on demand; no Python objects are built from them."""
     try:
         loader = yaml.SafeLoader(text)
     except yaml.reader.ReaderError as error:
@@ -139,7 +139,7 @@ def _events(text: str, name: str) -> Iterator[yaml.Event]:
             event = loader.get_event()  # type: ignore[no-untyped-call]
             if getattr(event, "anchor", None) is not None:
                 raise ConfigError(
-                    f"{_at(name, event.start_mark)}: anchors and aliases (& and *) are not read: "
+                    f"{_at(name, event.start_mark)}: anchors and aliases (& and *) are not supported: "
                     "write the value out, or quote it"
                 )
             yield event
@@ -148,7 +148,7 @@ def _events(text: str, name: str) -> Iterator[yaml.Event]:
         raise ConfigError(
             f"{_at(name, mark)}: bad YAML: {error.problem or error.context}"
         ) from None
-    except (ValueError, OverflowError):  # numbers that PyYAML hands to chr and int unchecked
+    except (ValueError, OverflowError):  # numbers that PyYAML passes to chr and int unchecked
         at = _at(name, loader.get_mark())
         raise ConfigError(f"{at}: bad YAML: a character or version that does not exist") from None
 
@@ -158,7 +158,7 @@ def _at(name: str, mark: Any) -> str:
 
 
 def _node(event: yaml.Event, events: Iterator[yaml.Event], name: str, depth: int) -> Leaf | Branch:
-    """The node that begins with `event`; the rest of it is taken from `events`."""
+    """The node that starts with `event`; the rest of it is read from `events`."""
     where = _at(name, event.start_mark)
     if isinstance(event, yaml.ScalarEvent):
         return Leaf(event.value, event.style is not None, where)
@@ -172,7 +172,7 @@ def _node(event: yaml.Event, events: Iterator[yaml.Event], name: str, depth: int
         if not isinstance(event, yaml.ScalarEvent):
             raise ConfigError(f"{at}: a key must be a word")
         if event.value in children:
-            raise ConfigError(f"{at}: key {brief(event.value)} stands twice")
+            raise ConfigError(f"{at}: key {brief(event.value)} is given twice")
         child = _node(next(events), events, name, depth + 1)
         # An error about a value points at the line of its key
         children[event.value] = replace(child, where=at)
