@@ -1,4 +1,4 @@
-"""From the names in a configuration to what they name: all tables, and what is built from them."""
+"""The tables of all that a configuration can name, and what is built from them."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ def make_config(
     """A Config from a YAML file (None: all defaults), `"section.key=value"` overrides, and values by
     section: `make_config(model={"cell": "gru"}, train={"epochs": 2})`.
 
-    Raises ConfigError naming the key, where it stands and the nearest valid one.
+    Raises ConfigError that names the key, its place and the nearest valid key.
     """
     return load_config(path, overrides, TABLES, sections)
 
 
 def read_config(text: str, name: str, overrides: Iterable[str] = ()) -> Config:
-    """A Config from the text of a YAML file; `name` stands in errors. Raises ConfigError."""
+    """A Config from the text of a YAML file; errors call it `name`. Raises ConfigError."""
     return parse_config(text, name, overrides, TABLES)
 
 
 def whole_config(config: Config) -> Config:
-    """A config with every option of what it chooses, however it was made.
+    """The config with every option of its choices, however it was made.
 
-    Raises ConfigError unless it can be written and read again, as a checkpoint does.
+    Raises ConfigError unless it can be written and read again, as in a checkpoint.
     """
     if not isinstance(config, Config):
-        raise ConfigError(f"a config is what make_config gives, not {shown(config)}")
+        raise ConfigError(f"config must be made with make_config, not {shown(config)}")
     try:
         text = config.to_yaml()
     except (AttributeError, TypeError, ValueError, OverflowError, yaml.YAMLError):
@@ -65,13 +65,13 @@ def whole_config(config: Config) -> Config:
 
 
 def build_model(config: Config, vocabulary_size: int) -> TrainableModel:
-    """The model that a configuration describes, for so many symbols."""
+    """The model that a configuration describes, for `vocabulary_size` symbols."""
     model: TrainableModel = _build(MODEL, config.model, vocabulary_size)
     return model
 
 
 def _build(choice: Chosen, values: Mapping[str, Any], *arguments: Any) -> Any:
-    """What a choice names, made with its options; choices among them are made first."""
+    """Make what a choice names, with its options; choices among these are made first."""
     make = TABLES[choice.table][values[choice.by]]
     made = {}
     for name, declared in options(make).items():

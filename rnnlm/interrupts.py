@@ -1,8 +1,8 @@
 """SIGINT, SIGTERM and SIGHUP, from the first line of a process to its last.
 
-The handler is set once and never exchanged for another, so that no signal falls between two of them.
-What the first signal does is exchanged instead, as there is more or less to lose; the next one ends
-the process at once.
+The handler is set once and never replaced, so that no signal is lost between two handlers. Instead,
+`Stop.at_first` changes: what the first signal does, depending on how much work could be lost. The next
+signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SIGPIPE = 13  # signal.SIGPIPE, which Windows does not have
-SAME_REQUEST = 0.1  # seconds; `timeout` and service managers send two signals to say one thing
+SAME_REQUEST = 0.1  # seconds; `timeout` and service managers send two signals for one request
 
 
 def end_at_once(number: int) -> None:
@@ -24,12 +24,12 @@ def end_at_once(number: int) -> None:
 
 
 def end_cleanly(number: int) -> None:
-    """End with the same code, after what the functions at work have to clean up."""
+    """End with the same code, after the running functions have cleaned up."""
     sys.exit(128 + number)
 
 
 class Stop:
-    """Whether a signal has come, and what it does; calling it says whether to stop."""
+    """Whether a signal has come, and what it does; calling it returns whether to stop."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -40,13 +40,13 @@ class Stop:
         return self.signal is not None
 
     def catch(self) -> None:
-        """Set the handler, but for signals that whoever started this process wants ignored."""
+        """Set the handler, except for signals that were ignored when this process started."""
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
 
     def nobody_reads(self) -> None:
-        """Stop as a signal would: the reader of the output went away, as `| head` does."""
+        """Stop as after a signal: the reader of the output is gone, as with `| head`."""
         self.signal = self.signal or SIGPIPE
 
     def _handle(self, number: int, _frame: object) -> None:
@@ -55,7 +55,7 @@ class Stop:
             self._came = now
             self.signal = self.signal or number
             self.at_first(number)
-        # A terminal that closes may send SIGHUP twice, and nobody sends it out of impatience
+        # A closing terminal may send SIGHUP twice; no user sends it to end the process faster
         elif now - self._came > SAME_REQUEST and number != signal.SIGHUP:
             end_at_once(number)
 

@@ -1,4 +1,4 @@
-"""How numbers, values and text from elsewhere are put into what a user reads."""
+"""How messages show numbers, values and text from elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as an error quotes it: in one short line, whatever it is."""
+    """Any value, as an error quotes it: in one short line."""
     try:
         return brief(repr(value))
     except ValueError:  # an integer with thousands of digits
@@ -20,13 +20,13 @@ def shown(value: object) -> str:
 
 
 def brief(text: str, most: int = 80) -> str:
-    """A text as an error shows it: cut where it is long, and nothing that drives a terminal."""
+    """A text as an error shows it: not too long, and unable to control a terminal."""
     text = text if len(text) <= most else text[: most - 3] + "..."
     return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def escaped(text: str, keep: str = "\n\t") -> str:
-    """Control characters made visible: what a model or a file holds must not drive a terminal."""
+    """Make control characters visible: text from a model or file must not control a terminal."""
     return "".join(
         c
         if c.isprintable() or c in keep or not _is_control(c)
@@ -36,7 +36,7 @@ def escaped(text: str, keep: str = "\n\t") -> str:
 
 
 def quoted(word: str) -> str:
-    """A word of a command line, to be pasted into a shell whatever it holds."""
+    """Any word of a command line, quoted so that it can be pasted into a shell."""
     plain = shlex.quote(word)
     if escaped(plain, keep="") == plain:
         return plain
