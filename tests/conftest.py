@@ -29,7 +29,7 @@ TINY = (
     "model.hidden_size=12",
     "model.num_layers=1",
     "train.epochs=2",
-    "train.batch_size=4",
+    "train.batch_size=8",
     "train.seq_length=32",
     "train.log_every=10",
 )

@@ -146,6 +146,17 @@ def rnnlm(
     return out, err
 
 
+def here(*args: object, code: int = 0) -> str:
+    """A command that nothing befalls, in this process and so without its start; what it said."""
+    from click.testing import CliRunner
+
+    from rnnlm.cli.main import cli
+
+    done = CliRunner().invoke(cli, list(map(str, args)), catch_exceptions=False)
+    assert done.exit_code == code, done.output
+    return done.output
+
+
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> bool:
     """Wait until something is so; False where the process ends before."""
     while not condition():

@@ -105,7 +105,8 @@ def test_a_new_cell_has_its_gradients() -> None:
 
 def test_a_new_cell_trains_resumes_evaluates_and_samples(text_file: Path, tmp_path: Path) -> None:
     """By its name in the config, its option with its limits, to the bit after an interruption."""
-    keys = ("model.cell={name: independent, start: 0.25}", "model.num_layers=2")
+    model = ("model.cell={name: independent, start: 0.25}", "model.num_layers=2")
+    keys = (*model, "train.batch_size=4")
     whole = tiny_config(text_file, tmp_path / "whole", *keys)
     train(whole)
     with Training.start(tiny_config(text_file, tmp_path / "cut", *keys), "cut") as training:
