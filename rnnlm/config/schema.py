@@ -59,12 +59,12 @@ class TrainConfig:
     )
     optimizer: dict[str, Any] = option(
         {"name": "adam"},
-        "a `name`, or `name` and its options",
+        NAME_OR_MORE,
         Chosen(table="optimizer", default="adam"),
     )
     schedule: dict[str, Any] = option(
         {"name": "constant"},
-        "a `name`, or `name` and its options",
+        NAME_OR_MORE,
         Chosen(table="schedule", default="constant"),
     )
     grad_clip: dict[str, float] | None = option(
