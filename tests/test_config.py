@@ -373,6 +373,8 @@ def test_values_by_section_are_read_as_overrides_are() -> None:
         ("trian", {"epochs": 3}, "did you mean train?"),
         ("train", 3, "a section is a mapping"),
         ("data", {"path": ["a"]}, "must be text"),
+        ("foo", {}, "unknown key foo"),
+        ("train", {"seed": 10**5000}, "train.seed: must be text, a number"),
     ):
         with pytest.raises(ConfigError, match=re.escape(words)):
             make_config(None, **{section: values})

@@ -88,6 +88,8 @@ class _Reading:
         for text in overrides:
             override(tree, text, self._takes_mapping)
         for section, values in sections.items():
+            if section not in SECTIONS:
+                self._unknown(section, "make_config", [*SECTIONS, *self.valid])
             if not isinstance(values, Mapping):
                 raise ConfigError(f"{section}: a section is a mapping of keys, not {shown(values)}")
             for key, value in values.items():

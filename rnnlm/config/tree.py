@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,8 @@ def from_python(value: Any, where: str) -> Leaf | Branch:
         leaf = Leaf(str(value), False, where)
         return replace(leaf, quoted=leaf.is_null)
     if value is None or isinstance(value, (bool, numbers.Real, Interval)):
-        return Leaf("null" if value is None else str(value), False, where)
+        with suppress(ValueError):  # an integer of thousands of digits
+            return Leaf("null" if value is None else str(value), False, where)
     raise ConfigError(f"{where}: must be text, a number, a mapping or None, not {shown(value)}")
 
 
