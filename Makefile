@@ -33,11 +33,11 @@ types: $(VENV)/dev
 
 # Train, kill, damage, resume for ten minutes at most; every run must come back equal.
 soak: $(VENV)/installed
-	$(BIN)/python tests/soak.py $(ARGS)
+	$(BIN)/python tests/robustness/soak.py $(ARGS)
 
 # 10,000 mutated files; each is refused in one line or loads the original.
 fuzz: $(VENV)/dev
-	$(BIN)/python tests/fuzz.py $(ARGS)
+	$(BIN)/python tests/robustness/fuzz.py $(ARGS)
 
 $(VENV)/bench: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TEXT, corpus_file, environment
+from conftest import ROOT, TEXT, corpus_file, environment
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -624,7 +624,7 @@ def test_files_of_others_are_not_replaced(foreign: dict[str, bytes], in_tmp: Pat
 
 def test_a_damaged_folder_is_replaced_when_forced(in_tmp: Path) -> None:
     """As the errors of opening advise; and one that version 0.1.0 wrote."""
-    fixture = contents(Path(__file__).parent / "fixtures" / "prepared-0.1.0")
+    fixture = contents(ROOT / "tests" / "fixtures" / "prepared-0.1.0")
     for damage in (
         {},
         {CORPUS_FILE: fixture[CORPUS_FILE][:99]},
@@ -762,7 +762,7 @@ for earlier in (b"an earlier text" * 9, None):
 
 def test_a_death_at_any_operation_leaves_the_old_text_or_the_new(in_tmp: Path) -> None:
     """SIGKILL at every other one, and once more in the next prepare: the one after that tidies up."""
-    command = [sys.executable, "-c", DEATHS, str(Path(__file__).parent)]
+    command = [sys.executable, "-c", DEATHS, str(ROOT / "tests" / "robustness")]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     operations = [int(line) for line in done.stdout.split()]
@@ -996,7 +996,7 @@ def test_an_index_of_other_bytes_is_refused_or_says_the_same(
 
 def test_a_folder_of_version_0_1_0_opens() -> None:
     """Its index has no checksum; called by the version that has one, it is refused."""
-    fixture = Path(__file__).parent / "fixtures" / "prepared-0.1.0"
+    fixture = ROOT / "tests" / "fixtures" / "prepared-0.1.0"
     corpus = Corpus.open(fixture)
     assert spelled(corpus).startswith(
         "The lamp at the weir burns blue on odd nights.\nAsk why, and"

@@ -1,4 +1,4 @@
-"""Fuzzing: `python tests/fuzz.py --cases 10000` breaks every kind of file that rnnlm reads.
+"""Fuzzing: `python tests/robustness/fuzz.py --cases 10000` breaks every kind of file that rnnlm reads.
 
 Each case changes a checkpoint, a prepared folder, a config or a text, and opens it. It must be refused
 by one of rnnlm's own errors, in one line, or give what the original gives; within a few seconds and a
@@ -36,7 +36,8 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "support"))
 
 from click.testing import CliRunner
 from mutations import (
@@ -200,7 +201,7 @@ class Folders(Target):
         made = [folder / "char", folder / "byte"]
         for out in made:
             prepare(folder / "text.txt", out, level=out.name)
-        for out in (*made, Path(__file__).parent / "fixtures" / "prepared-0.1.0"):
+        for out in (*made, Path(__file__).parent.parent / "fixtures" / "prepared-0.1.0"):
             self.contents.append({p.name: p.read_bytes() for p in out.iterdir()})
             self.texts.append(corpus_essence(Corpus.open(out)))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from rnnlm.arrays import Array
 from rnnlm.backend.params import Parameters
@@ -17,7 +17,7 @@ from rnnlm.models.recurrent import Recurrent
 from rnnlm.optim.optimizers import OPTIMIZERS, state_names
 from rnnlm.text.batches import Batch
 
-with np.load(Path(__file__).parent / "support" / "golden.npz") as file:
+with np.load(ROOT / "tests" / "support" / "golden.npz") as file:
     GOLDEN: dict[str, Array] = dict(file)
 CASES = json.loads(str(GOLDEN["cases"]))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import all_cells, cell_keys
@@ -404,7 +405,7 @@ def test_keys_of_version_0_1_0_are_read() -> None:
     assert parse(old.format("lstm", "null", "null")).model["cell"] == {"name": "lstm"}
 
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def shown(default: object, kind: Kind) -> str:

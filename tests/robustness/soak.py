@@ -1,8 +1,8 @@
-"""Soak: train, break, resume, compare, until the time is up: `python tests/soak.py --seconds 540`.
+"""Soak: train, break, resume, compare, until the time is up.
 
-Most trials train a small random model on real text twice: once in peace, and once with everything
-against it. The two runs must be equal to the bit. Others are in trials.py. `make soak` is this at full
-length.
+`python tests/robustness/soak.py --seconds 540`; `make soak` is this at full length. Most trials train a
+small random model on real text twice: once in peace, and once with everything against it. The two runs
+must be equal to the bit. Others are in trials.py.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from faults import TESTS, damage, differences, finish, same_content, saved_step, start
+from faults import ROOT, damage, differences, finish, same_content, saved_step, start
 from trials import Prepares, Starts, Trial
 
 from rnnlm.cells import CELLS
 from rnnlm.config.kinds import Flag, options
 
 TEXTS = (
-    TESTS.parent.parent / "shared" / "corpora" / "tinyshakespeare.txt",
-    TESTS.parent / "data" / "ferry.txt",
+    ROOT.parent / "shared" / "corpora" / "tinyshakespeare.txt",
+    ROOT / "data" / "ferry.txt",
 )
 MAX_SECONDS = 540  # what a trial that has begun may still take is beside that
 FAULTS_A_RUN = 6

@@ -1,7 +1,7 @@
 """Faults, for test_faults.py and soak.py: trainings in processes of their own, broken on purpose.
 
-As a script it is such a process: `python tests/faults.py HANDICAP VALUE ARGUMENTS...` is `rnnlm
-ARGUMENTS...` with something against it (see HANDICAPS).
+As a script it is such a process: `python tests/robustness/faults.py HANDICAP VALUE ARGUMENTS...` is
+`rnnlm ARGUMENTS...` with something against it (see HANDICAPS).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-TESTS = Path(__file__).parent
+ROOT = Path(__file__).parent.parent.parent
 TIMINGS = {"seconds", "symbols_per_second"}
 # what a checkpoint says of times and places, and of a log whose timings are of other lengths
 ELSEWHERE = {"progress": ("seconds", "started", "metrics_bytes"), "data": ("folder",)}
@@ -106,7 +106,7 @@ def command(*args: object, handicap: tuple[str, object] | None = None) -> list[s
 def environment() -> dict[str, str]:
     """Of a process of its own: this tree's package, and warnings that nobody may overlook."""
     warnings = "error,ignore::ResourceWarning"  # of what a signal cuts short
-    return {**os.environ, "PYTHONPATH": str(TESTS.parent), "PYTHONWARNINGS": warnings}
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": warnings}
 
 
 def start(
@@ -238,7 +238,7 @@ def _host_threads(folder: str) -> None:
 
     What they get must be what they got alone.
     """
-    sys.path.insert(0, str(TESTS.parent))
+    sys.path.insert(0, str(ROOT))
     from rnnlm import Checkpoint, evaluate, generate, make_config, train
     from rnnlm.backend import blas
 
@@ -403,7 +403,7 @@ def die_everywhere(folder: Path, args: list[str], stride: int, seed: int) -> Ite
 
 def main() -> None:
     """Run rnnlm with a handicap, or kill it everywhere."""
-    sys.path.insert(0, str(TESTS.parent))
+    sys.path.insert(0, str(ROOT))
     name, value = sys.argv[1:3]
     if name == "die-everywhere":
         from rnnlm.backend import blas
