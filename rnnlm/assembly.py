@@ -15,7 +15,7 @@ from .config.parse import load_config, parse_config
 from .config.schema import MODEL, Config, differences
 from .errors import ConfigError
 from .models import MODELS
-from .models.base import TrainableModel
+from .models.base import LanguageModel
 from .optim.optimizers import OPTIMIZERS
 from .optim.schedules import SCHEDULES
 from .text.format import LEVELS
@@ -64,9 +64,9 @@ def whole_config(config: Config) -> Config:
     return replace(whole, given=config.given | changed)
 
 
-def build_model(config: Config, vocabulary_size: int) -> TrainableModel:
+def build_model(config: Config, vocabulary_size: int) -> LanguageModel:
     """The model that a configuration describes, for `vocabulary_size` symbols."""
-    model: TrainableModel = _build(MODEL, config.model, vocabulary_size)
+    model: LanguageModel = _build(MODEL, config.model, vocabulary_size)
     return model
 
 

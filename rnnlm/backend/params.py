@@ -31,6 +31,16 @@ def count(shapes: Mapping[str, Shape]) -> int:
     return sum(math.prod(shape) for shape in shapes.values())
 
 
+def check_array(
+    name: str, array: Array, shape: Shape, dtype: type[np.generic] = np.float32
+) -> None:
+    """Raise ValueError unless an array has that shape and dtype and is finite."""
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"array {name}: {array.dtype} {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"array {name}: not finite")
+
+
 class Parameters(Mapping[str, Array]):
     """A mapping from name to array, where every array is a view into one contiguous vector `flat`.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
 from ..backend import blas
-from ..backend.params import Parameters
 from ..errors import DataError, TrainingError
 from ..models.base import LanguageModel
 from ..text.batches import Batches, Streams
@@ -58,7 +58,7 @@ class Evaluation:
 
 def evaluate(
     model: LanguageModel,
-    params: Parameters,
+    params: Any,
     ids: Array,
     streams: int = 1,
     cut: Callable[[Array, int, int], Batches] = Streams,

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
 
 from ..arrays import Array
 from ..backend import blas
-from ..backend.params import Parameters
 from ..backend.seeds import Purpose, generator
 from ..config.kinds import Integer, Kind, Number, kind_of
 from ..models.base import LanguageModel
@@ -74,7 +73,7 @@ AT_ONCE = 8  # symbols drawn before they are yielded; a few milliseconds at most
 
 def generate(
     model: LanguageModel,
-    params: Parameters,
+    params: Any,
     prime: Sequence[int] | Array,
     length: int,
     *,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .base import TrainableModel
+from .base import LanguageModel
 from .recurrent import Recurrent
 
 __all__ = ["MODELS"]
 
-MODELS: dict[str, Callable[..., TrainableModel]] = {"recurrent": Recurrent}
+MODELS: dict[str, Callable[..., LanguageModel]] = {"recurrent": Recurrent}

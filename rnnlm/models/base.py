@@ -6,8 +6,8 @@ every call. Only the model knows what they mean, and what the state of a text is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -51,6 +51,12 @@ class LanguageModel(Protocol):
     def describe(self) -> str:
         """The model in one line."""
 
+    def restore(self, arrays: Mapping[str, Array]) -> Any:
+        """The parameters from arrays by name, as a checkpoint holds them: anybody can have written it.
+
+        Raises ValueError unless they are whole and ones that this model can have.
+        """
+
     def begin(self, params: Any, n: int) -> Steps:
         """N texts before their first symbol. The logits of a text do not depend on the other texts."""
 
@@ -66,6 +72,7 @@ class Weights(Protocol):
     """Calls that make the copies anew after an update; workers make them in any order."""
 
 
+@runtime_checkable
 class TrainableModel(LanguageModel, Protocol):
     """A model that is trained by gradient descent.
 

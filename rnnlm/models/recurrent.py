@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 from ..arrays import Array, Shape
 from ..backend import blas
 from ..backend.initial import glorot_uniform, unit_variance, zeros
-from ..backend.params import Parameter, Parameters, count
+from ..backend.params import Parameter, Parameters, check_array, count
 from ..backend.tape import Tape, Unrecorded
 from ..backend.tiles import PackedMatrix
 from ..backend.workspace import LONGEST_TAPE, Workspace
@@ -115,6 +115,20 @@ class Recurrent:
         with blas.one_thread():
             for name, parameter in self.parameters.items():
                 parameter.init(params[name], rng)
+        return params
+
+    def restore(self, arrays: Mapping[str, Array]) -> Parameters:
+        """Parameters with these values, in float32. Raises ValueError unless each is there, has its
+        shape and is finite, and nothing else is there.
+        """
+        shapes = self.shapes
+        if set(arrays) != set(shapes):
+            raise ValueError(f"arrays {str(sorted(set(arrays) ^ set(shapes)))[:80]}")
+        for name, shape in shapes.items():
+            check_array(name, arrays[name], shape)
+        params = Parameters(shapes)
+        for name, view in params.items():
+            view[...] = arrays[name]
         return params
 
     def state_shape(self, B: int) -> Shape:

@@ -1,7 +1,8 @@
 """Checkpoints: one .npz with all that sampling from a model or scoring a text needs.
 
-Members: the parameters under their names (`layers.0.Wh`, ...), `optimizer.<name>` (the optimizer's
-vectors, in the parameters' order), `state` (L, S, B, H; the carried hidden state), `text` (the text
+Members: the parameters under their names (`layers.0.Wh`, ...), for a model that is trained step by step
+`optimizer.<name>` (the optimizer's vectors, in the parameters' order) and `state` (L, S, B, H; the
+carried hidden state), `text` (the text
 format's JSON, as bytes), `counts` (of each symbol in the training text), `config` (YAML) and `meta`
 (JSON: format, version, position, losses, the data's fingerprint, and each array's dtype, shape and
 CRC-32). Version 1, that of rnnlm 0.1.0, has `vocabulary` (the symbols' numbers) instead of `text`, and
@@ -25,10 +26,10 @@ import numpy as np
 
 from ..arrays import Array
 from ..assembly import build_model, read_config
-from ..backend.params import Parameters
+from ..backend.params import check_array
 from ..config.schema import Config
 from ..errors import CheckpointError, ConfigError, DataError
-from ..models.base import TrainableModel
+from ..models.base import LanguageModel, TrainableModel
 from ..optim.optimizers import OPTIMIZERS, state_names
 from ..storage.atomic import as_path, atomic_write
 from ..storage.npz import read_npz, write_npz
@@ -67,7 +68,7 @@ class Checkpoint:
 
     config: Config
     format: TextFormat
-    params: Parameters
+    params: Any  # arrays by name, as the model's `restore` makes them
     counts: Array  # (V,) of each symbol in the training text
     progress: Progress = field(default_factory=Progress)
     data: Mapping[str, str] = field(default_factory=dict)  # folder and fingerprint
@@ -76,7 +77,7 @@ class Checkpoint:
     path: Path | None = None  # where it was read from
 
     @cached_property
-    def model(self) -> TrainableModel:
+    def model(self) -> LanguageModel:
         return build_model(self.config, len(self.vocabulary))
 
     @property
@@ -106,7 +107,7 @@ class Checkpoint:
         if self.state is not None:
             arrays["state"] = self.state
         try:
-            _check_arrays(self.config, self.model, arrays)
+            _restore(self.config, self.model, arrays)
             arrays["text"] = _text_member(self.format, self.config)
             _progress(asdict(self.progress))
             _data(self.data)
@@ -156,10 +157,7 @@ class Checkpoint:
         text_format = read(arrays.pop(name), config)
         model = build_model(config, len(text_format.vocabulary))
         own = {name: a for name, a in arrays.items() if name not in ("config", "meta")}
-        _check_arrays(config, model, own)
-        params = Parameters(model.shapes)
-        for name, view in params.items():
-            view[...] = arrays[name]
+        params = _restore(config, model, own)
         return cls(
             config=config,
             format=text_format,
@@ -177,29 +175,36 @@ class Checkpoint:
         )
 
 
-def _check_arrays(config: Config, model: TrainableModel, arrays: Mapping[str, Array]) -> None:
-    """Raise ValueError unless these are the arrays of a checkpoint with that config and model."""
-    V = model.vocabulary_size
-    optimizer = OPTIMIZERS[config.train.optimizer["name"]]
-    vectors = [f"optimizer.{name}" for name in state_names(optimizer)]
-    expected: dict[str, tuple[int, ...]] = {
-        **model.shapes,
-        "counts": (V,),
-        **{name: (model.num_parameters,) for name in vectors if name in arrays},
+def _restore(config: Config, model: LanguageModel, arrays: Mapping[str, Array]) -> Any:
+    """The parameters among the arrays of a checkpoint.
+
+    Raises ValueError unless these are the arrays of a checkpoint with that config and model.
+    """
+    beside = {
+        name: array
+        for name, array in arrays.items()
+        if name in ("counts", "state") or name.startswith("optimizer.")
     }
-    if "state" in arrays:
-        expected["state"] = model.state_shape(config.train.batch_size)
-    if set(arrays) != set(expected):
-        raise ValueError(f"arrays {str(sorted(set(arrays) ^ set(expected)))[:80]}")
-    for name, shape in expected.items():
-        kind = np.int64 if name == "counts" else np.float32
-        if arrays[name].shape != shape or arrays[name].dtype != kind:
-            raise ValueError(f"array {name}: {arrays[name].dtype} {arrays[name].shape}")
-        if kind is np.float32 and not np.isfinite(arrays[name]).all():
-            raise ValueError(f"array {name}: not finite")
+    known = _training_shapes(config, model) if isinstance(model, TrainableModel) else {}
+    if strange := [name for name in beside if name != "counts" and name not in known]:
+        raise ValueError(f"arrays {str(sorted(strange))[:80]}")
+    for name, shape in known.items():
+        if name in beside:
+            check_array(name, beside[name], shape)
     counts = arrays["counts"]
+    check_array("counts", counts, (model.vocabulary_size,), np.int64)
     if counts.min() < 0 or not counts.any():
         raise ValueError("array counts: not those of a text")
+    return model.restore({name: a for name, a in arrays.items() if name not in beside})
+
+
+def _training_shapes(config: Config, model: TrainableModel) -> dict[str, tuple[int, ...]]:
+    """The shapes of what training carries from step to step beside the parameters."""
+    vectors = state_names(OPTIMIZERS[config.train.optimizer["name"]])
+    return {
+        "state": model.state_shape(config.train.batch_size),
+        **{f"optimizer.{name}": (model.num_parameters,) for name in vectors},
+    }
 
 
 # The member of the text format: its bytes must be exactly those that `save` writes

@@ -32,7 +32,7 @@ from ..runs.run_data import open_data, recorded_data, same_data
 from ..storage.atomic import as_path
 from ..text.corpus import Corpus
 from .engine import Engine
-from .plan import check_memory, check_validation, plan
+from .plan import check_memory, check_validation, plan, trainable
 from .resume import adopt_config, resumed_config
 
 SAMPLE_LENGTH = 200
@@ -69,7 +69,11 @@ class Training:
 
     def __init__(self, config: Config, run: Run, corpus: Corpus, at: Checkpoint) -> None:
         self.config, self.run, self.corpus = config, run, corpus
-        self.model, self.params, self.progress = at.model, at.params, replace(at.progress)
+        self.model, self.params, self.progress = (
+            trainable(at.model),
+            at.params,
+            replace(at.progress),
+        )
         t = config.train
         self.windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length)
         check_memory(self.model, config, self.windows)
@@ -109,7 +113,7 @@ class Training:
         try:
             config, corpus = open_data(config, run.folder / "data", init_from)
             check_validation(config, corpus)
-            model = build_model(config, len(corpus.vocabulary))
+            model = trainable(build_model(config, len(corpus.vocabulary)))
             t = config.train
             windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length)
             check_memory(model, config, windows)

@@ -9,7 +9,7 @@ from ..assembly import build_model, whole_config
 from ..backend.memory import available_memory, readable
 from ..config.schema import Config
 from ..errors import ConfigError
-from ..models.base import TrainableModel
+from ..models.base import LanguageModel, TrainableModel
 from ..optim.optimizers import OPTIMIZERS, state_names
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import open_data
@@ -45,11 +45,18 @@ def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str
         config = adopt_config(config, init_from)
     config, corpus = open_data(config, None, init_from)
     check_validation(config, corpus)
-    model = build_model(config, len(corpus.vocabulary))
+    model = trainable(build_model(config, len(corpus.vocabulary)))
     t = config.train
     windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length)
     yield from config.to_yaml().splitlines()
     yield from plan(model, config, corpus, windows)
+
+
+def trainable(model: LanguageModel) -> TrainableModel:
+    """A model that gradient descent can train. Raises ConfigError for one that it cannot."""
+    if not isinstance(model, TrainableModel):
+        raise ConfigError(f"gradient descent cannot train this model: {model.describe()}")
+    return model
 
 
 def check_validation(config: Config, corpus: Corpus) -> None:
