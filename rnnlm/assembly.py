@@ -77,5 +77,5 @@ def _build(choice: Chosen, values: Mapping[str, Any], *arguments: Any) -> Any:
     for name, declared in options(make).items():
         if name in values:
             value, kind = values[name], declared.kind
-            made[name] = _build(kind, value) if isinstance(kind, Chosen) else value
+            made[name] = _build(kind, value) if isinstance(kind, Chosen) else kind.meant(value)
     return make(*arguments, **made)

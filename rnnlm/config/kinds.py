@@ -60,6 +60,10 @@ class Kind:
         """A value as it stands in YAML."""
         return self.null if value is None and self.null != "null" else value
 
+    def meant(self, plain: Any) -> Any:
+        """The value that stands in YAML as `plain`: the inverse of `plain`."""
+        return None if self.null not in (None, "null") and plain == self.null else plain
+
     def _or_null(self, words: str) -> str:
         return words if self.null is None else f"{words} or {self.null}"
 

@@ -142,7 +142,9 @@ class _Reading:
         return self._scalar(dotted, kind, node)
 
     def _choice(self, dotted: str, kind: Chosen, node: Branch) -> dict[str, Any]:
-        """The name and all options of what is chosen; those not given have their defaults."""
+        """The name and all options of what is chosen, as they stand in YAML; those not given have their
+        defaults.
+        """
         table = self.tables[kind.table]
         chosen = node.children.get(kind.by, Leaf(kind.default, False, node.where))
         if isinstance(chosen, Branch):
@@ -162,7 +164,7 @@ class _Reading:
         defaults = {n: key.default for n, key in known.items() if not isinstance(key.kind, Chosen)}
         values = self._options(dotted, table[name], Branch(own, node.where))
         merged = {**defaults, **values}
-        return {kind.by: name, **{n: merged[n] for n in known}}
+        return {kind.by: name, **{n: key.kind.plain(merged[n]) for n, key in known.items()}}
 
     def _clip(self, dotted: str, kind: Clip, node: Leaf | Branch) -> dict[str, float] | None:
         if isinstance(node, Leaf):
