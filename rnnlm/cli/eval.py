@@ -51,8 +51,11 @@ def command(
 
 
 def _json(result: Evaluation) -> Iterator[str]:
-    figures = ("symbols", "nats_per_symbol", "bits_per_symbol", "perplexity")
-    yield json.dumps({name: getattr(result, name) for name in figures})
+    from ..inference.evaluation import in_json
+
+    figures = ("nats_per_symbol", "bits_per_symbol", "perplexity")
+    values = {name: in_json(getattr(result, name)) for name in figures}
+    yield json.dumps({"symbols": result.symbols, **values})
 
 
 def _lines(result: Evaluation, noun: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -92,6 +93,8 @@ def figure(value: float | None) -> str:
     """A figure as it is shown; None is one that no float can hold."""
     if value is None:
         return "beyond float range"
+    if value == math.inf:
+        return "infinite"
     return f"{value:.4f}" if value < 1e9 else f"{value:.4g}"
 
 

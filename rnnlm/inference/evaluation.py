@@ -11,7 +11,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..backend import blas
-from ..errors import DataError, TrainingError
+from ..errors import DataError
 from ..models.base import LanguageModel
 from ..text.batches import Batches, Streams
 from ..wording import counted
@@ -21,7 +21,7 @@ MOST_ROWS = 4096  # of ids in a chunk, over all streams
 
 
 def perplexity(nats_per_symbol: float) -> float | None:
-    """exp of the mean cross-entropy; None beyond the range of floats."""
+    """exp of the mean cross-entropy, infinite where that is; None beyond the range of floats."""
     try:
         return math.exp(nats_per_symbol)
     except OverflowError:
@@ -33,9 +33,17 @@ def bits_per_symbol(nats_per_symbol: float) -> float:
     return nats_per_symbol / math.log(2)
 
 
+def in_json(figure: float | None) -> float | None:
+    """A figure as JSON holds it, which knows no infinity: None, as beyond the range of floats."""
+    return None if figure is None or math.isinf(figure) else figure
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """The cross-entropy of a text: the sum of -ln p, `nats`, over the `symbols` that were predicted."""
+    """The cross-entropy of a text: the sum of -ln p, `nats`, over the `symbols` that were predicted.
+
+    It is infinite where the model gave probability 0 to a symbol that came.
+    """
 
     symbols: int
     nats: float
@@ -72,8 +80,8 @@ def evaluate(
     on the batch size and window of the config. More streams are faster and an approximation: the text
     is cut into that many, and each starts from the zero state.
 
-    Raises DataError where `ids` has no more symbols than streams, TrainingError where the sum is not
-    finite.
+    Raises DataError where `ids` has no more symbols than streams, TrainingError where the weights of a
+    model are too large for finite predictions.
     """
     if len(ids) <= streams:
         raise DataError(
@@ -83,13 +91,10 @@ def evaluate(
     chunk = min(CHUNK, max(1, MOST_ROWS // streams))
     batches = cut(ids, streams, min(chunk, (len(ids) - 1) // streams))
     predicted, losses = 0, []
-    with blas.one_thread(), np.errstate(all="ignore"):  # the sum is checked below
+    with blas.one_thread(), np.errstate(all="ignore"):  # the reader checks its sum
         reader = model.read(params, streams)
         for k in range(len(batches)):
             batch = batches(0, k)
             losses.append(reader(batch))
             predicted += batch.counted
-    nats = math.fsum(losses)
-    if not math.isfinite(nats):
-        raise TrainingError("the model's predictions are not finite: its weights are too large")
-    return Evaluation(predicted, nats)
+    return Evaluation(predicted, math.fsum(losses))

@@ -37,7 +37,8 @@ class Reader(Protocol):
         """Read the next window; Σ -ln p(target), in nats, over its targets that count.
 
         `losses` (T, B) float64, where given, receives the loss of each target, 0 where it does not
-        count.
+        count. A symbol of probability 0 has an infinite loss. Raises TrainingError where the
+        parameters are too large for the loss to be computed.
         """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from ..backend.workspace import LONGEST_TAPE, Workspace
 from ..cells import LSTM, Cell
 from ..cells.steps import flat_rows
 from ..config.kinds import Chosen, Integer, Number, option
+from ..errors import TrainingError
 from ..text.batches import Batch
 from .base import Masks
 from .layers import (
@@ -396,7 +398,10 @@ class Reading:
         self._ws = Workspace(params.flat.dtype)
 
     def __call__(self, batch: Batch, losses: Array | None = None) -> float:
-        return self._model.loss(self._weights, batch, self._state, self._ws, losses)
+        loss = self._model.loss(self._weights, batch, self._state, self._ws, losses)
+        if not math.isfinite(loss):  # a softmax gives no probability of 0
+            raise TrainingError("the model's predictions are not finite: its weights are too large")
+        return loss
 
 
 class Steps:
