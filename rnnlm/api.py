@@ -106,7 +106,7 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
         figure = perplexity(loss)
         return "beyond float range" if figure is None else f"{figure:.4f}"
 
-    yield f"model: {model.describe()}"
+    yield f"model: {model.describe(checkpoint.params)}"
     yield f"vocabulary: {counted(len(vocabulary), noun)}: {excerpt(vocabulary)}"
     yield f"position: step {p.step:,}, epoch {p.epoch:.4g}, {p.seconds:,.0f} s of training"
     for name, loss in (

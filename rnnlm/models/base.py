@@ -49,8 +49,8 @@ class LanguageModel(Protocol):
     def vocabulary_size(self) -> int:
         """V, the number of symbols."""
 
-    def describe(self) -> str:
-        """The model in one line."""
+    def describe(self, params: Any = None) -> str:
+        """The model in one line; with its parameters, what they tell beside."""
 
     def restore(self, arrays: Mapping[str, Array]) -> Any:
         """The parameters from arrays by name, as a checkpoint holds them: anybody can have written it.
@@ -65,6 +65,18 @@ class LanguageModel(Protocol):
         """A reader of `streams` streams, before their first symbol."""
 
 
+@runtime_checkable
+class CountedModel(LanguageModel, Protocol):
+    """A model that reads its training text once."""
+
+    def fit(self, ids: Array, validation: Array | None = None) -> Any:
+        """The parameters from the training text `ids` (n,); what the options leave open is chosen on
+        `validation`.
+
+        Raises DataError where there is nothing to count or memory does not suffice.
+        """
+
+
 class Weights(Protocol):
     """Parameters prepared for windows, with the copies that a model's products use."""
 
@@ -75,7 +87,7 @@ class Weights(Protocol):
 
 @runtime_checkable
 class TrainableModel(LanguageModel, Protocol):
-    """A model that is trained by gradient descent.
+    """A model that is trained by gradient descent, step by step.
 
     Training calls `loss_and_grad` for each window, with the `Weights` that `weights` makes of the
     parameters. The state is an array (..., B, K), so that the streams of a batch can be split into

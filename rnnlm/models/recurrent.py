@@ -101,8 +101,8 @@ class Recurrent:
     def num_parameters(self) -> int:
         return count(self.shapes)
 
-    def describe(self) -> str:
-        """The model in one line."""
+    def describe(self, params: Any = None) -> str:
+        """The model in one line; the parameters tell nothing beside."""
         inputs = f"embedding of {self.embedding_size}" if self.embedding_size else "one-hot input"
         chosen = "".join(f", {name} {value}" for name, value in vars(self.cell).items())
         dropout = f", dropout {self.dropout:g}" if self.dropout else ""

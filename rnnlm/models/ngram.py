@@ -1,0 +1,680 @@
+"""Models that count: the probability of a symbol after the n - 1 before it, from how often it came.
+
+What a model stores is the same for every smoothing: for every n-gram (h, w) that was seen, a context h
+and the symbol w after it, its probability; and for every context a backoff weight. Then
+
+    p(w | h) = P(h, w)                     where (h, w) was seen,
+               backoff(h) · p(w | h')      else, h' being h without its oldest symbol,
+
+down to the empty context, below which every symbol has 1/V. A context that was never seen has the
+backoff weight 1.
+
+There are no dictionaries: contexts are a trie in sorted arrays, from the newest symbol to the oldest.
+Level k holds the contexts of k symbols and the n-grams of k + 1. A context of level k has the key
+parent · V + its oldest symbol, where the parent is the place of h' among the contexts of level k - 1;
+an n-gram has the key context · V + w. So a whole text goes down the trie by binary search.
+
+Where a text begins there is nothing before: its first symbol is not predicted, and the contexts of the
+next ones are as short as what has been read of it. Such an n-gram counts on its own level and below,
+and so a model of order n predicts from short contexts there, by the estimates of their level.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Array
+from ..backend.memory import available_memory, readable
+from ..config.kinds import Integer, Number, Text, option
+from ..errors import DataError
+from ..text.batches import Batch
+
+Params = dict[str, Array]
+
+HIGHEST = 20  # order
+TEXT_BYTES = 20  # of memory for each symbol of the text, while it is counted,
+EVENT_BYTES = 40  # and beside these while a level is
+NGRAM_BYTES = 100  # for each n-gram of a level and its context, while it is estimated
+
+
+# What is stored
+
+
+@dataclass(frozen=True)
+class Level:
+    """The contexts of k symbols and the n-grams of k + 1, with their keys in ascending order."""
+
+    contexts: Array  # (C,) int64; the only one of level 0 has the key 0
+    backoff: Array  # (C,) float64
+    ngrams: Array  # (M,) int64
+    probability: Array  # (M,) float64
+
+
+def to_params(
+    levels: Sequence[Level],
+    alone: bool = False,
+    discounts: Array | None = None,
+    fallback: Array | None = None,
+) -> Params:
+    """The arrays of a model, as a checkpoint stores them.
+
+    `alone`: a level takes nothing from those below it, but 1/V. `discounts` (order, 3), of n-grams
+    seen once, twice and more often; `fallback` (order,): these are not from counts, as those allowed
+    none.
+    """
+    order = len(levels)
+    params: Params = {
+        "order": np.array(order, np.int64),
+        "alone": np.array(alone, np.uint8),
+        "discounts": np.zeros((order, 3)) if discounts is None else discounts,
+        "fallback": np.zeros(order, np.uint8) if fallback is None else fallback,
+    }
+    for k, level in enumerate(levels):
+        params |= {f"levels.{k}.{name}": array for name, array in vars(level).items()}
+    return params
+
+
+def to_levels(params: Mapping[str, Array]) -> list[Level]:
+    """The inverse of `to_params`."""
+    return [
+        Level(**{name: params[f"levels.{k}.{name}"] for name in Level.__annotations__})
+        for k in range(int(params["order"]))
+    ]
+
+
+def find(keys: Array, wanted: Array) -> tuple[Array, Array]:
+    """The places of the wanted in the sorted keys, and whether they are there."""
+    places = keys.searchsorted(wanted)
+    if not len(keys):
+        return places, np.zeros(len(wanted), np.bool_)
+    return places, keys.take(places, mode="clip") == wanted
+
+
+# Smoothing: from the counts of one level to a share of each n-gram and a weight for what is below
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How often the n-grams of one level came."""
+
+    counts: Array  # c(h, w) (M,) int64, at least 1
+    context: Array  # (M,) the place of h among the C contexts
+    contexts: int  # C
+    vocabulary_size: int
+
+    def per_context(self, values: Array | None = None) -> Array:
+        """Σ_w of values (M,), or of ones, for each context: (C,)."""
+        return np.bincount(self.context, values, self.contexts)
+
+
+@dataclass(frozen=True)
+class Discounts:
+    """What is taken from the counts of n-grams that came once, twice and more often."""
+
+    values: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    fallback: bool = False  # the counts allow none, so these are fixed ones
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """p(w | h) = share(h, w) + backoff(h) · p(w | h')."""
+
+    share: Array  # (M,)
+    backoff: Array  # (C,)
+    discounts: Discounts = Discounts()
+
+
+def kneser_ney(n: Counts) -> Estimate:
+    """Interpolated modified Kneser-Ney smoothing (Chen and Goodman 1999, section 3.2)."""
+    # c(w | h) = (c(h, w) - D(c(h, w))) / Σ_w c(h, w)
+    # γ(h)     = (D₁ N₁(h·) + D₂ N₂(h·) + D₃₊ N₃₊(h·)) / Σ_w c(h, w)
+    # Nᵢ(h·) is the number of different symbols that came i times after h. On all levels but the
+    # highest c is the continuation count (see `Counted.continuations`).
+    discounts = _discounts(np.bincount(np.minimum(n.counts, 5), minlength=6).tolist())
+    D = np.array([0.0, *discounts.values])[np.minimum(n.counts, 3)]
+    total = n.per_context(n.counts)
+    return Estimate((n.counts - D) / total[n.context], n.per_context(D) / total, discounts)
+
+
+FALLBACK = Discounts((0.5, 1.0, 1.5), fallback=True)  # as KenLM's --discount_fallback
+
+
+def _discounts(n: Sequence[int]) -> Discounts:
+    """D₁, D₂, D₃₊ from n[i], the number of n-grams that came i times.
+
+    They fall back where one of n₁, n₂, n₃ is zero or a discount is below zero or above its count, as
+    happens in small and in artificial texts.
+    """
+    # Y = n₁ / (n₁ + 2 n₂),  Dᵢ = i - (i + 1) Y nᵢ₊₁ / nᵢ  (Chen and Goodman 1999, equation 26)
+    if not (n[1] and n[2] and n[3]):
+        return FALLBACK
+    Y = n[1] / (n[1] + 2 * n[2])
+    D1, D2, D3 = (i - (i + 1) * Y * n[i + 1] / n[i] for i in (1, 2, 3))
+    if not (0 <= D1 <= 1 and 0 <= D2 <= 2 and 0 <= D3 <= 3):
+        return FALLBACK
+    return Discounts((D1, D2, D3))
+
+
+def witten_bell(n: Counts) -> Estimate:
+    """Interpolated Witten-Bell smoothing (Witten and Bell 1991, method C; Chen and Goodman 1999)."""
+    # p(w | h) = (c(h, w) + T(h) p(w | h')) / (Σ_w c(h, w) + T(h)), T(h) different symbols after h
+    types = n.per_context()
+    total = n.per_context(n.counts) + types
+    return Estimate(n.counts / total[n.context], types / total)
+
+
+def additive(n: Counts, k: float = 1.0) -> Estimate:
+    """Additive smoothing (Lidstone 1920; with k = 1 Laplace's rule of succession)."""
+    # p(w | h) = (c(h, w) + k) / (Σ_w c(h, w) + k V)
+    kV = k * n.vocabulary_size
+    total = n.per_context(n.counts) + kV
+    return Estimate(n.counts / total[n.context], kV / total)
+
+
+def none(n: Counts) -> Estimate:
+    """Maximum likelihood: what was never seen after a context that was has probability 0."""
+    # p(w | h) = c(h, w) / Σ_w c(h, w); for h never seen, 0/0, the longest part of h that was counts
+    return Estimate(n.counts / n.per_context(n.counts)[n.context], np.zeros(n.contexts))
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """How probabilities come from counts."""
+
+    estimate: Callable[..., Estimate]
+    continuations: bool = False  # the lower levels count the symbols before, not occurrences
+    alone: bool = False  # p(w | h') is 1/V, whatever h'
+
+
+SMOOTHINGS = {
+    "kneser_ney": Smoothing(kneser_ney, continuations=True),
+    "witten_bell": Smoothing(witten_bell),
+    "additive": Smoothing(additive, alone=True),
+    "none": Smoothing(none),
+}
+
+
+# Counting
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The n-grams of one level, with their keys in ascending order."""
+
+    contexts: Array  # (C,) keys
+    ngrams: Array  # (M,) keys
+    counts: Array  # (M,)
+    shorter: Array  # (M,) the place of (h', w) among the n-grams one level below
+    beginning: Array  # places of the n-grams at the beginnings of texts, one for each time
+
+    def continuations(self, above: Counted) -> Array:
+        """How many different symbols came before each n-gram; (M,).
+
+        Nothing comes before the beginning of a text, so there every time counts as a symbol of its
+        own. (So do KenLM and SRILM count the n-grams that begin with <s>.)
+        """
+        # N₁₊(· h w) = |{x: c(x h w) > 0}|
+        size = len(self.ngrams)
+        return np.bincount(above.shorter, minlength=size) + np.bincount(
+            self.beginning, minlength=size
+        )
+
+
+def count_levels(ids: Array, begins: Array, V: int) -> Iterator[Counted]:
+    """The n-grams of order 1, 2, 3, ... of a text `ids` (n,), level by level.
+
+    `begins` are the positions where a text begins, the first one 0. What the next level needs is, for
+    each symbol that is predicted, the place of its context. Raises DataError where memory does not
+    suffice.
+    """
+    m = len(ids) - 1
+    _require((TEXT_BYTES + EVENT_BYTES) * m, 0, m)
+    history, targets = ids[:-1], ids[1:]
+    length = _lengths(begins, m)
+    at = np.arange(m)  # the steps that have a context of k symbols,
+    place = np.zeros(m, np.int64)  # and its place among the contexts of level k
+    contexts, below = np.zeros(1, np.int64), np.zeros(0, np.int64)
+    for k in itertools.count():
+        _require(EVENT_BYTES * len(at), k, m)
+        if k:
+            long_enough = length[at] >= k
+            if not long_enough.all():
+                at, place = at[long_enough], place[long_enough]
+            del long_enough
+            place *= V
+            place += history[at - (k - 1)]
+            contexts = _places(place, len(contexts) * V)
+        keys = place * V
+        keys += targets[at]
+        beginning = keys[length[at] == k]
+        keys.sort()
+        new = _changes(keys)
+        M = int(np.count_nonzero(new))
+        _require(NGRAM_BYTES * M, k, m)
+        first = np.flatnonzero(new)
+        ngrams = keys[first]
+        counts = np.diff(first, append=len(keys))
+        del keys, new, first
+        if k:
+            context, symbol = np.divmod(ngrams, V)
+            shorter = below.searchsorted((contexts // V)[context] * V + symbol)
+            del context, symbol
+        else:
+            shorter = np.zeros(M, np.int64)
+        yield Counted(contexts, ngrams, counts, shorter, ngrams.searchsorted(beginning))
+        below = ngrams
+
+
+def _require(needed: int, k: int, m: int) -> None:
+    """Raise DataError unless there are so many bytes."""
+    have = available_memory()
+    if have is not None and needed > have:
+        advice = f"model.order at most {k}" if k else "a shorter text"
+        raise DataError(
+            f"n-grams of order {k + 1} in {m:,} symbols need about {readable(needed)} to be counted, "
+            f"and {readable(have)} are free: {advice}"
+        )
+
+
+def _lengths(begins: Array, m: int) -> Array:
+    """(m,) how many symbols of its own text were read when each of m steps predicts."""
+    dtype = np.int32 if m < 2**31 else np.int64
+    length: Array = np.arange(1, m + 1, dtype=dtype)
+    length -= np.repeat(begins.astype(dtype), np.diff(begins, append=m))
+    return length
+
+
+def _changes(keys: Array) -> Array:
+    """Where sorted keys differ from the one before, and at the first."""
+    new = np.ones(len(keys), np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=new[1:])
+    return new
+
+
+def _places(keys: Array, limit: int) -> Array:
+    """The different keys below `limit`, sorted; in place each key becomes its place among them.
+
+    Keys that leave room are sorted together with where they stood, which is several times as fast as
+    sorting places by their keys.
+    """
+    bits = len(keys).bit_length()
+    if limit.bit_length() + bits < 64:
+        keys <<= bits
+        keys |= np.arange(len(keys))
+        keys.sort()
+        order = keys & ((1 << bits) - 1)
+        keys >>= bits
+        ordered = keys
+    else:
+        order = np.argsort(keys)
+        ordered = keys[order]
+    new = _changes(ordered)
+    different = ordered[new]
+    ranks = np.cumsum(new)
+    ranks -= 1
+    keys[order] = ranks
+    return different
+
+
+# The model
+
+
+@dataclass(frozen=True)
+class NGram:
+    """An n-gram model of `order` n: n - 1 symbols of context. Its numbers are `params`.
+
+    Without an order `fit` finds one on a validation text. `k` is what additive smoothing adds to every
+    count.
+    """
+
+    vocabulary_size: int
+    order: int | None = option(
+        None,
+        "symbols of an n-gram, its context and one more; `auto`: chosen on validation",
+        Integer(low=1, high=HIGHEST, null="auto"),
+    )
+    smoothing: str = option(
+        "kneser_ney",
+        "`kneser_ney` (modified, interpolated), `witten_bell`, `additive`, or `none`",
+        Text(one_of=tuple(SMOOTHINGS)),
+    )
+    k: float = option(
+        1.0, "what `additive` smoothing adds to every count", Number(above=0, high=1e9)
+    )
+
+    def describe(self, params: Mapping[str, Array] | None = None) -> str:
+        """The model in one line; with its numbers, what they tell."""
+        order = self.order if params is None else int(params["order"])
+        name = f"{order}-gram" if order else "n-gram, its order found on validation"
+        options = f" with k = {self.k:g}" if self.smoothing == "additive" else ""
+        line = f"{name}, smoothing {self.smoothing}{options}"
+        if params is None:
+            return line
+        seen = sum(len(level.ngrams) for level in to_levels(params))
+        line += f": {seen:,} n-grams"
+        if fallback := [f"{k + 1}" for k in np.flatnonzero(params["fallback"])]:
+            line += (
+                f"; order {', '.join(fallback)}: the counts allow no discounts, so they are "
+                f"{', '.join(f'{D:g}' for D in FALLBACK.values)}"
+            )
+        return line
+
+    # Estimation
+
+    def fit(
+        self,
+        ids: Array,
+        validation: Array | None = None,
+        *,
+        fresh: Array | None = None,
+        validation_fresh: Array | None = None,
+    ) -> Params:
+        """Count a text `ids` (n,): each symbol but the first, after those before it.
+
+        Without an order, orders are tried upwards until the loss of the text `validation` rises, to
+        HIGHEST. `fresh` (n,) marks where texts begin, as in a `Batch`: symbol t is still predicted as
+        what ends the text before (the newline between two lines is both), and no context reaches back
+        beyond it.
+        Raises DataError where there is nothing to count or memory does not suffice.
+        """
+        if self.order is None and (validation is None or len(validation) < 2):
+            raise DataError(
+                "model.order: auto is found on a validation text, and there is none: set the order, or "
+                "data.val_fraction"
+            )
+        ids, begins = self._text(ids, fresh)
+        smoothing = SMOOTHINGS[self.smoothing]
+        walk = None
+        if self.order is None and validation is not None:
+            text, other = self._text(validation, validation_fresh)
+            at = np.arange(len(text) - 1)
+            walk = _Walk(text, at, 1, _lengths(other, len(at)), text[1:], self, smoothing.alone)
+        finished: list[tuple[Level, Discounts]] = []  # as the levels above them want them
+        below: Counted | None = None
+        best: tuple[float, tuple[Level, Discounts]] | None = None
+        for k, counted in enumerate(count_levels(ids, begins, self.vocabulary_size)):
+            if below is not None:
+                counts = below.continuations(counted) if smoothing.continuations else below.counts
+                finished.append(self._estimate(below, counts, finished))
+            below = counted
+            if self.order is not None and k + 1 < self.order:
+                continue
+            top = self._estimate(counted, counted.counts, finished)
+            if walk is None:
+                return self._params([*finished, top])
+            if k:
+                walk.probability = walk.predict(finished[-1][0])
+                walk.descend(counted.contexts)
+            loss = float(_surprisal(walk.predict(top[0])).sum())
+            if best is not None and not loss < best[0]:
+                return self._params([*finished[:-1], best[1]])
+            if k + 1 == HIGHEST:
+                return self._params([*finished, top])
+            best = loss, top
+        raise AssertionError
+
+    def _text(self, ids: Array, fresh: Array | None) -> tuple[Array, Array]:
+        """A text's ids, checked, and where texts begin in it but for its last symbol."""
+        ids = np.asarray(ids)
+        if len(ids) < 2:
+            raise DataError(f"{len(ids)} symbols: nothing to count; more text is needed")
+        if ids.min() < 0 or ids.max() >= self.vocabulary_size:
+            raise DataError(f"the text has ids that are not from 0 to {self.vocabulary_size - 1}")
+        if ids.dtype.kind != "u" or ids.dtype.itemsize == 8:  # so that sums stay whole numbers
+            ids = ids.astype(np.int64, copy=False)
+        begins = np.zeros(1, np.int64)
+        if fresh is not None:
+            begins = np.append(begins, 1 + np.flatnonzero(fresh[1:-1]))
+        return ids, begins
+
+    def _estimate(
+        self, counted: Counted, counts: Array, below: Sequence[tuple[Level, Discounts]]
+    ) -> tuple[Level, Discounts]:
+        """The probabilities of a level, from counts of its n-grams and the level below."""
+        smoothing, V = SMOOTHINGS[self.smoothing], self.vocabulary_size
+        context = counted.ngrams // V
+        n = Counts(counts, context, len(counted.contexts), V)
+        options = {"k": self.k} if self.smoothing == "additive" else {}
+        estimate = smoothing.estimate(n, **options)
+        lower: Any = 1 / V
+        if below and not smoothing.alone:
+            lower = below[-1][0].probability[counted.shorter]
+        probability = estimate.backoff[context]
+        probability *= lower
+        probability += estimate.share
+        np.minimum(probability, 1, out=probability)  # a sum can round up
+        level = Level(counted.contexts, estimate.backoff, counted.ngrams, probability)
+        return level, estimate.discounts
+
+    def _params(self, levels: Sequence[tuple[Level, Discounts]]) -> Params:
+        return to_params(
+            [level for level, _ in levels],
+            SMOOTHINGS[self.smoothing].alone,
+            np.array([discounts.values for _, discounts in levels]),
+            np.array([discounts.fallback for _, discounts in levels], np.uint8),
+        )
+
+    def restore(self, arrays: Mapping[str, Array]) -> Params:
+        """The arrays of a model, read from a file: checked, since anybody can write one.
+
+        Raises ValueError unless they are ones that `fit` could have made, but for how much probability
+        is given out.
+        """
+        V = self.vocabulary_size
+        order = _whole(arrays, "order", ())
+        n = int(order)
+        if not 1 <= n <= HIGHEST or self.order not in (None, n):
+            raise ValueError(f"order is {n}")
+        alone = _whole(arrays, "alone", ())
+        fallback = _whole(arrays, "fallback", (n,))
+        discounts = _numbers(arrays, "discounts", (n, 3))
+        levels: list[Level] = []
+        for k in range(n):
+            prefix, parents = f"levels.{k}.", len(levels[-1].contexts) if levels else 0
+            contexts = _keys(arrays, prefix + "contexts", parents * V if k else 1)
+            if not k and len(contexts) != 1:
+                raise ValueError("levels.0.contexts has not one key")
+            ngrams = _keys(arrays, prefix + "ngrams", len(contexts) * V)
+            backoff = _numbers(arrays, prefix + "backoff", contexts.shape)
+            probability = _numbers(arrays, prefix + "probability", ngrams.shape)
+            if probability.size and probability.max() > 1:
+                raise ValueError(f"{prefix}probability is above 1")
+            levels.append(Level(contexts, backoff, ngrams, probability))
+        params = to_params(levels, bool(alone), discounts, (fallback != 0).astype(np.uint8))
+        if strange := set(arrays) - set(params):
+            raise ValueError(f"{min(strange)} is not an array of this model")
+        return params
+
+    # Prediction
+
+    def begin(self, params: Mapping[str, Array], n: int) -> Steps:
+        """N texts before their first symbol."""
+        return Steps(self, params, n)
+
+    def read(self, params: Mapping[str, Array], streams: int) -> Reading:
+        """Streams of text before their first symbol."""
+        return Reading(self, params, streams)
+
+
+def _array(
+    arrays: Mapping[str, Array], name: str, kinds: str, shape: tuple[int, ...] | None
+) -> Array:
+    if name not in arrays:
+        raise ValueError(f"{name} is missing")
+    a = arrays[name]
+    if a.dtype.kind not in kinds or (a.shape != shape if shape is not None else a.ndim != 1):
+        raise ValueError(f"{name} is {a.dtype.name} {a.shape}")
+    return a
+
+
+def _whole(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:
+    return _array(arrays, name, "iu", shape)
+
+
+def _numbers(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> Array:
+    """Finite numbers from 0 on."""
+    a = _array(arrays, name, "f", shape).astype(np.float64, copy=False)
+    if not (np.isfinite(a).all() and (a >= 0).all()):
+        raise ValueError(f"{name} is not finite and from 0 on")
+    return a
+
+
+def _keys(arrays: Mapping[str, Array], name: str, limit: int) -> Array:
+    """Different keys below `limit`, in ascending order."""
+    a = _array(arrays, name, "iu", None)
+    if (a[1:] <= a[:-1]).any() or (a.size and not (a[0] >= 0 and int(a[-1]) < min(limit, 2**63))):
+        raise ValueError(f"{name} is not sorted, or out of range")
+    return a.astype(np.int64, copy=False)
+
+
+# Reading: many texts at once
+
+
+class _Walk:
+    """Many predictions at once, that go down the trie level by level.
+
+    `text` holds the symbols that were read, `at` (R,) where the newest one before each target is, and
+    the one before any is `stride` places before it. `length` (R,) says how many there are in its text.
+    """
+
+    def __init__(
+        self,
+        text: Array,
+        at: Array,
+        stride: int,
+        length: Array,
+        targets: Array,
+        model: NGram,
+        alone: bool,
+    ) -> None:
+        self._text, self._at, self._stride, self._length = text, at, stride, length
+        self._targets = targets.astype(np.int64, copy=False)
+        self._V, self._alone = model.vocabulary_size, alone
+        self._k = 0
+        self._rows = np.arange(len(at))  # whose contexts of k symbols are known
+        self._nodes = np.zeros(len(at), np.int64)  # and their places
+        self.probability = np.full(len(at), 1 / self._V)  # by the levels below this one
+
+    def descend(self, contexts: Array) -> None:
+        """Go on to the next level, which has these contexts."""
+        self._k += 1
+        enough = self._length[self._rows] >= self._k
+        rows = self._rows[enough]
+        older = self._text[self._at[rows] - (self._k - 1) * self._stride]
+        places, known = find(contexts, self._nodes[enough] * self._V + older)
+        self._rows, self._nodes = rows[known], places[known]
+
+    def predict(self, level: Level) -> Array:
+        """The probabilities (R,) of the targets by this level and those below."""
+        p = self.probability.copy()
+        if self._alone:
+            p[self._length >= self._k] = 1 / self._V
+        rows, nodes = self._rows, self._nodes
+        places, seen = find(level.ngrams, nodes * self._V + self._targets[rows])
+        p[rows] *= level.backoff[nodes]
+        p[rows[seen]] = level.probability[places[seen]]
+        return p
+
+
+def _surprisal(p: Array) -> Array:
+    """-ln p in nats; infinite for 0."""
+    with np.errstate(divide="ignore"):
+        return 0.0 - np.log(p)
+
+
+class Reading:
+    """Streams of text that are read window by window; a stream's state are its last symbols."""
+
+    def __init__(self, model: NGram, params: Mapping[str, Array], streams: int) -> None:
+        self._model, self._levels, self._alone = model, to_levels(params), bool(params["alone"])
+        self._past = np.zeros((len(self._levels) - 1, streams), np.int64)
+        self._length = np.zeros(streams, np.int64)  # how many of them are of the same text
+
+    def __call__(self, batch: Batch, losses: Array | None = None) -> float:
+        (T, B), K = batch.ids.shape, len(self._past)
+        text = np.concatenate([self._past, batch.ids], dtype=np.int64, casting="unsafe")
+        step = np.arange(T)[:, None]
+        begin = np.tile(-self._length, (T, 1))
+        if batch.fresh is not None:
+            np.copyto(begin, step, where=batch.fresh.astype(np.bool_, copy=False))
+            np.maximum.accumulate(begin, axis=0, out=begin)
+        length = np.minimum(step + 1 - begin, K)
+        if T:
+            self._past, self._length = text[T:], length[-1]
+
+        counted = batch.targets >= 0
+        rows = np.flatnonzero(counted)
+        walk = _Walk(
+            text.reshape(-1),
+            rows + K * B,
+            B,
+            length.reshape(-1)[rows],
+            batch.targets.reshape(-1)[rows],
+            self._model,
+            self._alone,
+        )
+        for k, level in enumerate(self._levels):
+            if k:
+                walk.descend(level.contexts)
+            walk.probability = walk.predict(level)
+        nats = _surprisal(walk.probability)
+        if losses is not None:
+            losses.fill(0)
+            losses[counted] = nats
+        return float(nats.sum())
+
+
+# Stepping: the whole distribution, a symbol at a time
+
+
+class Steps:
+    """N texts that advance together, one symbol a step; each is worked on by itself."""
+
+    def __init__(self, model: NGram, params: Mapping[str, Array], n: int) -> None:
+        self._V, self._alone = model.vocabulary_size, bool(params["alone"])
+        self._levels = to_levels(params)
+        # where the n-grams of each context begin
+        self._first = [
+            level.ngrams.searchsorted(np.arange(len(level.contexts) + 1) * self._V)
+            for level in self._levels
+        ]
+        self._past = [deque[int](maxlen=len(self._levels) - 1) for _ in range(n)]  # newest first
+        self._logits = np.empty((n, self._V))
+
+    def step(self, ids: Array | Sequence[int]) -> Array:
+        """Feed one id per text (N,); the log-probabilities (N, V), valid until the next step."""
+        for past, symbol, row in zip(self._past, ids, self._logits, strict=True):
+            past.appendleft(int(symbol))
+            self._predict(past, row)
+        with np.errstate(divide="ignore"):
+            np.log(self._logits, self._logits)
+        return self._logits
+
+    def _predict(self, past: deque[int], row: Array) -> None:
+        """Fill `row` (V,) with probabilities, from the longest known context to the shortest."""
+        V, node = self._V, 0
+        path = [(0, 0)]
+        for k, symbol in enumerate(past, 1):
+            contexts, key = self._levels[k].contexts, node * V + symbol
+            node = int(contexts.searchsorted(key))
+            if node == len(contexts) or contexts[node] != key:
+                break
+            path.append((k, node))
+        if self._alone:
+            path = path[len(past) :]
+        weight = 1.0  # of the level: the product of the backoff weights above it
+        parts = []
+        for k, node in reversed(path):
+            level, first = self._levels[k], self._first[k]
+            seen = slice(first[node], first[node + 1])
+            parts.append((level.ngrams[seen] - node * V, level.probability[seen] * weight))
+            weight *= level.backoff[node]
+        row.fill(weight / V)
+        for symbols, probabilities in reversed(parts):
+            row[symbols] = probabilities

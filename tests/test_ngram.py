@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ngram_oracle import Oracle
+
+from rnnlm.errors import DataError
+from rnnlm.inference.evaluation import evaluate
+from rnnlm.models import ngram
+from rnnlm.models.ngram import SMOOTHINGS, NGram
+from rnnlm.text.batches import IGNORED, Batch, Streams
+
+Text = tuple[list[int], list[bool] | None]
+
+
+def markov(n: int, V: int, seed: int = 0) -> np.ndarray:
+    """A text with something to learn: each symbol depends on the two before it."""
+    rng = np.random.default_rng(seed)
+    P = rng.dirichlet(np.full(V, 0.2), (V, V)).cumsum(axis=2)
+    ids = [0, 0]
+    for u in rng.random(n - 2):
+        ids.append(min(V - 1, int(P[ids[-2], ids[-1]].searchsorted(u))))
+    return np.array(ids)
+
+
+def whole(ids: Any, fresh: Any = None) -> Batch:
+    """A text as one window of one stream."""
+    column = np.asarray(ids)[:, None]
+    marks = None if fresh is None else np.asarray(fresh)[:-1, None]
+    return Batch(column[:-1], column[1:], marks)
+
+
+def probabilities(model: NGram, params: ngram.Params, ids: Any, fresh: Any = None) -> np.ndarray:
+    losses = np.full((len(ids) - 1, 1), np.nan)
+    model.read(params, 1)(whole(ids, fresh), losses)
+    return np.exp(-losses[:, 0])
+
+
+@st.composite
+def texts(draw: st.DrawFn, V: int) -> Text:
+    ids = draw(st.lists(st.integers(0, V - 1), min_size=2, max_size=60))
+    fresh = draw(st.none() | st.lists(st.booleans(), min_size=len(ids), max_size=len(ids)))
+    return ids, fresh
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[NGram, Text, Text]:
+    V = draw(st.integers(1, 5))
+    model = NGram(
+        V,
+        draw(st.integers(1, 6)),
+        draw(st.sampled_from(list(SMOOTHINGS))),
+        draw(st.sampled_from([0.01, 1.0, 2.5])),
+    )
+    return model, draw(texts(V)), draw(texts(V))
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+def test_probabilities_are_those_of_dictionaries(case: tuple[NGram, Text, Text]) -> None:
+    """Every smoothing, orders 1 to 6, one text and many, windows read and steps taken."""
+    model, train, other = case
+    assert isinstance(model.order, int)
+    oracle = Oracle(*train, model.vocabulary_size, model.order, model.smoothing, model.k)
+    params = model.fit(np.array(train[0]), fresh=None if train[1] is None else np.array(train[1]))
+    for ids, fresh in (train, other):
+        expected = list(oracle.read(ids, fresh))
+        found = probabilities(model, params, ids, fresh)
+        np.testing.assert_allclose(found, [p for _, p in expected], rtol=1e-12, atol=1e-300)
+    for h, _ in expected[:10]:
+        steps = model.begin(params, 1)
+        for symbol in h or (0,):
+            logits = steps.step([symbol])
+        row = [oracle.p(h, w) for w in range(model.vocabulary_size)]
+        np.testing.assert_allclose(np.exp(logits[0]), row, rtol=1e-12, atol=1e-300)
+
+
+@settings(max_examples=40, deadline=None)
+@given(cases(), st.data())
+def test_probabilities_sum_to_one_in_every_context(
+    case: tuple[NGram, Text, Text], data: st.DataObject
+) -> None:
+    """Seen or not, short or long."""
+    model, (ids, fresh), _ = case
+    params = model.fit(np.array(ids), fresh=None if fresh is None else np.array(fresh))
+    past = data.draw(st.lists(st.integers(0, model.vocabulary_size - 1), min_size=1, max_size=8))
+    steps = model.begin(params, 1)
+    for symbol in past:
+        logits = steps.step([symbol])
+        assert not np.isnan(logits).any()
+        assert math.isclose(np.exp(logits).sum(), 1, rel_tol=1e-12)
+
+
+def test_discounts_come_from_the_counts_of_a_long_text() -> None:
+    """Where the text allows it, all three of every order, and not the fallback's."""
+    ids = markov(4000, 20)
+    model = NGram(20, 3)
+    params = model.fit(ids)
+    oracle = Oracle(ids.tolist(), None, 20, 3, "kneser_ney")
+    np.testing.assert_allclose(params["discounts"], oracle.discounts, rtol=1e-12)
+    assert params["fallback"].tolist() == [1, 0, 0]  # every symbol has many before it
+    test = markov(300, 20, seed=1).tolist()
+    expected = [p for _, p in oracle.read(test, None)]
+    np.testing.assert_allclose(probabilities(model, params, test), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "n",
+    [
+        [0, 0, 5, 5, 5, 5],  # none seen once
+        [0, 5, 0, 5, 5, 5],
+        [0, 5, 5, 0, 5, 5],
+        [0, 1, 1, 50, 5, 5],  # D₂ below 0
+    ],
+)
+def test_discounts_fall_back_where_counts_allow_none(n: list[int]) -> None:
+    assert ngram._discounts(n) == ngram.FALLBACK
+
+
+def test_a_model_says_that_its_discounts_fell_back() -> None:
+    """In the numbers and in the line that describes it."""
+    model = NGram(2, 2)
+    params = model.fit(np.array([0, 1] * 20))
+    assert params["fallback"].tolist() == [1, 1]
+    assert params["discounts"].tolist() == [[0.5, 1, 1.5]] * 2
+    assert "order 1, 2: the counts allow no discounts" in model.describe(params)
+    assert model.describe() == "2-gram, smoothing kneser_ney"
+
+
+def test_order_is_the_one_that_predicts_the_validation_text_best() -> None:
+    """And the model is the one of that order, found without auto."""
+    train, validation = np.split(markov(1500, 6), [1200])
+    for smoothing in SMOOTHINGS:
+        found = NGram(6, None, smoothing).fit(train, validation)
+        fixed = [NGram(6, n, smoothing) for n in range(1, 8)]
+        fitted = [model.fit(train) for model in fixed]
+        losses = [
+            model.read(params, 1)(whole(validation))
+            for model, params in zip(fixed, fitted, strict=True)
+        ]
+        rises = next(i for i in range(1, 7) if not losses[i] < losses[i - 1])
+        assert found["order"] == rises
+        for name, array in fitted[rises - 1].items():
+            assert np.array_equal(found[name], array), name
+
+
+def test_the_search_for_an_order_ends() -> None:
+    """Though a text that was counted is predicted better by every higher order."""
+    ids = markov(300, 6)
+    params = NGram(6, None, "witten_bell").fit(ids, ids)
+    assert params["order"] == ngram.HIGHEST
+    params = NGram(6).fit(ids, ids[:3])
+    assert 1 <= params["order"] <= ngram.HIGHEST
+
+
+def test_windows_and_streams_do_not_change_what_is_read() -> None:
+    """Texts that begin anywhere, targets that do not count, windows shorter than a context."""
+    rng = np.random.default_rng(0)
+    model = NGram(6, 5)
+    params = model.fit(markov(3000, 6))
+    ids = rng.integers(0, 6, (41, 3))
+    fresh = rng.random((40, 3)) < 0.1
+    targets = np.where(rng.random((40, 3)) < 0.2, IGNORED, ids[1:])
+    expected = np.stack(
+        [-np.log(probabilities(model, params, ids[:, b], [*fresh[:, b], False])) for b in range(3)],
+        1,
+    )
+    expected[targets == IGNORED] = 0
+    for window in (1, 2, 3, 7, 40):
+        reader, found, total = model.read(params, 3), np.full((40, 3), np.nan), 0.0
+        for t in range(0, 40, window):
+            part = slice(t, t + window)
+            total += reader(Batch(ids[:-1][part], targets[part], fresh[part]), found[part])
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        assert math.isclose(total, expected.sum())
+    assert (
+        evaluate(model, params, ids[:, 0]).nats  # type: ignore[arg-type]
+        == pytest.approx(model.read(params, 1)(whole(ids[:, 0])))
+    )
+
+
+def test_a_text_steps_alike_alone_and_among_others() -> None:
+    """To the bit; and step by step it has the probabilities that reading gives it."""
+    model = NGram(6, 4)
+    params = model.fit(markov(2000, 6))
+    ids = np.random.default_rng(1).integers(0, 6, (30, 5))
+    together = model.begin(params, 5)
+    alone = [model.begin(params, 1) for _ in range(5)]
+    read = np.stack([probabilities(model, params, ids[:, b]) for b in range(5)], 1)
+    for t in range(29):
+        logits = together.step(ids[t])
+        for b in range(5):
+            assert np.array_equal(logits[b], alone[b].step(ids[t, b : b + 1])[0])
+        stepped = np.exp(logits[np.arange(5), ids[t + 1]])
+        np.testing.assert_allclose(stepped, read[t], rtol=1e-12)
+
+
+def test_large_vocabularies_and_keys_that_leave_no_room() -> None:
+    """20,000 words, and keys that are sorted by their places."""
+    rng = np.random.default_rng(2)
+    ids = (rng.zipf(1.3, 5000) % 20_000).astype(np.uint16)
+    oracle = Oracle(ids.tolist(), None, 20_000, 3, "kneser_ney")
+    model = NGram(20_000, 3)
+    params = model.fit(ids)
+    expected = [p for _, p in oracle.read(ids.tolist()[:500], None)]
+    np.testing.assert_allclose(probabilities(model, params, ids[:500]), expected, rtol=1e-12)
+    steps = model.begin(params, 1)
+    for t in range(20):
+        logits = steps.step(ids[t : t + 1])
+    assert math.isclose(np.exp(logits[0]).sum(), 1, rel_tol=1e-10)
+
+    keys = rng.integers(0, 1 << 40, 1000) >> rng.integers(0, 40, 1000)
+    tight, roomy = keys.copy(), keys.copy()
+    assert np.array_equal(ngram._places(tight, 1 << 60), ngram._places(roomy, 1 << 41))
+    assert np.array_equal(tight, roomy)
+    assert np.array_equal(np.unique(keys)[tight], keys)
+
+
+def test_maximum_likelihood_is_infinite_where_nothing_was_seen() -> None:
+    """Never NaN, and sampling goes on from a context that was never seen."""
+    model = NGram(3, 2, "none")
+    params = model.fit(np.array([0, 1, 0, 1, 0]))
+    assert model.read(params, 1)(whole([0, 1, 0, 1])) == 0
+    losses = np.empty((3, 1))
+    assert model.read(params, 1)(whole([0, 1, 2, 0]), losses) == math.inf
+    assert losses[1, 0] == math.inf and np.isfinite(losses[2, 0])
+    steps = model.begin(params, 1)
+    assert np.exp(steps.step([2])[0]).tolist() == [0.5, 0.5, 0]
+
+
+def test_too_little_memory_is_refused_and_what_fits_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ids = markov(5000, 30)
+    monkeypatch.setattr(ngram, "available_memory", lambda: 350_000)
+    with pytest.raises(
+        DataError, match=r"order 4 in 4,999 symbols .* free: model.order at most 3$"
+    ):
+        NGram(30, 6).fit(ids)
+    NGram(30, 3).fit(ids)
+    monkeypatch.setattr(ngram, "available_memory", lambda: 1000)
+    with pytest.raises(DataError, match="a shorter text"):
+        NGram(30, 1).fit(ids)
+
+
+def test_what_cannot_be_counted_is_refused() -> None:
+    with pytest.raises(DataError, match="nothing to count"):
+        NGram(3, 2).fit(np.array([1]))
+    with pytest.raises(DataError, match="validation"):
+        NGram(3).fit(np.array([1, 2, 1]))
+    with pytest.raises(DataError, match="ids"):
+        NGram(3, 2).fit(np.array([1, 3]))
+
+
+@pytest.mark.parametrize("smoothing", list(SMOOTHINGS))
+def test_stored_arrays_come_back(smoothing: str) -> None:
+    """The same bits, whatever order of bytes or size the file had."""
+    model = NGram(6, 3, smoothing)
+    params = model.fit(markov(500, 6))
+    assert all(a.dtype.kind in "fiu" for a in params.values())
+    back = model.restore({name: a.astype(a.dtype.newbyteorder(">")) for name, a in params.items()})
+    for name, array in params.items():
+        assert np.array_equal(back[name], array) and back[name].dtype == array.dtype, name
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("order", lambda a: a + 1),
+        ("order", lambda a: a - a),
+        ("order", lambda a: a + 0.5),
+        ("alone", lambda a: a[None]),
+        ("discounts", lambda a: a * np.nan),
+        ("fallback", lambda a: a[:-1]),
+        ("levels.0.contexts", lambda a: a + 1),
+        ("levels.0.contexts", lambda a: a[:0]),
+        ("levels.1.contexts", lambda a: a[::-1]),
+        ("levels.1.contexts", lambda a: a[:-1]),
+        ("levels.1.contexts", lambda a: a.astype(np.float64)),
+        ("levels.2.contexts", lambda a: a + 1000),
+        ("levels.2.ngrams", lambda a: a - 2**62),
+        ("levels.2.ngrams", lambda a: np.append(a[1:], a[-1:])),
+        ("levels.2.ngrams", lambda a: a.astype(np.uint64) + np.uint64(2**63)),
+        ("levels.2.ngrams", lambda a: a[None]),
+        ("levels.1.probability", lambda a: a + 1),
+        ("levels.1.probability", lambda a: -a),
+        ("levels.1.probability", lambda a: a[1:]),
+        ("levels.1.backoff", lambda a: a * np.inf),
+        ("levels.1.backoff", lambda a: a - 2),
+    ],
+)
+def test_arrays_that_no_model_has_are_refused(name: str, change: Any) -> None:
+    model = NGram(6, 3)
+    params = model.fit(markov(500, 6))
+    with np.errstate(all="ignore"), pytest.raises(ValueError):
+        model.restore(params | {name: change(params[name])})
+    with pytest.raises(ValueError, match="missing"):
+        model.restore({other: a for other, a in params.items() if other != name})
+    with pytest.raises(ValueError, match="not an array of this model"):
+        model.restore(params | {"levels.7.ngrams": params["order"]})
+
+
+def test_streams_of_a_corpus_can_be_read() -> None:
+    """What evaluation over many streams cuts a text into."""
+    model = NGram(6, 3)
+    ids = markov(500, 6)
+    params = model.fit(ids)
+    batches = Streams(ids, 4, 10)
+    reader = model.read(params, 4)
+    assert all(math.isfinite(reader(batches(0, k))) for k in range(len(batches)))
