@@ -1,15 +1,24 @@
+"""Models that count: against dictionaries in every context, and as runs from the command line."""
+
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from conftest import TEXT, corpus_file, tiny_config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ngram_oracle import Oracle
 
-from rnnlm.errors import DataError
+import rnnlm
+from rnnlm.cli.main import cli
+from rnnlm.errors import CheckpointError, ConfigError, DataError
 from rnnlm.inference.evaluation import evaluate
 from rnnlm.models import ngram
 from rnnlm.models.ngram import SMOOTHINGS, NGram
@@ -313,3 +322,145 @@ def test_streams_of_a_corpus_can_be_read() -> None:
     batches = Streams(ids, 4, 10)
     reader = model.read(params, 4)
     assert all(math.isfinite(reader(batches(0, k))) for k in range(len(batches)))
+
+
+# Runs
+
+
+def counted_run(text: Path, run: Path, *overrides: str) -> rnnlm.TrainingResult:
+    keys = (f"data.path={text}", f"run.dir={run}", "model.kind=ngram", *overrides)
+    return rnnlm.train(rnnlm.make_config(None, *keys))
+
+
+def command(*args: object, code: int = 0) -> str:
+    """What a command says; a traceback is never the answer."""
+    result = CliRunner().invoke(cli, [str(a) for a in args])
+    assert isinstance(result.exception, (SystemExit, type(None))), result.exception
+    assert result.exit_code == code, result.output
+    if code:
+        assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
+    return result.output
+
+
+def test_the_chain_of_commands(text_file: Path, tmp_path: Path) -> None:
+    """train, info, eval and sample, as with any model."""
+    run = tmp_path / "run"
+    keys = (f"data.path={text_file}", "model.kind=ngram", "model.order=6")
+    sets = [part for key in keys for part in ("--set", key)]
+    planned = command("train", *sets, "--run-dir", run, "--dry-run")
+    assert "model: 6-gram, smoothing kneser_ney" in planned and not run.exists()
+    said = command("train", *sets, "--run-dir", run)
+    assert "validation perplexity" in said and "test, checkpoint of step 1" in said
+    assert {"config.yaml", "metrics.jsonl", "last.npz", "best.npz"} <= {
+        path.name for path in run.iterdir()
+    }
+    events = [(r["event"], r.get("split")) for r in rnnlm.read_metrics(run / "metrics.jsonl")]
+    assert events == [("eval", "val"), ("eval", "test"), ("end", None)]
+    assert "model: 6-gram, smoothing kneser_ney: " in command("info", run)
+    figures = json.loads(command("eval", run, "--split", "val", "--json"))
+    checkpoint = rnnlm.load(run)
+    assert figures["nats_per_symbol"] == checkpoint.progress.best_loss
+    drawn = command("sample", run, "--prime", "The ", "--length", "50", "--seed", "1")
+    assert drawn == command("sample", run, "--prime", "The ", "--length", "50", "--seed", "1")
+    assert drawn.startswith("The ") and len(drawn) <= 55
+    two = command("sample", run, "--length", "20", "--num-samples", "2", "--temperature", "0.5")
+    assert "=== sample 2 ===" in two
+    assert "this run is finished" in command("train", "--resume", run, code=1)
+
+
+def test_a_run_ends_with_the_same_result_in_a_script(text_file: Path, tmp_path: Path) -> None:
+    """The result, the events, and the order that was found in both."""
+    result = counted_run(text_file, tmp_path / "a")
+    assert (result.reason, result.best_step) == ("finished", 1)
+    assert result.best is not None and result.best.is_file() and result.last.is_file()
+    config = rnnlm.make_config(tmp_path / "a" / "config.yaml", f"run.dir={tmp_path / 'b'}")
+    events = list(rnnlm.train_events(config))
+    assert [e.record.get("loss") for e in events] == [r.get("loss") for r in result.history]
+    order = int(result.checkpoint().params["order"])
+    assert result.history[-1]["model"].startswith(f"{order}-gram")
+    assert rnnlm.evaluate(result.checkpoint(), TEXT[:500]).nats_per_symbol < 1
+
+
+def test_a_checkpoint_comes_back_and_a_damaged_one_is_refused(
+    text_file: Path, tmp_path: Path
+) -> None:
+    """The same bits; every array that is changed beside a right manifest is noticed."""
+    counted_run(text_file, tmp_path / "run", "model.order=3")
+    path = tmp_path / "run" / "last.npz"
+    checkpoint = rnnlm.load(path)
+    checkpoint.save(tmp_path / "again.npz")
+    again = rnnlm.load(tmp_path / "again.npz")
+    assert checkpoint.params.keys() == again.params.keys()
+    for name, array in checkpoint.params.items():
+        assert np.array_equal(array, again.params[name]), name
+    for name, array in checkpoint.params.items():
+        changed = replace(checkpoint, params=checkpoint.params | {name: array[..., None]})
+        with pytest.raises(CheckpointError, match="not written"):
+            changed.save(tmp_path / "again.npz")
+    other = replace(checkpoint, config=rnnlm.make_config(None, f"data.path={text_file}"))
+    with pytest.raises(CheckpointError, match="not written"):
+        other.save(tmp_path / "again.npz")
+    training = replace(checkpoint, state=np.zeros((1, 1, 32, 8), np.float32))
+    with pytest.raises(CheckpointError, match="state"):
+        training.save(tmp_path / "again.npz")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert "damaged" in command("eval", path, code=1)
+
+
+def test_an_infinite_loss_is_a_result(text_file: Path, tmp_path: Path) -> None:
+    """Shown as infinite, null in JSON; there is no best checkpoint, and sampling works."""
+    run = tmp_path / "run"
+    keys = (f"data.path={text_file}", "model.kind=ngram", "model.order=8", "model.smoothing=none")
+    sets = [part for key in keys for part in ("--set", key)]
+    assert "validation perplexity infinite" in command("train", *sets, "--run-dir", run)
+    assert not (run / "best.npz").exists()
+    assert [r.get("loss") for r in rnnlm.read_metrics(run / "metrics.jsonl")] == [None] * 3
+    assert "perplexity: infinite\n" in command("eval", run)
+    assert json.loads(command("eval", run, "--json"))["perplexity"] is None
+    assert math.isfinite(rnnlm.evaluate(rnnlm.load(run), TEXT[:2000]).nats)
+    assert len(command("sample", run, "--length", "30", "--top-k", "2")) >= 30
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["train.epochs=3"], "train.epochs: a model that counts takes no key of train"),
+        (["train.optimizer.learning_rate=1"], "train.optimizer: a model that counts"),
+        (["model.order=0"], "model.order must be at least 1"),
+        (["model.order=21"], "model.order must be at most 20"),
+        (["model.order=true"], "model.order must be an integer or auto"),
+        (["model.smoothing=katz"], "model.smoothing must be one of"),
+        (["model.k=0"], "model.k must be above 0"),
+        (["model.hidden_size=8"], "is not an option of ngram"),
+        (["data.val_fraction=0"], "auto is found on a validation text, and there is none"),
+    ],
+)
+def test_what_a_run_cannot_do_is_refused(
+    overrides: list[str], words: str, text_file: Path, tmp_path: Path
+) -> None:
+    """In one line, and no folder is left."""
+    keys = [f"data.path={text_file}", "model.kind=ngram", *overrides]
+    sets = [part for key in keys for part in ("--set", key)]
+    assert words in command("train", *sets, "--run-dir", tmp_path / "run", code=1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_and_counts_do_not_start_from_each_other(text_file: Path, tmp_path: Path) -> None:
+    counted = counted_run(text_file, tmp_path / "counted", "model.order=2").checkpoint()
+    with pytest.raises(ConfigError, match="no weights to start from"):
+        rnnlm.train(tiny_config(text_file, tmp_path / "run"), init_from=counted)
+    keys = (f"data.path={text_file}", f"run.dir={tmp_path / 'run'}", "model.kind=ngram")
+    with pytest.raises(ConfigError, match="starts from no checkpoint"):
+        rnnlm.train(rnnlm.make_config(None, *keys), init_from=counted)
+    with pytest.raises(ConfigError, match="gradient descent cannot train"):
+        rnnlm.Training.start(rnnlm.make_config(None, *keys), "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_tiny_shakespeare_is_predicted_as_well_as_it_should_be(tmp_path: Path) -> None:
+    """Kneser-Ney with the order that validation chooses."""
+    result = counted_run(corpus_file("tinyshakespeare.txt"), tmp_path / "run")
+    assert result.best_loss is not None and result.best_loss <= 1.4534
+    assert result.history[1]["loss"] <= 1.5798

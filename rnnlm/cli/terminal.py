@@ -178,7 +178,7 @@ def progress_bar(total: int, initial: int) -> tqdm[Any]:
         initial=initial,
         bar_format=BAR,
         miniters=1,
-        disable=not sys.stderr.isatty(),
+        disable=total == 1 or not sys.stderr.isatty(),  # one step: there is nothing to see
         dynamic_ncols=True,
     )
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from ..config.schema import Config
+    from ..training.counting import Counting
     from ..training.loop import Event, Training
 
 
@@ -51,7 +52,7 @@ def command(
     """Train a model on a prepared folder or a raw text, as CONFIG says."""
     from ..api import load
     from ..training.loop import Training
-    from ..training.plan import preview
+    from ..training.start import preview, start
 
     stop.at_first = end_cleanly
     with _memory_error_named():
@@ -65,7 +66,7 @@ def command(
         if dry_run:
             show_lines(preview(settings, weights))
         else:
-            _train(Training.start(settings, config.stem if config else "run", weights))
+            _train(start(settings, config.stem if config else "run", weights))
 
 
 @contextmanager
@@ -86,7 +87,7 @@ def _settings(config: Path | None, overrides: tuple[str, ...], run_dir: Path | N
     return settings.with_values("run", dir=str(run_dir))
 
 
-def _train(start: Training) -> None:
+def _train(start: Training | Counting) -> None:
     with start as training, lenient_output():
         stop.at_first = _say_stopping
         _show_training(training)
@@ -96,7 +97,7 @@ def _say_stopping(_signal: int) -> None:
     say_in_handler("stopping after this step; once more to stop at once")
 
 
-def _show_training(training: Training) -> None:
+def _show_training(training: Training | Counting) -> None:
     """Train, with a progress bar on a terminal and sparse lines elsewhere."""
     folder = argument(training.run.folder)
     show_lines([*training.summary(), f"run folder: {training.run.folder}"])
@@ -122,6 +123,8 @@ def _show_event(event: Event, bar: tqdm[Any], noun: str) -> None:
     elif event.kind in ("eval", "sample"):
         with bar.external_write_mode(sys.stdout):
             show(_event_line(record, noun))
+    elif "model" in record:
+        show(f"model: {record['model']}")
 
 
 def _figures(record: dict[str, Any], noun: str) -> Iterator[str]:
@@ -134,7 +137,12 @@ def _figures(record: dict[str, Any], noun: str) -> Iterator[str]:
 def _event_line(record: dict[str, Any], noun: str) -> str:
     if record["event"] == "sample":
         return f"sample at step {record['step']}:\n{record['text']}"
-    figures = f"perplexity {figure(record['perplexity'])} ({record['loss']:.4f} nats per {noun})"
+    if record["loss"] is None:
+        figures = "perplexity infinite: something has probability 0"
+    else:
+        figures = (
+            f"perplexity {figure(record['perplexity'])} ({record['loss']:.4f} nats per {noun})"
+        )
     if record["split"] == "test":
         return f"test, checkpoint of step {record['checkpoint_step']}: {figures}"
     note = " (approximate: eval_streams > 1)" if record.get("approximate") else ""

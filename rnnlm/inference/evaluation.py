@@ -38,6 +38,16 @@ def in_json(figure: float | None) -> float | None:
     return None if figure is None or math.isinf(figure) else figure
 
 
+def figures(nats_per_symbol: float) -> dict[str, float | None]:
+    """The figures of a loss, under the names that they have in metrics.jsonl."""
+    values = {
+        "loss": nats_per_symbol,
+        "perplexity": perplexity(nats_per_symbol),
+        "bits_per_symbol": bits_per_symbol(nats_per_symbol),
+    }
+    return {name: in_json(value) for name, value in values.items()}
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The cross-entropy of a text: the sum of -ln p, `nats`, over the `symbols` that were predicted.

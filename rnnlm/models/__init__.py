@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .base import LanguageModel
+from .ngram import NGram
 from .recurrent import Recurrent
 
 __all__ = ["MODELS"]
 
-MODELS: dict[str, Callable[..., LanguageModel]] = {"recurrent": Recurrent}
+MODELS: dict[str, Callable[..., LanguageModel]] = {"recurrent": Recurrent, "ngram": NGram}

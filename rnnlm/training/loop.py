@@ -22,8 +22,9 @@ from ..backend.params import Parameters
 from ..backend.seeds import Purpose, generator
 from ..config.schema import Config
 from ..errors import CheckpointError, DataError, TrainingError
-from ..inference.evaluation import bits_per_symbol, evaluate, perplexity
+from ..inference.evaluation import evaluate, figures
 from ..inference.sampling import generate
+from ..models.base import TrainableModel
 from ..optim.optimizers import OPTIMIZERS
 from ..optim.schedules import SCHEDULES
 from ..runs.checkpoint import Checkpoint, Progress
@@ -148,6 +149,10 @@ class Training:
         run = Run.open(folder)
         try:
             at = Checkpoint.load(run.last)
+            if not isinstance(at.model, TrainableModel):
+                raise CheckpointError(
+                    f"{folder}: this run is finished: what counts is done at once"
+                )
             config = resumed_config(at.config, folder, list(overrides))
             path = config.data.path
             if path != at.config.data.path:
@@ -370,11 +375,7 @@ class Training:
         p = self.progress
         record: dict[str, Any] = {"event": kind, "step": p.step, "epoch": p.epoch}
         if loss is not None:
-            record |= {
-                "loss": loss,
-                "perplexity": perplexity(loss),
-                "bits_per_symbol": bits_per_symbol(loss),
-            }
+            record |= figures(loss)
         return record | {"seconds": round(time.perf_counter() - self._session_start, 3)}
 
     def _log(self, kind: str, loss: float | None = None, **values: Any) -> Event:

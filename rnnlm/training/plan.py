@@ -22,17 +22,22 @@ from .resume import adopt_config
 
 def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches) -> Iterator[str]:
     """Lines that say what a run will do: data, model, memory, steps."""
-    t = config.train
-    sizes = ", ".join(f"{corpus.length(split):,} {split}" for split in ("train", "val", "test"))
-    symbols, noun = counted(len(corpus.vocabulary), "symbol"), corpus.vocabulary.noun
-    yield f"data: {corpus.folder}: {sizes} {noun}s, {symbols}"
-    yield f"model: {model.describe()}"
+    t, noun = config.train, corpus.vocabulary.noun
+    yield from about(model, corpus)
     yield (
         f"steps: {counted(t.epochs, 'epoch')} of {counted(len(windows), 'window')}: "
         f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, noun)} each; "
         f"{counted(windows.left_out, noun)} left out"
     )
     yield f"memory: about {readable(check_memory(model, config, windows))}"
+
+
+def about(model: LanguageModel, corpus: Corpus) -> Iterator[str]:
+    """Lines that say what data and model a run has."""
+    sizes = ", ".join(f"{corpus.length(split):,} {split}" for split in ("train", "val", "test"))
+    symbols, noun = counted(len(corpus.vocabulary), "symbol"), corpus.vocabulary.noun
+    yield f"data: {corpus.folder}: {sizes} {noun}s, {symbols}"
+    yield f"model: {model.describe()}"
 
 
 def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str]:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config.schema import Config
-from ..errors import CheckpointError
 from ..runs.checkpoint import Checkpoint
 from ..runs.folder import read_metrics
-from ..wording import shown
+from .counting import Counting
 from .loop import Event, Training, never
+from .start import start
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class TrainingResult:
     history: list[dict[str, Any]] = field(repr=False)
     """The records of metrics.jsonl, in order: of the whole run, from its first step."""
     best: Path | None
-    """The checkpoint with the lowest validation loss; None where the run has no validation text."""
+    """The checkpoint with the lowest validation loss; None where the run has no validation text, or its
+    loss is infinite."""
     last: Path
     """The checkpoint of the last step."""
     best_loss: float | None
@@ -60,7 +61,7 @@ def train(
     or the folder cannot be used, and leaves no folder then. Raises TrainingError when a loss or
     gradient is not finite; last.npz stays as it was last saved.
     """
-    with _start(config, name, init_from) as training:
+    with start(config, name, init_from) as training:
         return _run(training, callback, stop)
 
 
@@ -76,7 +77,7 @@ def train_events(
     Nothing is done before the first event is asked for. A training whose events are no longer asked
     for stands still: close the iterator to release the run folder.
     """
-    with _start(config, name, init_from) as training:
+    with start(config, name, init_from) as training:
         yield from training.events(stop)
 
 
@@ -96,16 +97,10 @@ def resume(
         return _run(training, callback, stop)
 
 
-def _start(config: Config, name: str, init_from: Checkpoint | None) -> Training:
-    if init_from is not None and not isinstance(init_from, Checkpoint):
-        raise CheckpointError(
-            f"init_from must be a checkpoint, as rnnlm.load returns one, not {shown(init_from)}"
-        )
-    return Training.start(config, name, init_from)
-
-
 def _run(
-    training: Training, callback: Callable[[Event], object] | None, stop: Callable[[], bool]
+    training: Training | Counting,
+    callback: Callable[[Event], object] | None,
+    stop: Callable[[], bool],
 ) -> TrainingResult:
     for event in training.events(stop):
         if callback is not None:

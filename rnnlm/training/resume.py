@@ -7,6 +7,7 @@ from pathlib import Path
 from ..assembly import make_config, read_config
 from ..config.schema import Config, differences, flat
 from ..errors import ConfigError
+from ..models.base import TrainableModel
 from ..optim.schedules import NEEDS_TOTAL
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import is_prepared
@@ -34,6 +35,8 @@ def adopt_config(config: Config, init_from: Checkpoint) -> Config:
 
     Dropout may differ: it changes no parameter.
     """
+    if not isinstance(init_from.model, TrainableModel):
+        raise ConfigError("--init-from: the model of that checkpoint has no weights to start from")
     theirs, ours = (dict(flat(c.to_dict())) for c in (init_from.config, config))
     for key, value in theirs.items():
         adopted = key.startswith("model.") or key in ("data.level", "data.newlines")

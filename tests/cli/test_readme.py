@@ -16,6 +16,7 @@ from conftest import ROOT, environment
 
 from rnnlm import make_config
 from rnnlm.cli.main import COMMANDS
+from rnnlm.models import MODELS
 from rnnlm.optim.optimizers import OPTIMIZERS
 from rnnlm.optim.schedules import SCHEDULES
 
@@ -92,15 +93,27 @@ def resolved(*overrides: str) -> Mapping[str, Mapping[str, object]]:
     return values
 
 
+def model_keys(kind: str) -> Mapping[str, object]:
+    """The section `model` of a kind of model."""
+    return resolved(f"model.kind={kind}")["model"]
+
+
 def test_the_table_of_keys_has_every_key_and_no_other() -> None:
-    """In the order of config.yaml."""
-    every = [f"{section}.{key}" for section, keys in resolved().items() for key in keys]
-    assert list(config_keys()) == every
+    """In the order of config.yaml, the keys of each kind of model after those of the one before."""
+    every = resolved() | {
+        "model": dict.fromkeys(key for kind in MODELS for key in model_keys(kind))
+    }
+    assert list(config_keys()) == [
+        f"{section}.{key}" for section in every for key in every[section]
+    ]
 
 
 @pytest.mark.parametrize(("key", "default"), config_keys().items())
 def test_the_default_in_the_readme_changes_nothing_when_it_is_set(key: str, default: str) -> None:
-    assert resolved(f"{key}={default}") == resolved()
+    """In a model of the first kind that has the key."""
+    kind = next((k for k in MODELS if key.removeprefix("model.") in model_keys(k)), "recurrent")
+    start = f"model.kind={kind}"
+    assert resolved(start, f"{key}={default}") == resolved(start)
 
 
 def named(kind: str) -> dict[str, str]:
