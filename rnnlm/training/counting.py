@@ -1,7 +1,7 @@
 """Runs of models that count: the training text is read once, and the run is finished.
 
-last.npz is saved when the text is counted, and only then is something logged. So a run that was stopped
-before has nothing to go on from: it is started again as it was started.
+last.npz is saved when the text is counted, and only then is something logged. A run that was stopped
+earlier cannot be resumed: rerun the original command.
 """
 
 from __future__ import annotations
