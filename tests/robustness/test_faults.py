@@ -23,8 +23,7 @@ import pytest
 from conftest import TEXT
 from faults import command, differences, environment, finish, here, rnnlm, start, wait_for
 from processes import forking
-from soak import TRIALS, soak
-from trials import Trial
+from soak import Cycle, soak
 
 from rnnlm import Checkpoint, Corpus, RnnlmError, make_config, prepare, train
 from rnnlm.assembly import build_model
@@ -530,10 +529,9 @@ def test_a_log_that_is_a_link_or_a_pipe_is_refused(
     assert letter.read_text() == "Dear Mara\n" * 1000
 
 
-@pytest.mark.parametrize("kind", sorted(set(TRIALS), key=str))
-def test_a_short_soak_ends_as_it_must(kind: type[Trial]) -> None:
-    """Kills, signals, damage and a crowd, as `make soak` has them at length."""
-    assert soak(1, seed=1, jobs=1, kinds=(kind,)) == 0
+def test_a_short_soak_ends_as_it_must() -> None:
+    """One run, killed, stopped and damaged; `make soak` has all kinds of trials, at length."""
+    assert soak(1, seed=1, jobs=1, kinds=(Cycle,)) == 0
 
 
 # Divergence
