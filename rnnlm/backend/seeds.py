@@ -16,7 +16,7 @@ class Purpose(IntEnum):
     """What the numbers are for. The values are part of the seed: changing one changes the numbers."""
 
     INIT = 0
-    DATA = 1  # nothing is drawn yet: windows are contiguous
+    DATA = 1  # the order of lines
     DROPOUT = 2
     SAMPLE = 3
 

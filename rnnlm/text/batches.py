@@ -1,8 +1,7 @@
 """Batches: what a model reads in one window, in training and in evaluation.
 
-The text is cut into B streams of equal length, which are read in parallel, window after window. The
-state of a stream after one window is its state before the next. Targets are the inputs shifted by one
-symbol, across stream borders too. So only the symbols that fit no stream are left out: B - 1 at most.
+A text is cut into B streams, which are read in parallel, window after window. The state of a stream
+after one window is its state before the next. `Streams` cuts one long text, `Lines` many short ones.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from ..arrays import Array
+from ..backend.seeds import Purpose, generator
 from ..errors import DataError
 from ..wording import counted
 
@@ -47,6 +47,8 @@ class Batches(Protocol):
     """Steps of a window; the last window of an epoch may have fewer."""
     left_out: int
     """Symbols of an epoch that are never predicted, since they fit no stream."""
+    begins_inside: bool
+    """Whether texts begin inside windows, not only at the first step of an epoch."""
 
     def __len__(self) -> int:
         """Windows of an epoch."""
@@ -58,10 +60,13 @@ class Batches(Protocol):
 class Streams:
     """One long text `ids` (n,) as `streams` parallel streams, in windows of `seq_length` steps.
 
-    The state is zeroed when an epoch begins and carried through it. With `seq_length` None a window is
-    a whole stream. Raises DataError, which names the largest batch and window that fit, when the text
-    is too short.
+    The streams have equal lengths. Targets are the inputs shifted by one symbol, across stream borders
+    too. So only the symbols that fit no stream are left out: `streams` - 1 at most. The state is zeroed
+    when an epoch begins and carried through it. With `seq_length` None a window is a whole stream.
+    Raises DataError, which names the largest batch and window that fit, when the text is too short.
     """
+
+    begins_inside = False
 
     def __init__(self, ids: Array, streams: int, seq_length: int | None) -> None:
         n = len(ids)
@@ -96,3 +101,112 @@ class Streams:
         fresh = np.zeros(ids.shape, np.bool_)
         fresh[0] = True
         return Batch(ids, targets, fresh)
+
+
+class Lines:
+    """Many short texts, the lines of `ids` (n,), as `streams` parallel streams.
+
+    Every line begins from the zero state. The symbol `newline` is its start symbol (it ends the line
+    before) and its end symbol, which is predicted; where the last line has none, one is added. In
+    training (`seed` given) the lines come in an order of their own in each epoch, one after another,
+    and the streams are cut from them, with equal lengths: a batch is as full as with one long text.
+    Where a cut falls inside a line, the part after it does not count.
+
+    With `seed` None the lines keep their order, and every stream is made of whole lines: each symbol
+    counts once, whatever the number of streams. All windows have the same size then; targets after the
+    end of a stream do not count.
+
+    With `seq_length` None a window is a whole stream. Raises DataError where there are fewer symbols
+    than streams.
+    """
+
+    begins_inside = True
+
+    def __init__(
+        self,
+        ids: Array,
+        newline: int,
+        streams: int,
+        seq_length: int | None,
+        seed: int | None = None,
+    ) -> None:
+        ends = line_ends(ids, newline)
+        self._ids, self._newline, self._seed = ids, newline, seed
+        self._starts = np.append(0, ends)[:-1]
+        self._lengths = ends - self._starts
+        self._epoch: int | None = None
+        total = int(self._lengths.sum())
+        if total < (1 if seed is None else streams):
+            raise DataError(
+                f"the training text has {counted(total, 'symbol')}, too few for batch_size {streams}: "
+                f"use train.batch_size at most {total} or more text"
+            )
+        self.streams = streams
+        if seed is None:
+            share = (
+                total * np.arange(streams + 1) // streams
+            )  # the borders, were lines cut anywhere
+            borders = np.append(self._starts, total)
+            self._begins = borders[borders.searchsorted(share)]
+            self._begins, self._stops = self._begins[:-1], self._begins[1:]
+        else:
+            length = total // streams
+            self._begins = length * np.arange(streams)
+            self._stops = self._begins + length
+        self.stream_length = int((self._stops - self._begins).max())
+        self.seq_length = seq_length or self.stream_length
+        self.left_out = total - int((self._stops - self._begins).sum())
+
+    def __len__(self) -> int:
+        return math.ceil(self.stream_length / self.seq_length)
+
+    def __call__(self, epoch: int, k: int) -> Batch:
+        at, line, begin = self._steps(epoch, k)
+        source = self._source(at, line, begin)
+        # A step reads the symbol before its target; before the first symbol of a text is a newline
+        ids = np.where(source > 0, self._ids[np.maximum(source, 1) - 1], self._newline)
+        last = len(self._ids) - 1
+        targets = np.where(source <= last, self._ids[np.minimum(source, last)], self._newline)
+        targets = targets.astype(np.intp)
+        beyond = at >= self._stops
+        targets[beyond | (begin < self._begins)] = IGNORED
+        return Batch(ids.astype(np.intp), targets, (at == begin) & ~beyond)
+
+    def sources(self, epoch: int, k: int) -> Array:
+        """(T, B) where in the text each target of a window stands; n is a newline that was added."""
+        return self._source(*self._steps(epoch, k))
+
+    def _steps(self, epoch: int, k: int) -> tuple[Array, Array, Array]:
+        """For each step and stream: its place in the text of ordered lines, its line, and where that
+        begins there.
+        """
+        if epoch != self._epoch:
+            self._order(epoch)
+        start, stop = k * self.seq_length, (k + 1) * self.seq_length
+        steps = np.arange(start, stop if self._seed is None else min(stop, self.stream_length))
+        at = steps[:, None] + self._begins
+        line = self._borders.searchsorted(at, "right") - 1
+        return at, line, self._borders[line]
+
+    def _source(self, at: Array, line: Array, begin: Array) -> Array:
+        source: Array = np.minimum(self._ordered[line] + at - begin, len(self._ids))
+        return source
+
+    def _order(self, epoch: int) -> None:
+        """Put the lines into the order of an epoch."""
+        order: Array = np.arange(len(self._starts))
+        if self._seed is not None:
+            order = generator(self._seed, Purpose.DATA, epoch).permutation(order)
+        lengths = self._lengths[order]
+        self._ordered, self._borders = self._starts[order], np.cumsum(lengths) - lengths
+        self._epoch = epoch
+
+
+def line_ends(ids: Array, newline: int, block: int = 1 << 20) -> Array:
+    """Where each line ends, after its newline (L,); one is added where the last line has none."""
+    ends = [
+        start + 1 + np.flatnonzero(ids[start : start + block] == newline)
+        for start in range(0, len(ids), block)
+    ]
+    found = np.concatenate([np.zeros(0, np.int64), *ends])
+    return found if len(ids) == 0 or ids[-1] == newline else np.append(found, len(ids) + 1)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnnlm.errors import DataError
-from rnnlm.text.batches import Streams
+from rnnlm.text.batches import Lines, Streams
 
 
 @given(n=st.integers(2, 300), batch=st.integers(1, 20), window=st.integers(1, 40) | st.none())
@@ -66,3 +66,75 @@ def test_the_largest_batch_and_window_that_fit_are_named_and_do_fit(
         Streams(ids, batch, largest)
         with pytest.raises(DataError):
             Streams(ids, batch, largest + 1)
+
+
+def lines_of(batches: Lines, epoch: int) -> list[list[int]]:
+    """The texts that the streams read in an epoch, each as the targets that count."""
+    found: list[list[int]] = []
+    windows = [batches(epoch, k) for k in range(len(batches))]
+    for b in range(batches.streams):
+        for window in windows:
+            assert window.fresh is not None
+            for i, target, fresh in zip(
+                window.ids[:, b], window.targets[:, b], window.fresh[:, b], strict=True
+            ):
+                if fresh:
+                    assert i == 0, "a line's start symbol is the newline"
+                    found.append([])
+                if target >= 0:
+                    assert fresh or found[-1][-1] == i, "the input is the symbol before the target"
+                    found[-1].append(int(target))
+    return found
+
+
+texts = st.lists(st.lists(st.integers(1, 3), max_size=6), min_size=1, max_size=20)
+
+
+@given(lines=texts, streams=st.integers(1, 9), window=st.integers(1, 12), ended=st.booleans())
+def test_unshuffled_streams_hold_every_line_once(
+    lines: list[list[int]], streams: int, window: int, ended: bool
+) -> None:
+    """In order and whole, whatever the number of streams and the window; the last newline is added."""
+    whole = [[*line, 0] for line in lines]
+    ids = np.array([i for line in whole for i in line], np.uint8)
+    read = ids if ended or len(whole[-1]) == 1 else ids[:-1]
+    batches = Lines(read, 0, streams, window, None)
+    assert lines_of(batches, 0) == whole
+    for k in range(len(batches)):
+        batch, sources = batches(0, k), batches.sources(0, k)
+        assert batch.ids.shape == sources.shape == (window, streams)
+        counted = batch.targets >= 0
+        assert (ids[sources[counted]] == batch.targets[counted]).all()
+
+
+@given(lines=texts, streams=st.integers(1, 9), window=st.integers(1, 12), epoch=st.integers(0, 3))
+def test_shuffled_streams_hold_every_line_once_but_for_what_a_cut_leaves_out(
+    lines: list[list[int]], streams: int, window: int, epoch: int
+) -> None:
+    """Streams are cut inside lines; the first part of such a line counts, the rest does not."""
+    whole = [[*line, 0] for line in lines]
+    ids = np.array([i for line in whole for i in line], np.uint8)
+    if len(ids) < streams:
+        return
+    batches = Lines(ids, 0, streams, window, seed=5)
+    read = lines_of(batches, epoch)
+    rest = sorted(whole)
+    cut = []
+    for line in read:
+        if line in rest:
+            rest.remove(line)
+        else:
+            cut.append(line)
+    assert len(cut) <= streams
+    assert all(any(line == other[: len(line)] for other in rest) for line in cut)
+    assert len(rest) <= streams + len(cut)
+    assert read == lines_of(Lines(ids, 0, streams, window, seed=5), epoch)
+
+
+def test_every_epoch_has_an_order_of_its_own() -> None:
+    """From the seed and the epoch alone."""
+    ids = np.array([[i, 0] for i in range(1, 40)], np.uint8).ravel()
+    batches = Lines(ids, 0, 1, 10, seed=3)
+    orders = [[line[0] for line in lines_of(batches, epoch)] for epoch in (0, 1, 0)]
+    assert orders[0] == orders[2] != orders[1]
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(1, 40))
