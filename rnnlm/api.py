@@ -58,9 +58,10 @@ def evaluate(
 ) -> Evaluation:
     """How well the model predicts a text: every symbol but the first, given all symbols before it.
 
-    The figures are in nats and bits per symbol (character, or byte at byte level). Raises DataError for
-    symbols outside the vocabulary (`unknown="skip"` leaves them out) and for a text of fewer than two
-    symbols, TrainingError where the predictions are not finite.
+    A model of lines predicts every line by itself, from its first symbol to its newline. The figures
+    are in nats and bits per symbol (character, or byte at byte level). Raises DataError for symbols
+    outside the vocabulary (`unknown="skip"` leaves them out) and where there is nothing to predict,
+    TrainingError where the predictions are not finite.
     """
     _check_checkpoint(checkpoint)
     return _evaluate(checkpoint, checkpoint.ids(text, unknown))
@@ -84,7 +85,7 @@ def evaluate_split(
         ids = checkpoint.format.translate(corpus.format, corpus[split], unknown)
     except DataError as error:
         raise DataError(f"{corpus.folder}: {error}") from None
-    if len(ids) < 2:
+    if not checkpoint.format.can_evaluate(ids):
         size = counted(len(ids), corpus.format.noun)
         raise DataError(
             f"{corpus.folder}: its {split} split has {size}, too few: name another split, or a text"

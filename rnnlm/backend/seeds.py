@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     DATA = 1  # the order of lines
     DROPOUT = 2
     SAMPLE = 3
+    SPLITS = 4  # which lines are for training, validation and test
 
 
 def generator(seed: int, purpose: Purpose, *position: int) -> np.random.Generator:

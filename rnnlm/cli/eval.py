@@ -55,11 +55,17 @@ def _json(result: Evaluation) -> Iterator[str]:
 
     figures = ("nats_per_symbol", "bits_per_symbol", "perplexity")
     values = {name: in_json(getattr(result, name)) for name in figures}
-    yield json.dumps({"symbols": result.symbols, **values})
+    lines = {"lines": result.lines, "nats_per_line": in_json(result.nats_per_line)}
+    yield json.dumps(
+        {"symbols": result.symbols, **values, **(lines if result.lines is not None else {})}
+    )
 
 
 def _lines(result: Evaluation, noun: str) -> Iterator[str]:
-    yield f"{counted(result.symbols, noun)} predicted"
+    lines = "" if result.lines is None else f" in {counted(result.lines, 'line')}"
+    yield f"{counted(result.symbols, noun)} predicted{lines}"
+    if result.nats_per_line is not None:
+        yield f"nats per line: {figure(result.nats_per_line)}"
     yield f"nats per {noun}: {figure(result.nats_per_symbol)}"
     yield f"bits per {noun}: {figure(result.bits_per_symbol)}"
     yield f"perplexity: {figure(result.perplexity)}"

@@ -30,6 +30,18 @@ from .terminal import show_lines
     help="CRLF and CR become LF, or stay.  [default: normalize]",
 )
 @click.option(
+    "--unit",
+    type=click.Choice(["stream", "line"]),
+    default="stream",
+    show_default=True,
+    help="What a text is: the whole, or every line by itself.",
+)
+@click.option(
+    "--shuffle-lines/--keep-order",
+    default=None,
+    help="Shuffle lines before they are split, or not.  [default: shuffle]",
+)
+@click.option(
     "--val-fraction",
     type=float,
     default=0.05,

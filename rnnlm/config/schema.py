@@ -16,7 +16,19 @@ import yaml
 
 from ..errors import ConfigError
 from ..wording import shown
-from .kinds import Chosen, Clip, Every, Integer, Interval, Named, Number, Text, option, options
+from .kinds import (
+    Chosen,
+    Clip,
+    Every,
+    Flag,
+    Integer,
+    Interval,
+    Named,
+    Number,
+    Text,
+    option,
+    options,
+)
 
 NAME_OR_MORE = "a `name`, or `name` and its options"
 MODEL = Chosen(table="model", default="recurrent", by="kind")
@@ -41,6 +53,19 @@ class DataConfig:
     )
     test_fraction: float = option(
         0.05, "share of the text, after validation, for the test", Number(low=0, high=1)
+    )
+    unit: str = option(
+        "stream",
+        "what a text is: `stream`, the whole, or `line`, every line by itself",
+        Text(one_of=("stream", "line")),
+    )
+    shuffle_lines: bool | None = option(
+        None,
+        "whether lines are shuffled, once, before they are split; null: with unit `line` they are",
+        Flag(null="null"),
+    )
+    reverse: bool = option(
+        False, "whether the model reads from the end of a text to its beginning", Flag()
     )
 
 

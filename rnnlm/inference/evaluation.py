@@ -57,11 +57,17 @@ class Evaluation:
 
     symbols: int
     nats: float
+    lines: int | None = None  # texts of their own in it; None: it is one
 
     @property
     def nats_per_symbol(self) -> float:
         """The mean, which training calls the loss."""
         return self.nats / self.symbols
+
+    @property
+    def nats_per_line(self) -> float | None:
+        """The mean of the lines' sums; None where the text is not read by lines."""
+        return None if self.lines is None else self.nats / self.lines
 
     @property
     def bits_per_symbol(self) -> float:
@@ -88,23 +94,26 @@ def evaluate(
     With one stream the figure is exact: the state starts at zero and is carried from the first symbol
     to the last. Chunks have a fixed size and are summed in float64, so that the result does not depend
     on the batch size and window of the config. More streams are faster and an approximation: the text
-    is cut into that many, and each starts from the zero state.
+    is cut into that many, and each starts from the zero state. Lines are each read from the zero state,
+    and so the figure is exact with any number of streams.
 
-    Raises DataError where `ids` has no more symbols than streams, TrainingError where the weights of a
-    model are too large for finite predictions.
+    Raises DataError where there is nothing to predict in so many streams, TrainingError where the
+    weights of a model are too large for finite predictions.
     """
-    if len(ids) <= streams:
+    chunk = min(CHUNK, max(1, MOST_ROWS // streams), max(1, (len(ids) - 1) // streams))
+    try:
+        batches = cut(ids, streams, chunk)
+    except DataError:
         raise DataError(
             f"{counted(len(ids), 'symbol')} in {counted(streams, 'stream')}: nothing to predict; "
             "more text is needed"
-        )
-    chunk = min(CHUNK, max(1, MOST_ROWS // streams))
-    batches = cut(ids, streams, min(chunk, (len(ids) - 1) // streams))
-    predicted, losses = 0, []
+        ) from None
+    predicted, begun, losses = 0, 0, []
     with blas.one_thread(), np.errstate(all="ignore"):  # the reader checks its sum
-        reader = model.read(params, streams)
+        reader = model.read(params, batches.streams)
         for k in range(len(batches)):
             batch = batches(0, k)
             losses.append(reader(batch))
             predicted += batch.counted
-    return Evaluation(predicted, math.fsum(losses))
+            begun += 0 if batch.fresh is None else int(np.count_nonzero(batch.fresh))
+    return Evaluation(predicted, math.fsum(losses), begun if batches.begins_inside else None)

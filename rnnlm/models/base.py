@@ -69,10 +69,18 @@ class LanguageModel(Protocol):
 class CountedModel(LanguageModel, Protocol):
     """A model that reads its training text once."""
 
-    def fit(self, ids: Array, validation: Array | None = None) -> Any:
+    def fit(
+        self,
+        ids: Array,
+        validation: Array | None = None,
+        *,
+        fresh: Array | None = None,
+        validation_fresh: Array | None = None,
+    ) -> Any:
         """The parameters from the training text `ids` (n,); what the options leave open is chosen on
         `validation`.
 
+        `fresh` (n,) and `validation_fresh` mark where texts begin, as in a `Batch`; None: one text.
         Raises DataError where there is nothing to count or memory does not suffice.
         """
 

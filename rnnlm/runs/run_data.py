@@ -36,7 +36,7 @@ def open_data(
     path = Path(d.path)
     start = None if init_from is None else init_from.format
     if is_prepared(path):
-        corpus = Corpus.open(path)
+        corpus = facing(Corpus.open(path), d.reverse)
         _check_agreement(config, corpus)
         if start is not None and (difference := corpus.format.difference(start)):
             raise DataError(
@@ -48,19 +48,35 @@ def open_data(
             raise ConfigError(
                 f"data.encoding: nothing is decoded at {d.level} level: leave the key out"
             )
+        settings = rules.settings()
+        reverse = settings.pop("reverse")
         corpus = prepare(
             [d.path],
             folder,
-            **rules.settings(),
+            **settings,
+            shuffle_lines=d.shuffle_lines,
             val_fraction=d.val_fraction,
             test_fraction=d.test_fraction,
             vocabulary=None if start is None else start.vocabulary,
         )
+        corpus = facing(corpus, reverse)
     return config.with_values("data", **corpus.format.rules.settings()), corpus
 
 
+def facing(corpus: Corpus, reverse: bool) -> Corpus:
+    """A corpus read in one direction or the other; a prepared folder serves both."""
+    text_format = replace(corpus.format, rules=replace(corpus.format.rules, reverse=reverse))
+    return replace(corpus, format=text_format)
+
+
 def _check_agreement(config: Config, corpus: Corpus) -> None:
-    total = sum(corpus.length(split) for split in SPLITS)
+    if config.data.shuffle_lines is not None:
+        raise ConfigError(
+            f"data.shuffle_lines: {corpus.folder} is prepared, and its lines are split: leave the key "
+            "out or prepare again"
+        )
+    total = sum(corpus.units(split) for split in SPLITS)
+    noun = corpus.format.noun if corpus.format.end is None else "line"
     for name, value in corpus.format.rules.settings().items():
         wanted = getattr(config.data, name)
         if f"data.{name}" in config.given and wanted != value:
@@ -71,12 +87,11 @@ def _check_agreement(config: Config, corpus: Corpus) -> None:
     for split in ("val", "test"):
         fraction = getattr(config.data, f"{split}_fraction")
         if f"data.{split}_fraction" in config.given and (
-            abs(total * fraction - corpus.length(split)) > 1
+            abs(total * fraction - corpus.units(split)) > 1
         ):
             raise ConfigError(
                 f"data.{split}_fraction: {fraction} conflicts with {corpus.folder}, which has "
-                f"{corpus.length(split)} of {total} {corpus.format.noun}s there: leave the key out or "
-                "prepare again"
+                f"{corpus.units(split)} of {total} {noun}s there: leave the key out or prepare again"
             )
 
 

@@ -45,13 +45,14 @@ class Batches(Protocol):
     """B, the number of streams in every batch."""
     seq_length: int
     """Steps of a window; the last window of an epoch may have fewer."""
-    left_out: int
-    """Symbols of an epoch that are never predicted, since they fit no stream."""
     begins_inside: bool
     """Whether texts begin inside windows, not only at the first step of an epoch."""
 
     def __len__(self) -> int:
         """Windows of an epoch."""
+
+    def left_out(self, epoch: int) -> int:
+        """How many symbols are not predicted in an epoch, since they fit no stream."""
 
     def __call__(self, epoch: int, k: int) -> Batch:
         """Window k of an epoch, both from 0."""
@@ -86,10 +87,13 @@ class Streams:
         used = self.stream_length * streams
         self._inputs = ids[:used].reshape(streams, self.stream_length)
         self._targets = ids[1 : used + 1].reshape(streams, self.stream_length)
-        self.left_out = n - 1 - used
+        self._left_out = n - 1 - used
 
     def __len__(self) -> int:
         return math.ceil(self.stream_length / self.seq_length)
+
+    def left_out(self, epoch: int) -> int:
+        return self._left_out
 
     def __call__(self, epoch: int, k: int) -> Batch:
         columns = slice(k * self.seq_length, (k + 1) * self.seq_length)
@@ -155,10 +159,16 @@ class Lines:
             self._stops = self._begins + length
         self.stream_length = int((self._stops - self._begins).max())
         self.seq_length = seq_length or self.stream_length
-        self.left_out = total - int((self._stops - self._begins).sum())
+        self._total = total
 
     def __len__(self) -> int:
         return math.ceil(self.stream_length / self.seq_length)
+
+    def left_out(self, epoch: int) -> int:
+        line, begin = self._line(epoch, self._begins)
+        ends = np.minimum(np.append(self._borders[1:], self._total)[line], self._stops)
+        cut = np.where(begin < self._begins, ends - self._begins, 0)
+        return int(self._total - (self._stops - self._begins).sum() + cut.sum())
 
     def __call__(self, epoch: int, k: int) -> Batch:
         at, line, begin = self._steps(epoch, k)
@@ -180,13 +190,17 @@ class Lines:
         """For each step and stream: its place in the text of ordered lines, its line, and where that
         begins there.
         """
-        if epoch != self._epoch:
-            self._order(epoch)
         start, stop = k * self.seq_length, (k + 1) * self.seq_length
         steps = np.arange(start, stop if self._seed is None else min(stop, self.stream_length))
         at = steps[:, None] + self._begins
+        return (at, *self._line(epoch, at))
+
+    def _line(self, epoch: int, at: Array) -> tuple[Array, Array]:
+        """The lines in which places of an epoch are, and where these begin."""
+        if epoch != self._epoch:
+            self._order(epoch)
         line = self._borders.searchsorted(at, "right") - 1
-        return at, line, self._borders[line]
+        return line, self._borders[line]
 
     def _source(self, at: Array, line: Array, begin: Array) -> Array:
         source: Array = np.minimum(self._ordered[line] + at - begin, len(self._ids))

@@ -51,6 +51,7 @@ class Contents:
 
     format: TextFormat
     newlines_replaced: int
+    newlines_added: int  # at the ends of files, so that lines of two files never merge
     sources: Sequence[Source]
     splits: Mapping[str, Split]
 
@@ -63,7 +64,9 @@ class Contents:
 
 @dataclass(frozen=True, eq=False)
 class Corpus(Contents):
-    """A prepared text. `corpus["train"]` are a split's ids (n,), read-only: a copy or memory-mapped."""
+    """A prepared text. `corpus["train"]` are a split's ids (n,) in the order in which a model of its
+    format reads them, read-only: a copy or memory-mapped. On disk they are in the text's order.
+    """
 
     folder: Path
     _ids: Mapping[str, Array] = field(repr=False)
@@ -93,10 +96,17 @@ class Corpus(Contents):
     def of(cls, contents: Contents, folder: Path, ids: Mapping[str, Array]) -> Corpus:
         """A corpus of ids that are known to match the contents."""
         c = contents
-        return cls(c.format, c.newlines_replaced, c.sources, c.splits, folder, ids)
+        return cls(
+            c.format, c.newlines_replaced, c.newlines_added, c.sources, c.splits, folder, ids
+        )
 
     def __getitem__(self, split: str) -> Array:
-        return self._ids[split]
+        return self.format.in_reading_order(self._ids[split])
+
+    def units(self, split: str) -> int:
+        """How many lines a split has where the unit is a line, else its symbols."""
+        newline = self.format.end
+        return self.length(split) if newline is None else int(self.splits[split].counts[newline])
 
     def length(self, split: str) -> int:
         """How many symbols a split has."""
@@ -158,9 +168,13 @@ class Corpus(Contents):
             f"entropy {self.entropy:.3f} bits per {noun}",
             ", ".join(f"{name} {self.length(name):,}" for name in SPLITS),
         ]
+        if self.format.rules.of_lines:
+            lines.append(f"lines: {', '.join(f'{name} {self.units(name):,}' for name in SPLITS)}")
         if self.newlines_replaced:
             ends = counted(self.newlines_replaced, "line end")
             lines.append(f"{ends} (CRLF or CR) turned into LF")
+        if self.newlines_added:
+            lines.append(f"{counted(self.newlines_added, 'newline')} added at the end of a file")
         if unseen:
             shown = ", ".join(self.vocabulary.spell(symbol) for symbol in unseen[:SHOWN])
             more = f" and {counted(len(unseen) - SHOWN, 'other')}" if len(unseen) > SHOWN else ""
@@ -178,6 +192,7 @@ def index_of(contents: Contents) -> str:
         "version": VERSION,
         "text": contents.format.to_json(),
         "newlines_replaced": contents.newlines_replaced,
+        **({"newlines_added": contents.newlines_added} if contents.newlines_added else {}),
         "fingerprint": contents.fingerprint,
         "dtype": smallest(len(contents.format.vocabulary)).name,
         "splits": {
@@ -258,7 +273,10 @@ def _parse_index(index: Any) -> Contents:
         )
         splits[name] = Split(length, _string(split["sha256"]), np.array(counts, np.int64))
     _check(splits["train"].length > 0, "train split")
-    contents = Contents(text_format, _natural(index["newlines_replaced"]), sources, splits)
+    _check(not text_format.rules.reverse, "direction")
+    replaced = _natural(index["newlines_replaced"])
+    added = _natural(index.get("newlines_added", 0))
+    contents = Contents(text_format, replaced, added, sources, splits)
     # Writing these contents must give the same JSON: so nothing was ignored or misread
     _check(json.dumps(index) == INDEXES[version](contents), "content")
     return contents

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import io
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Protocol, get_args
 
 import numpy as np
@@ -17,11 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 from ..arrays import Array
 from ..errors import ConfigError, DataError
 from ..wording import shown
-from .batches import Batches, Streams
+from .batches import Batches, Lines, Streams
 from .vocabulary import ByteVocabulary, CharVocabulary, Decoder, Unknown, Vocabulary
 
 LEVELS: dict[str, type[Vocabulary]] = {"char": CharVocabulary, "byte": ByteVocabulary}
 NEWLINES = ("normalize", "keep")  # CRLF and CR become LF, or stay
+UNITS = ("stream", "line")  # what a text is: the whole, or every line
+OPTIONAL = ("unit", "reverse")  # rules that a file names where they are not as by default
+LINES_AT_ONCE = 32  # streams in which lines are evaluated; constant, for the bits of the products
 NOT_FOR_FILES = ("idna", "punycode", "undefined", "unicode-escape")  # wrong in blocks, or always
 
 
@@ -40,6 +44,14 @@ class Settings(Protocol):
     def newlines(self) -> str:
         """The newline rule, a name in NEWLINES; not used where nothing is decoded."""
 
+    @property
+    def unit(self) -> str:
+        """What a text is, a name in UNITS."""
+
+    @property
+    def reverse(self) -> bool:
+        """Whether a model reads a text from its end to its beginning."""
+
 
 @dataclass(frozen=True)
 class TextRules:
@@ -48,32 +60,50 @@ class TextRules:
     level: str  # what a symbol is: a name in LEVELS
     encoding: str | None  # Python's name for it; None where nothing is decoded
     newlines: str | None  # a name in NEWLINES; None where nothing is decoded
+    unit: str = "stream"  # what a text is: a name in UNITS
+    reverse: bool = False  # whether a model reads a text from its end to its beginning
 
     @classmethod
     def named(
-        cls, level: str, encoding: str | None = None, newlines: str = "normalize"
+        cls,
+        level: str,
+        encoding: str | None = None,
+        newlines: str = "normalize",
+        unit: str = "stream",
+        reverse: bool = False,
     ) -> TextRules:
         """The rules with the names that a user gives. Raises DataError for unknown names."""
         kind = level_class(level)
         if newlines not in NEWLINES:
             raise DataError(f"newlines {shown(newlines)}: use {' or '.join(NEWLINES)}")
+        if unit not in UNITS:
+            raise DataError(f"unit {shown(unit)}: use {' or '.join(UNITS)}")
+        if type(reverse) is not bool:
+            raise DataError(f"reverse {shown(reverse)}: use true or false")
         if kind.encoding is None:
             if encoding is not None:
                 raise DataError(f"level {level} decodes nothing: leave the encoding out")
-            return cls(level, None, None)
-        return cls(level, _codec(kind.encoding if encoding is None else encoding), newlines)
+            return cls(level, None, None, unit, reverse)
+        codec = _codec(kind.encoding if encoding is None else encoding)
+        return cls(level, codec, newlines, unit, reverse)
 
     @classmethod
     def of(cls, settings: Settings) -> TextRules:
         """The rules that a config sets. Raises DataError for unknown names."""
         decodes = level_class(settings.level).encoding is not None
         encoding = settings.encoding if decodes else None
-        return cls.named(settings.level, encoding, settings.newlines)
+        unit, reverse = settings.unit, settings.reverse
+        return cls.named(settings.level, encoding, settings.newlines, unit, reverse)
 
     @property
     def kind(self) -> type[Vocabulary]:
         """The class of the level's vocabularies."""
         return LEVELS[self.level]
+
+    @property
+    def of_lines(self) -> bool:
+        """Whether every line is a text of its own."""
+        return self.unit == "line"
 
     def settings(self) -> dict[str, Any]:
         """The rules that apply, by name: the arguments of `named`, and keys of a config."""
@@ -100,11 +130,22 @@ class TextFormat:
                 f"the vocabulary is of level {self.vocabulary.level}, not {self.rules.level}: use its "
                 "level"
             )
+        if self.rules.of_lines and self.newline is None:
+            raise DataError(
+                "the vocabulary has no newline, which begins and ends a line: use unit stream, or a "
+                "vocabulary with newlines"
+            )
 
     @property
     def level(self) -> str:
         """What a symbol is: a name in LEVELS."""
         return self.rules.level
+
+    @cached_property
+    def newline(self) -> int | None:
+        """The id of the newline, where a line begins and ends; None where the vocabulary has none."""
+        (found,) = self.vocabulary.lookup(self.vocabulary.units("\n")).tolist()
+        return None if found < 0 else found
 
     @property
     def noun(self) -> str:
@@ -124,16 +165,68 @@ class TextFormat:
         _check_unknown(unknown)
         if isinstance(text, str):
             text = self.rules.normalize(text)
-        return self.vocabulary.ids(text, unknown)
+        return self.in_reading_order(self.vocabulary.ids(text, unknown))
 
-    def batches(self, ids: Array, streams: int, seq_length: int | None) -> Batches:
-        """The windows in which a model reads the ids (n,) of a text; see `Streams`."""
-        return Streams(ids, streams, seq_length)
+    def in_reading_order(self, ids: Array) -> Array:
+        """Ids (n,) in the order of the text, as a model reads them; a second time, the text's order.
+
+        A newline that ends the last of reversed lines stays at the end.
+        """
+        if not self.rules.reverse:
+            return ids
+        if self.rules.of_lines and len(ids) and ids[-1] == self.newline:
+            return np.append(ids[-2::-1], ids[-1:]) if len(ids) > 1 else ids
+        return ids[::-1]
+
+    def can_evaluate(self, ids: Array, streams: int = 1) -> bool:
+        """Whether ids (n,) in so many streams hold a symbol that is predicted.
+
+        The first of a text is not, but lines begin after a newline and have no such first.
+        """
+        return len(ids) > (0 if self.rules.of_lines else streams)
+
+    def batches(
+        self, ids: Array, streams: int, seq_length: int | None, seed: int | None = None
+    ) -> Batches:
+        """The windows in which a model reads the ids (n,) of a text; see `Streams` and `Lines`.
+
+        `seed` is given in training: lines are shuffled. Without it they are cut into more streams than
+        asked for, which changes no figure.
+        """
+        if not self.rules.of_lines:
+            return Streams(ids, streams, seq_length)
+        assert self.newline is not None
+        if seed is None:
+            streams = max(streams, LINES_AT_ONCE)
+        return Lines(ids, self.newline, streams, seq_length, seed)
+
+    def to_count(self, ids: Array) -> tuple[Array, Array | None]:
+        """The ids (n,) of a text as a model that counts takes them, and a mark where texts begin.
+
+        Lines get the newline that begins the first, and one that ends the last where it has none.
+        """
+        if not self.rules.of_lines:
+            return ids, None
+        newline = np.array(self.start, ids.dtype)
+        ended = not len(ids) or ids[-1] == self.newline
+        lines = np.concatenate([newline, ids, newline[: 0 if ended else 1]])
+        return lines, lines == self.newline
+
+    @property
+    def start(self) -> list[int]:
+        """The ids that a model reads before every text: the newline before a line."""
+        return [] if not self.rules.of_lines or self.newline is None else [self.newline]
+
+    @property
+    def end(self) -> int | None:
+        """The id that ends every text: the newline after a line; None: no symbol does."""
+        return self.newline if self.rules.of_lines else None
 
     def translate(
         self, other: TextFormat, ids: ArrayLike, unknown: Unknown = "error"
     ) -> NDArray[Any]:
-        """The ids in this format of the text that `ids` (n,) spell in another format.
+        """The ids in this format of the text that `ids` (n,) spell in another format, each in the order
+        in which its model reads.
 
         Raises DataError where the levels differ, and as the method `ids` does for unknown symbols.
         """
@@ -142,17 +235,23 @@ class TextFormat:
             raise DataError(
                 f"text prepared at {other.level} level, not at {self.level} level: prepare it again"
             )
-        if other.vocabulary == self.vocabulary:
-            return np.asarray(ids)
-        return self.vocabulary.translate(other.vocabulary, ids, unknown)
+        ids = np.asarray(ids)
+        if other.vocabulary != self.vocabulary:
+            ids = self.vocabulary.translate(other.vocabulary, ids, unknown)
+        if other.rules == self.rules:
+            return ids
+        return self.in_reading_order(other.in_reading_order(ids))
 
     def text(self, ids: ArrayLike) -> str:
-        """The text that ids (n,) spell."""
-        return self.vocabulary.text(ids)
+        """The text that ids (n,) spell, which are in the order in which a model reads them."""
+        return self.vocabulary.text(self.in_reading_order(np.asarray(ids, np.intp)))
 
     def decoder(self) -> Decoder:
-        """A function that takes one id at a time, and returns the text that it completes."""
-        return self.vocabulary.decoder()
+        """A function that takes one id at a time, and returns the text that it completes.
+
+        Text that is read backwards is complete at its end.
+        """
+        return Backwards(self) if self.rules.reverse else self.vocabulary.decoder()
 
     def difference(self, other: TextFormat) -> str | None:
         """The first difference, in words, that makes the same ids mean other text; None without one.
@@ -168,31 +267,53 @@ class TextFormat:
         return None
 
     def content(self) -> list[Any]:
-        """What a fingerprint covers of the format, as JSON: not the encoding of the files."""
-        return [self.vocabulary.to_json(), self.rules.newlines]
+        """What a fingerprint covers of the format, as JSON: not the encoding of the files, nor the
+        direction in which they are read.
+        """
+        unit = [] if self.rules.unit == TextRules.unit else [self.rules.unit]
+        return [self.vocabulary.to_json(), self.rules.newlines, *unit]
 
     def to_json(self) -> dict[str, Any]:
-        """What `from_json` reads."""
+        """What `from_json` reads. A unit or direction that is as by default is left out."""
+        values = {name: getattr(self.rules, name) for name in OPTIONAL}
         return {
             "encoding": self.rules.encoding,
             "newlines": self.rules.newlines,
             "vocabulary": self.vocabulary.to_json(),
+            **{name: v for name, v in values.items() if v != getattr(TextRules, name)},
         }
 
     @classmethod
     def from_json(cls, data: object) -> TextFormat:
         """A format from what `to_json` gave; DataError for anything else."""
-        match data:
-            case {"encoding": encoding, "newlines": newlines, "vocabulary": symbols} if (
-                isinstance(data, dict) and len(data) == 3
-            ):
+        given: dict[str, Any] = data if isinstance(data, dict) else {}
+        match given:
+            case {"encoding": _, "newlines": _, "vocabulary": symbols, **others}:
                 vocabulary = vocabulary_from_json(symbols)
-                names = {"encoding": encoding, "newlines": newlines}
-                given = {name: value for name, value in names.items() if value is not None}
-                rules = TextRules.named(vocabulary.level, **given)
-                if (rules.encoding, rules.newlines) == (encoding, newlines):
-                    return cls(rules, vocabulary)
+                if set(others) <= set(OPTIONAL):
+                    names = {name: value for name, value in given.items() if value is not None}
+                    del names["vocabulary"]
+                    found = cls(TextRules.named(vocabulary.level, **names), vocabulary)
+                    if found.to_json() == given:
+                        return found
         raise DataError("the text format is not as rnnlm writes it: take it from a prepared corpus")
+
+
+class Backwards:
+    """Text from ids that come from its last to its first."""
+
+    def __init__(self, text_format: TextFormat) -> None:
+        self._format, self._ids = text_format, list[int]()
+
+    def __call__(self, symbol_id: int) -> str:
+        self._ids.append(symbol_id)
+        return ""
+
+    def flush(self) -> str:
+        """The whole text."""
+        text = self._format.text(self._ids)
+        self._ids.clear()
+        return text
 
 
 def level_class(level: str) -> type[Vocabulary]:

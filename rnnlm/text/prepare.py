@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import math
+import mmap
 import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 
 from ..arrays import Array
+from ..backend.seeds import Purpose, generator
 from ..errors import DataError
 from ..storage.atomic import as_path, make_folder, sync_folder, take_lock
 from ..storage.npy import HEADER, is_header, map_array, npy_header, read_ids, smallest
@@ -44,6 +47,9 @@ from .format import TextFormat, TextRules
 from .sources import Name, Reader, find_files, listed
 from .vocabulary import Numbering, Vocabulary
 
+LINES = 1 << 12  # that are put in order at a time: each may be on a page of its own
+BLOCK = 1 << 18  # symbols of them
+
 
 def prepare(
     inputs: Name | Sequence[Name],
@@ -52,6 +58,8 @@ def prepare(
     level: str = "char",
     encoding: str | None = None,
     newlines: str = "normalize",
+    unit: str = "stream",
+    shuffle_lines: bool | None = None,
     val_fraction: float = 0.05,
     test_fraction: float = 0.05,
     val: Name | Sequence[Name] | None = None,
@@ -68,12 +76,18 @@ def prepare(
     floor(n · fraction) each, unless `val` or `test` name a text of its own. The vocabulary covers all
     splits, unless one is given. At level byte nothing is decoded, and `newlines` has no effect.
 
+    With unit line the splits are of whole lines, floor(L · fraction) of L for validation and for the
+    test, taken from the end after the lines were shuffled, in an order that depends on L alone; with
+    `shuffle_lines` False they keep theirs. A file that does not end with a newline gets one.
+
     Raises DataError for text or settings that cannot be used, for symbols outside a given
     vocabulary, and for an `out` that is not empty, unless `force`: then the files of an earlier
     prepare are replaced, and no others. After an error `out` is as it was before. After a kill it is
     restored when the next prepare into it starts. Only one process at a time can prepare into it.
     """
-    rules = TextRules.named(level, encoding, newlines)
+    rules = TextRules.named(level, encoding, newlines, unit)
+    if shuffle_lines is not None and not rules.of_lines:
+        raise DataError(f"shuffle_lines: a {unit} has no lines to shuffle: use unit line")
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         raise DataError(
             f"vocabulary must be that of a checkpoint or corpus, not {shown(vocabulary)}"
@@ -104,12 +118,24 @@ def prepare(
             ids, V = text_format.vocabulary.lookup(spool.symbols), len(text_format.vocabulary)
             if (ids[spool.counts > 0] < 0).any():
                 raise _unknown(text_format.vocabulary, spool, ids, ranges)
-            ranges |= _tails(ranges["train"][1], shares)
+            parts: dict[str, _Part] = {name: _Range(spool, *ranges[name]) for name in ranges}
+            if rules.of_lines:
+                newline = int(np.flatnonzero(ids == text_format.newline)[0])
+                train = _Range(spool, *ranges["train"])
+                parts |= _lines(train, newline, shares, shuffle_lines is not False)
+            else:
+                tails = _tails(ranges["train"][1], shares)
+                parts |= {name: _Range(spool, *tails[name]) for name in tails}
             splits = {
-                name: _write_ids(outputs[f"{name}.npy"], spool, *ranges[name], ids, V)
-                for name in SPLITS
+                name: _write_ids(outputs[f"{name}.npy"], parts[name], ids, V) for name in SPLITS
             }
-            contents = Contents(text_format, reader.newlines_replaced, reader.sources, splits)
+            contents = Contents(
+                text_format,
+                reader.newlines_replaced,
+                reader.newlines_added,
+                reader.sources,
+                splits,
+            )
             outputs[CORPUS_FILE].write(_index(contents))
             if out is None:
                 return _mapped_corpus(Path(texts["train"][0]), contents, outputs)
@@ -218,6 +244,20 @@ class _Spool:
             yield from read_ids(self._file, dtype, high - low)
             first, offset = first + length, offset + length * dtype.itemsize
 
+    def gather(self, places: Array) -> Array:
+        """The provisional ids at any places (n,), when all text is there."""
+        self._file.flush()
+        gathered = np.empty(places.size, smallest(self.symbols.size))
+        first, offset = 0, 0
+        with mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            for dtype, length in self._parts:
+                part = np.frombuffer(mapped, dtype, length, offset)
+                inside = (places >= first) & (places < first + length)
+                gathered[inside] = part[places[inside] - first]
+                del part  # or the mapping could not be closed
+                first, offset = first + length, offset + length * dtype.itemsize
+        return gathered
+
 
 def _count(ids: Array, size: int = 0) -> Array:
     """How often each id occurs, int64; for at least `size` ids, or 256 where they are bytes."""
@@ -251,17 +291,100 @@ def _unknown(
     return vocabulary.unknown(spool.symbols[found], counts[found], firsts[found], where, advice)
 
 
-def _write_ids(file: IO[bytes], spool: _Spool, start: int, stop: int, ids: Array, V: int) -> Split:
+class _Part(Protocol):
+    """Some of the symbols in the spool, in the order of a split."""
+
+    def __len__(self) -> int: ...
+
+    def blocks(self) -> Iterator[Array]:
+        """Their provisional ids, a block at a time."""
+
+
+@dataclass(frozen=True)
+class _Range:
+    """The symbols from `start` to `stop`."""
+
+    spool: _Spool
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def blocks(self) -> Iterator[Array]:
+        return self.spool.blocks(self.start, self.stop)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Whole lines of a text in an order of their own: line i ends at `ends[i]`, the first one begins at
+    `start`.
+    """
+
+    spool: _Spool
+    start: int
+    ends: Array  # (L,)
+    order: Array  # (n,) of the L lines
+
+    def __len__(self) -> int:
+        return sum(int(lengths.sum()) for _, lengths in self._lines())
+
+    def _lines(self) -> Iterator[tuple[Array, Array]]:
+        """Where lines start, and their lengths, some at a time."""
+        for k in range(0, len(self.order), LINES):
+            line = self.order[k : k + LINES].astype(np.int64)
+            starts = np.where(line > 0, self.ends[line - 1], self.start)
+            yield starts, self.ends[line] - starts
+
+    def blocks(self) -> Iterator[Array]:
+        for starts, lengths in self._lines():
+            stops = np.cumsum(lengths)
+            for first in range(0, int(stops[-1]), BLOCK):
+                place = np.arange(first, min(first + BLOCK, int(stops[-1])))
+                line = stops.searchsorted(place, "right")
+                yield self.spool.gather(place + (starts + lengths - stops)[line])
+
+
+def _lines(
+    text: _Range, newline: int, shares: Mapping[str, Fraction], shuffle: bool
+) -> dict[str, _Part]:
+    """The training text, and the shares after it, in whole lines; the text ends with a newline."""
+    ends, L, at = np.empty(text.spool.counts[newline], np.int64), 0, text.start
+    for block in text.blocks():
+        found = np.flatnonzero(block == newline)
+        ends[L : L + found.size] = at + 1 + found
+        L, at = L + found.size, at + block.size
+    ends = ends[:L]
+    if L == 1 and any(shares.values()):
+        raise DataError(
+            "the text has one line, and so none for validation or test: use unit stream, or 0 for both "
+            "fractions"
+        )
+    tails = _tails(L, shares)
+    if not shuffle:
+        borders = np.append(text.start, ends)
+        return {
+            name: _Range(text.spool, *borders[list(tail)].tolist()) for name, tail in tails.items()
+        }
+    order = np.arange(L, dtype=smallest(L))
+    generator(0, Purpose.SPLITS).shuffle(order)
+    return {
+        name: _Lines(text.spool, text.start, ends, order[slice(*tail)])
+        for name, tail in tails.items()
+    }
+
+
+def _write_ids(file: IO[bytes], part: _Part, ids: Array, V: int) -> Split:
     """Write a split as .npy; `ids` maps provisional ids to those of the vocabulary."""
     ids = ids.astype(smallest(V))
-    digest, counts = hashlib.sha256(), np.zeros(V, np.int64)
-    file.write(npy_header(ids.dtype, stop - start))
-    for block in spool.blocks(start, stop):
+    digest, counts, length = hashlib.sha256(), np.zeros(V, np.int64), len(part)
+    file.write(npy_header(ids.dtype, length))
+    for block in part.blocks():
         final = np.take(ids, block)
         file.write(final.data)
         digest.update(final.data)
         counts += _count(final, V)[:V]
-    return Split(stop - start, digest.hexdigest(), counts)
+    return Split(length, digest.hexdigest(), counts)
 
 
 # The output folder

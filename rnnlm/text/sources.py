@@ -141,15 +141,35 @@ class Reader:
         # A closed standard input counts as empty
         self.stdin: Any = stdin or getattr(sys.stdin, "buffer", io.BytesIO())
         self.newlines_replaced = 0
+        self.newlines_added = 0
         self.sources: list[Source] = []
 
     def blocks(self, names: Iterable[str]) -> Iterator[str] | Iterator[bytes]:
-        """The files joined, a block at a time."""
+        """The files joined, a block at a time.
+
+        Where every line is a text, a file that does not end with a newline gets one.
+        """
+        if self.rules.of_lines:
+            return chain.from_iterable(self._ended(self._joined([name])) for name in names)
+        return self._joined(names)
+
+    def _joined(self, names: Iterable[str]) -> Iterator[Any]:
         encoding = self.rules.encoding
         if encoding is None:
             return chain.from_iterable(map(self._bytes, names))
         texts = chain.from_iterable(self._decoded(name, encoding) for name in names)
         return self._normalized(texts) if self.rules.newlines == "normalize" else texts
+
+    def _ended(self, blocks: Iterator[Any]) -> Iterator[Any]:
+        """A file's blocks, and a newline where it does not end with one."""
+        newline: Any = "\n" if self.rules.encoding else b"\n"
+        last = newline
+        for block in blocks:
+            yield block
+            last = block or last
+        if not last.endswith(newline):
+            self.newlines_added += 1
+            yield newline
 
     def _bytes(self, name: str) -> Iterator[bytes]:
         """A file's content, decompressed; at its end the file is added to `sources`."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ..arrays import Array
 from ..assembly import build_model, make_config, whole_config
 from ..config.schema import Config, differences
 from ..errors import ConfigError
@@ -73,10 +74,18 @@ class Counting:
         Raises DataError where there is nothing to count or memory does not suffice.
         """
         p, corpus, val, test = self.progress, self.corpus, self.corpus["val"], self.corpus["test"]
-        began = time.perf_counter()
-        params = self.model.fit(corpus["train"], val)
+        began, text_format = time.perf_counter(), corpus.format
+        (ids, fresh), (other, other_fresh) = map(text_format.to_count, (corpus["train"], val))
+        params = self.model.fit(ids, other, fresh=fresh, validation_fresh=other_fresh)
+        del ids, fresh, other, other_fresh
         p.step, p.epoch = 1, 1.0
-        loss = evaluate(self.model, params, val).nats_per_symbol if len(val) > 1 else None
+
+        def measured(split: Array) -> float | None:
+            if not text_format.can_evaluate(split):
+                return None
+            return evaluate(self.model, params, split, cut=text_format.batches).nats_per_symbol
+
+        loss = measured(val)
         if loss is not None and math.isfinite(loss):
             p.val_loss = p.best_loss = loss
             p.best_step = 1
@@ -102,9 +111,8 @@ class Counting:
 
         if loss is not None:
             yield log("eval", loss, split="val", best=p.best_step is not None)
-        if len(test) > 1:
-            result = evaluate(self.model, params, test)
-            yield log("eval", result.nats_per_symbol, split="test", checkpoint_step=1)
+        if (test_loss := measured(test)) is not None:
+            yield log("eval", test_loss, split="test", checkpoint_step=1)
         yield log(
             "end",
             p.best_loss,

@@ -76,7 +76,7 @@ class Training:
             replace(at.progress),
         )
         t = config.train
-        self.windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length)
+        self.windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed)
         check_memory(self.model, config, self.windows)
         self.total_steps = t.epochs * len(self.windows)
         clip = next(iter(t.grad_clip.items())) if t.grad_clip else None
@@ -94,7 +94,7 @@ class Training:
         for name, vector in at.optimizer_state.items():
             self._engine.optimizer_state[name][:] = vector
         self.state = self.model.zero_state(t.batch_size) if at.state is None else at.state.copy()
-        self._evaluates = len(corpus["val"]) > t.eval_streams
+        self._evaluates = corpus.format.can_evaluate(corpus["val"], t.eval_streams)
         self._session_start = time.perf_counter() - self.progress.seconds
         self._line_seconds, self._line_symbols = 0.0, 0
         self._saved_at = time.monotonic()
@@ -116,7 +116,7 @@ class Training:
             check_validation(config, corpus)
             model = trainable(build_model(config, len(corpus.vocabulary)))
             t = config.train
-            windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length)
+            windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed)
             check_memory(model, config, windows)
             if init_from is None:
                 params = model.init(generator(config.train.seed, Purpose.INIT))
@@ -224,7 +224,7 @@ class Training:
         p.loss_symbols += batch.counted
         seconds = time.perf_counter() - began
         self._line_seconds += seconds
-        self._line_symbols += batch.ids.size
+        self._line_symbols += batch.counted
         return Event(
             "step",
             self._record("step", loss)
@@ -264,7 +264,8 @@ class Training:
         result = evaluate(self.model, self.params, val, streams, cut)
         p.val_loss = loss = result.nats_per_symbol
         better = p.best_loss is None or loss < p.best_loss
-        extra = {"approximate": True} if streams > 1 else {}
+        exact = streams == 1 or self.corpus.format.rules.of_lines
+        extra = {} if exact else {"approximate": True}
         event = self._log("eval", loss, split="val", best=better, **extra)
         if better:
             p.best_loss, p.best_step, p.bad_evals = loss, p.step, 0
@@ -317,7 +318,7 @@ class Training:
         if self._evaluates and p.step % self._steps(self.config.train.eval_every):
             yield self._evaluate()
         test = self.corpus["test"]
-        if len(test) > 1:
+        if self.corpus.format.can_evaluate(test):
             best = None if p.best_step is None else Checkpoint.load(self.run.best)
             if best is not None and best.progress.step != p.best_step:  # someone replaced it
                 best = None
@@ -331,7 +332,7 @@ class Training:
             p.best_loss,
             reason=reason,
             best_step=p.best_step,
-            symbols_left_out=self.windows.left_out,
+            symbols_left_out=self.windows.left_out(max(0, math.ceil(p.epoch) - 1)),
         )
 
     def _save_is_due(self) -> bool:

@@ -27,7 +27,7 @@ def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches
     yield (
         f"steps: {counted(t.epochs, 'epoch')} of {counted(len(windows), 'window')}: "
         f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, noun)} each; "
-        f"{counted(windows.left_out, noun)} left out"
+        f"{counted(windows.left_out(0), noun)} left out"
     )
     yield f"memory: about {readable(check_memory(model, config, windows))}"
 
@@ -37,6 +37,12 @@ def about(model: LanguageModel, corpus: Corpus) -> Iterator[str]:
     sizes = ", ".join(f"{corpus.length(split):,} {split}" for split in ("train", "val", "test"))
     symbols, noun = counted(len(corpus.vocabulary), "symbol"), corpus.vocabulary.noun
     yield f"data: {corpus.folder}: {sizes} {noun}s, {symbols}"
+    rules = corpus.format.rules
+    if rules.of_lines:
+        sizes = ", ".join(f"{corpus.units(split):,} {split}" for split in ("train", "val", "test"))
+        yield f"lines: {sizes}, each a text of its own"
+    if rules.reverse:
+        yield "direction: from the end of a text to its beginning"
     yield f"model: {model.describe()}"
 
 
@@ -52,7 +58,7 @@ def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str
     check_validation(config, corpus)
     model = trainable(build_model(config, len(corpus.vocabulary)))
     t = config.train
-    windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length)
+    windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed)
     yield from config.to_yaml().splitlines()
     yield from plan(model, config, corpus, windows)
 
@@ -66,13 +72,13 @@ def trainable(model: LanguageModel) -> TrainableModel:
 
 def check_validation(config: Config, corpus: Corpus) -> None:
     """Raise ConfigError where the config asks for a validation that its text does not allow."""
-    t, size = config.train, len(corpus["val"])
-    if 1 < size <= t.eval_streams:
+    t, size, rules = config.train, len(corpus["val"]), corpus.format.rules
+    if 1 < size <= t.eval_streams and not rules.of_lines:
         raise ConfigError(
             f"train.eval_streams: {counted(t.eval_streams, 'stream')} for a validation text of "
             f"{counted(size, corpus.vocabulary.noun)}: at most {size - 1} works"
         )
-    if size < 2 and t.patience is not None:
+    if not corpus.format.can_evaluate(corpus["val"]) and t.patience is not None:
         raise ConfigError("train.patience needs a validation text: set data.val_fraction")
 
 
@@ -85,7 +91,7 @@ def check_memory(model: TrainableModel, config: Config, windows: Batches) -> int
     slots = len(state_names(OPTIMIZERS[t.optimizer["name"]]))
 
     def size(seq_length: int) -> int:
-        return training_bytes(model, t.batch_size, seq_length, slots)
+        return training_bytes(model, t.batch_size, seq_length, slots, windows.begins_inside)
 
     need, have = size(windows.seq_length), available_memory()
     if have is not None and need > have:

@@ -29,6 +29,8 @@ RESUMABLE = frozenset(
     }
 )
 
+ADOPTED = ("level", "newlines", "reverse")  # keys of `data` that a run takes from its --init-from
+
 
 def adopt_config(config: Config, init_from: Checkpoint) -> Config:
     """The config with the model and text rules of the checkpoint that a run starts from.
@@ -39,7 +41,7 @@ def adopt_config(config: Config, init_from: Checkpoint) -> Config:
         raise ConfigError("--init-from: the model of that checkpoint has no weights to start from")
     theirs, ours = (dict(flat(c.to_dict())) for c in (init_from.config, config))
     for key, value in theirs.items():
-        adopted = key.startswith("model.") or key in ("data.level", "data.newlines")
+        adopted = key.startswith("model.") or key in map("data.{}".format, ADOPTED)
         if adopted and key in config.given and ours.get(key) != value and key != "model.dropout":
             raise ConfigError(
                 f"{key}: {ours.get(key)} conflicts with --init-from, which has {value}: "
@@ -48,7 +50,7 @@ def adopt_config(config: Config, init_from: Checkpoint) -> Config:
     model = dict(init_from.config.model)
     if "model.dropout" in config.given:
         model["dropout"] = config.model["dropout"]
-    data = {name: getattr(init_from.config.data, name) for name in ("level", "newlines")}
+    data = {name: getattr(init_from.config.data, name) for name in ADOPTED}
     return config.with_values("model", **model).with_values("data", **data)
 
 

@@ -38,7 +38,8 @@ def command(name: str) -> click.Command:
 
 
 def options(name: str) -> set[str]:
-    return {flag for p in command(name).params if isinstance(p, click.Option) for flag in p.opts}
+    found = [p for p in command(name).params if isinstance(p, click.Option)]
+    return {flag for p in found for flag in (*p.opts, *p.secondary_opts)}
 
 
 def test_the_example_in_the_readme_runs(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from rnnlm.text.format import LEVELS, TextFormat, TextRules
 CHARS = [10, 13, 97, 98, 0x1F600]
 
 
-def text_format(level: str = "char", symbols: Any = None, **rules: str) -> TextFormat:
+def text_format(level: str = "char", symbols: Any = None, **rules: Any) -> TextFormat:
     """A format of a few symbols."""
     given = sorted({s % 256 for s in CHARS}) if level == "byte" else CHARS
     return TextFormat(TextRules.named(level, **rules), LEVELS[level](symbols or given))
@@ -28,6 +28,9 @@ FORMATS = [
     text_format(newlines="keep", encoding="latin-1"),
     text_format(symbols=[97]),
     text_format("byte"),
+    text_format(unit="line"),
+    text_format(reverse=True),
+    text_format("byte", unit="line", reverse=True),
 ]
 every_format = pytest.mark.parametrize("f", FORMATS, ids=lambda f: str(f.rules))
 
@@ -74,6 +77,11 @@ def test_json_gives_an_equal_format(f: TextFormat) -> None:
         {"vocabulary": {"level": "char", "symbols": ["b", "a"]}},
         {"vocabulary": {"level": "byte", "symbols": [97]}},
         {"vocabulary": {"level": "word", "symbols": ["a"]}},
+        {"unit": "stream"},  # as by default: left out
+        {"unit": "page"},
+        {"unit": ["line"]},
+        {"reverse": False},
+        {"reverse": 1},
         {"more": 1},
     ],
     ids=str,
@@ -120,8 +128,10 @@ def test_what_is_no_text_and_no_choice_is_refused() -> None:
 def test_rules_are_those_that_a_config_sets() -> None:
     """Under Python's name of the encoding; at byte level there is none, whatever the config says."""
     rules = TextRules.of(make_config(None, "data.encoding=UTF8", "data.newlines=keep").data)
-    assert rules.settings() == {"level": "char", "encoding": "utf-8", "newlines": "keep"}
-    assert TextRules.of(make_config(None, "data.level=byte").data).settings() == {"level": "byte"}
+    whole = {"unit": "stream", "reverse": False}
+    assert rules.settings() == {"level": "char", "encoding": "utf-8", "newlines": "keep", **whole}
+    rules = TextRules.of(make_config(None, "data.level=byte", "data.unit=line").data)
+    assert rules.settings() == {"level": "byte", **whole, "unit": "line"}
     with pytest.raises(DataError, match="klingon"):
         TextRules.of(make_config(None, "data.encoding=klingon").data)
 
