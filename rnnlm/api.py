@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from .runs.folder import find_checkpoint
 from .runs.run_data import is_prepared, recorded_data
 from .storage.atomic import as_path
 from .text.corpus import Corpus
-from .text.vocabulary import Unknown, Vocabulary
-from .wording import counted, shown
+from .text.vocabulary import Decoder, Unknown, Vocabulary
+from .wording import counted, share, shown
 
 MOST_SYMBOLS = 10**12  # of a sample; more than half a year of work
 MOST_SAMPLES = 1 << 16  # side by side
@@ -59,9 +59,9 @@ def evaluate(
     """How well the model predicts a text: every symbol but the first, given all symbols before it.
 
     A model of lines predicts every line by itself, from its first symbol to its newline. The figures
-    are in nats and bits per symbol (character, or byte at byte level). Raises DataError for symbols
-    outside the vocabulary (`unknown="skip"` leaves them out) and where there is nothing to predict,
-    TrainingError where the predictions are not finite.
+    are in nats and bits per symbol (character, byte or word), and in nats per character, which compares
+    levels. Raises DataError for symbols outside the vocabulary (`unknown="skip"` leaves them out) and
+    where there is nothing to predict, TrainingError where the predictions are not finite.
     """
     _check_checkpoint(checkpoint)
     return _evaluate(checkpoint, checkpoint.ids(text, unknown))
@@ -95,7 +95,8 @@ def evaluate_split(
 
 def _evaluate(checkpoint: Checkpoint, ids: Array) -> Evaluation:
     cut = checkpoint.format.batches
-    return evaluate_ids(checkpoint.model, checkpoint.params, ids, cut=cut)
+    result = evaluate_ids(checkpoint.model, checkpoint.params, ids, cut=cut)
+    return result.of_text(checkpoint.format, ids)
 
 
 def describe(checkpoint: Checkpoint) -> Iterator[str]:
@@ -109,6 +110,9 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
 
     yield f"model: {model.describe(checkpoint.params)}"
     yield f"vocabulary: {counted(len(vocabulary), noun)}: {excerpt(vocabulary)}"
+    if (unknown := vocabulary.unknown_id) is not None:
+        counts = checkpoint.counts
+        yield f"training: {share(int(counts[unknown]), int(counts.sum()), noun)} are <unk>"
     yield f"position: step {p.step:,}, epoch {p.epoch:.4g}, {p.seconds:,.0f} s of training"
     for name, loss in (
         ("training", p.train_loss),
@@ -126,8 +130,8 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
 
 def excerpt(vocabulary: Vocabulary, most: int = 100) -> str:
     """The first symbols of a vocabulary, printable."""
-    shown = "".join(vocabulary.text([i]) for i in range(min(most, len(vocabulary))))
-    return repr(shown)[1:-1] + (" ..." if len(vocabulary) > most else "")
+    shown = vocabulary.text(range(min(most, len(vocabulary))))
+    return repr(shown[:most])[1:-1] + (" ..." if max(len(vocabulary), len(shown)) > most else "")
 
 
 def generate(
@@ -140,7 +144,9 @@ def generate(
     unknown: Unknown = "error",
     **filters: float | None,
 ) -> str:
-    """The text that follows `prime`: `length` symbols at most (characters, or bytes at byte level).
+    """The text that follows `prime`: `length` symbols at most (characters, bytes or words).
+
+    At word level a space at the end of the prime is left out: it comes with the word that is drawn.
 
     The text ends before the first `stop`, where that is given. The same seed gives the same text.
     Without a prime the first symbol is drawn from the frequencies of the training text. `filters`
@@ -219,11 +225,10 @@ def samples(
     if given.get("temperature") == 1:
         del given["temperature"]
     first = checkpoint.counts / max(1, checkpoint.counts.sum())
-    prime_ids = checkpoint.ids(prime, unknown)
+    prime_ids = checkpoint.format.prime(prime, unknown)
     if prime and not len(prime_ids):
         raise DataError(f"no {checkpoint.format.noun} of the prime is in the vocabulary")
     return _texts(
-        checkpoint,
         generate_ids(
             checkpoint.model,
             checkpoint.params,
@@ -234,17 +239,16 @@ def samples(
             num_samples=num_samples,
             first=first,
         ),
-        num_samples,
+        [checkpoint.format.decoder(prime_ids) for _ in range(num_samples)],
         stop,
     )
 
 
 def _texts(
-    checkpoint: Checkpoint, steps: Iterable[Iterable[int]], num_samples: int, stop: str
+    steps: Iterable[Iterable[int]], decoders: Sequence[Decoder], stop: str
 ) -> Iterator[list[str]]:
     """Ids to text as it completes, each sample until its own stop."""
-    decoders = [checkpoint.format.decoder() for _ in range(num_samples)]
-    gates = [StopText(stop) for _ in range(num_samples)]
+    gates = [StopText(stop) for _ in decoders]
     for ids in steps:
         pairs = zip(gates, decoders, ids, strict=True)
         yield [gate.feed(decoder(int(i))) for gate, decoder, i in pairs]

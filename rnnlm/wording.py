@@ -11,6 +11,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def share(part: int, whole: int, noun: str) -> str:
+    """`3 of 120 words (2.5 %)`."""
+    return f"{part:,} of {counted(whole, noun)} ({100 * part / max(1, whole):.3g} %)"
+
+
 def shown(value: object) -> str:
     """Any value, as an error quotes it: in one short line."""
     try:

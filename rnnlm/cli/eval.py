@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..wording import counted
+from ..wording import counted, share
 from .arguments import CHECKPOINT, FILE, UNKNOWN, example, found, read_text
 from .terminal import figure, show_lines
 
@@ -37,7 +37,7 @@ def command(
     unknown: Unknown,
     as_json: bool,
 ) -> None:
-    """Report nats and bits per character (or byte) and perplexity of a split or of any text."""
+    """Report nats and bits per symbol and perplexity of a split or of any text."""
     from ..api import evaluate, evaluate_split
 
     if text is not None and (split or data):
@@ -53,12 +53,12 @@ def command(
 def _json(result: Evaluation) -> Iterator[str]:
     from ..inference.evaluation import in_json
 
-    figures = ("nats_per_symbol", "bits_per_symbol", "perplexity")
+    figures = ("nats_per_character", "nats_per_symbol", "bits_per_symbol", "perplexity")
     values = {name: in_json(getattr(result, name)) for name in figures}
-    lines = {"lines": result.lines, "nats_per_line": in_json(result.nats_per_line)}
-    yield json.dumps(
-        {"symbols": result.symbols, **values, **(lines if result.lines is not None else {})}
-    )
+    counts = {name: getattr(result, name) for name in ("symbols", "characters", "unknown")}
+    if result.lines is not None:
+        counts |= {"lines": result.lines, "nats_per_line": in_json(result.nats_per_line)}
+    yield json.dumps({**counts, **values})
 
 
 def _lines(result: Evaluation, noun: str) -> Iterator[str]:
@@ -69,3 +69,9 @@ def _lines(result: Evaluation, noun: str) -> Iterator[str]:
     yield f"nats per {noun}: {figure(result.nats_per_symbol)}"
     yield f"bits per {noun}: {figure(result.bits_per_symbol)}"
     yield f"perplexity: {figure(result.perplexity)}"
+    if result.per_character():
+        text = counted(result.characters or 0, "character")
+        yield f"nats per character: {figure(result.nats_per_character)}, {text}"
+    if result.unknown:
+        unknown = share(result.unknown, result.symbols, noun)
+        yield f"{unknown} are <unk>: nats per character do not compare with those of other models"

@@ -21,7 +21,7 @@ from .terminal import show_lines
     default="char",
     show_default=True,
     metavar="LEVEL",
-    help="What a symbol is: char or byte.",
+    help="What a symbol is: char, byte or word.",
 )
 @click.option("--encoding", help="Encoding of the text.  [default: utf-8]")
 @click.option(
@@ -58,6 +58,16 @@ from .terminal import show_lines
 @click.option("--val", metavar="FILE", help="Validation text of its own.")
 @click.option("--test", metavar="FILE", help="Test text of its own.")
 @click.option("--vocab", type=FILE, help="Reuse the vocabulary of a checkpoint, run or folder.")
+@click.option(
+    "--min-count",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Words seen less often become <unk>.",
+)
+@click.option(
+    "--max-vocabulary", type=click.IntRange(2), help="Symbols at most: rarer words become <unk>."
+)
 @click.option("--force", is_flag=True, help="Replace what an earlier prepare wrote there.")
 def command(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: Any) -> None:
     """Turn text files, folders or standard input (-) into ids, with a vocabulary and three splits."""

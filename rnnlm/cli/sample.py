@@ -11,8 +11,9 @@ import click
 from ..config.kinds import Integer, Number
 from ..inference.sampling import FILTERS, filter_kind
 from ..interrupts import end_cleanly, stop
+from ..wording import share
 from .arguments import CHECKPOINT, FILE, UNKNOWN, example, found, read_text
-from .terminal import Write, open_output
+from .terminal import Write, open_output, say_line
 
 
 def _filters(command: Any) -> Any:
@@ -60,7 +61,7 @@ def command(
     output: Path | None,
     **options: Any,
 ) -> None:
-    """Generate text, character by character. Without a path: from the newest run under ./runs."""
+    """Generate text, symbol by symbol. Without a path: from the newest run under ./runs."""
     from ..api import samples
 
     checkpoint = found(checkpoint_or_run)
@@ -70,7 +71,9 @@ def command(
             raise click.UsageError("--prime and --prime-file exclude each other")
         start = read_text(prime_file, checkpoint)
     pieces = samples(checkpoint, start, **options)
-    ids = checkpoint.ids(start, options["unknown"])
+    ids = checkpoint.format.prime(start, options["unknown"])
+    if unknown := checkpoint.format.unknowns(ids):
+        say_line(f"of the prime {share(unknown, len(ids), checkpoint.format.noun)} are <unk>")
     stop.at_first = end_cleanly
     shown = "" if no_prime else checkpoint.format.text(ids)
     with open_output(output) as write:

@@ -134,6 +134,13 @@ def _figures(record: dict[str, Any], noun: str) -> Iterator[str]:
     yield f"perplexity {figure(record['perplexity'])}"
 
 
+def _per_character(record: dict[str, Any]) -> str:
+    if record.get("nats_per_character") is None:
+        return ""
+    unknown = "; with <unk>" if "unknown" in record else ""
+    return f", {record['nats_per_character']:.4f} per character{unknown}"
+
+
 def _event_line(record: dict[str, Any], noun: str) -> str:
     if record["event"] == "sample":
         return f"sample at step {record['step']}:\n{record['text']}"
@@ -141,7 +148,8 @@ def _event_line(record: dict[str, Any], noun: str) -> str:
         figures = "perplexity infinite: something has probability 0"
     else:
         figures = (
-            f"perplexity {figure(record['perplexity'])} ({record['loss']:.4f} nats per {noun})"
+            f"perplexity {figure(record['perplexity'])} ({record['loss']:.4f} nats per {noun}"
+            f"{_per_character(record)})"
         )
     if record["split"] == "test":
         return f"test, checkpoint of step {record['checkpoint_step']}: {figures}"

@@ -41,7 +41,7 @@ class DataConfig:
     path: str | None = option(
         None, "a prepared folder, or a text file or folder of texts", Text(null="null")
     )
-    level: str = option("char", "what a symbol is: `char` or `byte`", Named(table="level"))
+    level: str = option("char", "what a symbol is: `char`, `byte` or `word`", Named(table="level"))
     encoding: str = option("utf-8", "encoding of raw text (not used at byte level)", Text())
     newlines: str = option(
         "normalize",
@@ -66,6 +66,12 @@ class DataConfig:
     )
     reverse: bool = option(
         False, "whether the model reads from the end of a text to its beginning", Flag()
+    )
+    min_count: int = option(
+        1, "words that occur less often become `<unk>`", Integer(low=1, high=10**12)
+    )
+    max_vocabulary: int | None = option(
+        None, "at most so many symbols: rarer words become `<unk>`", Integer(low=2, null="null")
     )
 
 

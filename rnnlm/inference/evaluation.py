@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from ..backend import blas
 from ..errors import DataError
 from ..models.base import LanguageModel
 from ..text.batches import Batches, Streams
+from ..text.format import TextFormat
 from ..wording import counted
 
 CHUNK = 128  # steps at a time; constant, because the bits of a matrix product depend on its size
@@ -52,12 +53,27 @@ def figures(nats_per_symbol: float) -> dict[str, float | None]:
 class Evaluation:
     """The cross-entropy of a text: the sum of -ln p, `nats`, over the `symbols` that were predicted.
 
-    It is infinite where the model gave probability 0 to a symbol that came.
+    It is infinite where the model gave probability 0 to a symbol that came. The text of these symbols
+    has so many `characters`, bytes that are no valid UTF-8 among them (None: nobody counted);
+    `unknown` of the symbols are the unknown symbol, whose text is not that of what it stands for.
     """
 
     symbols: int
     nats: float
+    characters: int | None = None
+    unknown: int = 0
     lines: int | None = None  # texts of their own in it; None: it is one
+
+    def of_text(self, text_format: TextFormat, ids: Array) -> Evaluation:
+        """The same, with what there is to count in the text of the ids (n,) that were evaluated."""
+        first = int(self.symbols < len(ids))  # a first symbol is not predicted
+        predicted = ids[first : first + self.symbols]
+        added = max(0, self.symbols - len(ids))  # the newline of a last line that had none
+        return replace(
+            self,
+            characters=text_format.characters(predicted) + added,
+            unknown=text_format.unknowns(predicted),
+        )
 
     @property
     def nats_per_symbol(self) -> float:
@@ -78,6 +94,22 @@ class Evaluation:
     def perplexity(self) -> float | None:
         """exp of the mean; None beyond the range of floats."""
         return perplexity(self.nats_per_symbol)
+
+    @property
+    def nats_per_character(self) -> float | None:
+        """The total over the characters, which compares models of all levels (not where symbols are
+        unknown); None where no character was counted.
+        """
+        return self.nats / self.characters if self.characters else None
+
+    def per_character(self) -> dict[str, Any]:
+        """What metrics.jsonl has beside the loss, where symbols are not characters."""
+        if self.characters in (None, self.symbols):
+            return {}
+        values: dict[str, Any] = {}
+        if self.nats_per_character is not None:
+            values["nats_per_character"] = in_json(self.nats_per_character)
+        return values | ({"unknown": self.unknown} if self.unknown else {})
 
 
 def evaluate(
@@ -116,4 +148,5 @@ def evaluate(
             losses.append(reader(batch))
             predicted += batch.counted
             begun += 0 if batch.fresh is None else int(np.count_nonzero(batch.fresh))
-    return Evaluation(predicted, math.fsum(losses), begun if batches.begins_inside else None)
+    lines = begun if batches.begins_inside else None
+    return Evaluation(predicted, math.fsum(losses), lines=lines)

@@ -58,6 +58,8 @@ def open_data(
             val_fraction=d.val_fraction,
             test_fraction=d.test_fraction,
             vocabulary=None if start is None else start.vocabulary,
+            min_count=d.min_count,
+            max_vocabulary=d.max_vocabulary,
         )
         corpus = facing(corpus, reverse)
     return config.with_values("data", **corpus.format.rules.settings()), corpus
@@ -83,6 +85,12 @@ def _check_agreement(config: Config, corpus: Corpus) -> None:
             raise ConfigError(
                 f"data.{name}: {wanted} conflicts with {corpus.folder}, prepared with {value}: leave "
                 "the key out or prepare again"
+            )
+    for name in ("min_count", "max_vocabulary"):
+        if (wanted := getattr(config.data, name)) != getattr(DataConfig, name):
+            raise ConfigError(
+                f"data.{name}: {wanted} says how a vocabulary is made, and {corpus.folder} has one: "
+                f"leave the key out, or prepare again with --{name.replace('_', '-')} {wanted}"
             )
     for split in ("val", "test"):
         fraction = getattr(config.data, f"{split}_fraction")

@@ -21,7 +21,7 @@ from ..arrays import Array
 from ..errors import DataError
 from ..storage.atomic import as_path
 from ..storage.npy import map_ids, smallest
-from ..wording import counted
+from ..wording import counted, share
 from .format import TextFormat
 from .sources import Name, Source
 from .vocabulary import SHOWN, Vocabulary
@@ -175,6 +175,9 @@ class Corpus(Contents):
             lines.append(f"{ends} (CRLF or CR) turned into LF")
         if self.newlines_added:
             lines.append(f"{counted(self.newlines_added, 'newline')} added at the end of a file")
+        unknown = self.vocabulary.unknown_id
+        if unknown is not None:
+            lines.append(f"{share(int(counts[unknown]), int(counts.sum()), noun)} are <unk>")
         if unseen:
             shown = ", ".join(self.vocabulary.spell(symbol) for symbol in unseen[:SHOWN])
             more = f" and {counted(len(unseen) - SHOWN, 'other')}" if len(unseen) > SHOWN else ""

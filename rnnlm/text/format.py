@@ -19,9 +19,14 @@ from ..arrays import Array
 from ..errors import ConfigError, DataError
 from ..wording import shown
 from .batches import Batches, Lines, Streams
-from .vocabulary import ByteVocabulary, CharVocabulary, Decoder, Unknown, Vocabulary
+from .vocabulary import BLOCK, ByteVocabulary, CharVocabulary, Decoder, Unknown, Vocabulary
+from .words import WordVocabulary
 
-LEVELS: dict[str, type[Vocabulary]] = {"char": CharVocabulary, "byte": ByteVocabulary}
+LEVELS: dict[str, type[Vocabulary]] = {
+    "char": CharVocabulary,
+    "byte": ByteVocabulary,
+    "word": WordVocabulary,
+}
 NEWLINES = ("normalize", "keep")  # CRLF and CR become LF, or stay
 UNITS = ("stream", "line")  # what a text is: the whole, or every line
 OPTIONAL = ("unit", "reverse")  # rules that a file names where they are not as by default
@@ -222,6 +227,12 @@ class TextFormat:
         """The id that ends every text: the newline after a line; None: no symbol does."""
         return self.newline if self.rules.of_lines else None
 
+    def prime(self, text: str | bytes, unknown: Unknown = "error") -> NDArray[np.intp]:
+        """The ids (n,) of a text that is to go on: at word level a space at its end is left out, which
+        the next word implies. Raises DataError as `ids` does.
+        """
+        return self.ids(self.vocabulary.beginning(text), unknown)
+
     def translate(
         self, other: TextFormat, ids: ArrayLike, unknown: Unknown = "error"
     ) -> NDArray[Any]:
@@ -246,12 +257,29 @@ class TextFormat:
         """The text that ids (n,) spell, which are in the order in which a model reads them."""
         return self.vocabulary.text(self.in_reading_order(np.asarray(ids, np.intp)))
 
-    def decoder(self) -> Decoder:
-        """A function that takes one id at a time, and returns the text that it completes.
+    def decoder(self, after: Array | None = None) -> Decoder:
+        """A function that takes one id at a time, and returns the text that it completes; `after` are
+        ids (n,) that these follow.
 
         Text that is read backwards is complete at its end.
         """
-        return Backwards(self) if self.rules.reverse else self.vocabulary.decoder()
+        if self.rules.reverse:
+            return Backwards(self)
+        if after is None:
+            return self.vocabulary.decoder()
+        return self.vocabulary.decoder_after(after)
+
+    def characters(self, ids: Array) -> int:
+        """How many characters the text of ids (n,) has."""
+        return self.vocabulary.characters(self.in_reading_order(ids))
+
+    def unknowns(self, ids: Array) -> int:
+        """How many of the ids (n,) are the unknown symbol."""
+        unknown = self.vocabulary.unknown_id
+        if unknown is None:
+            return 0
+        starts = range(0, len(ids), BLOCK)
+        return sum(int((ids[start : start + BLOCK] == unknown).sum()) for start in starts)
 
     def difference(self, other: TextFormat) -> str | None:
         """The first difference, in words, that makes the same ids mean other text; None without one.
@@ -319,7 +347,7 @@ class Backwards:
 def level_class(level: str) -> type[Vocabulary]:
     """The class of a level by name; DataError for an unknown one."""
     if not isinstance(level, str) or level not in LEVELS:
-        raise DataError(f"{shown(level)} is not a level: use {' or '.join(LEVELS)}")
+        raise DataError(f"{shown(level)} is not a level: use {', '.join(LEVELS)}")
     return LEVELS[level]
 
 

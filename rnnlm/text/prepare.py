@@ -45,7 +45,7 @@ from .corpus import (
 )
 from .format import TextFormat, TextRules
 from .sources import Name, Reader, find_files, listed
-from .vocabulary import Numbering, Vocabulary
+from .vocabulary import Numbering, Vocabulary, check_limits, limited_vocabulary
 
 LINES = 1 << 12  # that are put in order at a time: each may be on a page of its own
 BLOCK = 1 << 18  # symbols of them
@@ -65,6 +65,8 @@ def prepare(
     val: Name | Sequence[Name] | None = None,
     test: Name | Sequence[Name] | None = None,
     vocabulary: Vocabulary | None = None,
+    min_count: int = 1,
+    max_vocabulary: int | None = None,
     force: bool = False,
     stdin: IO[bytes] | None = None,
 ) -> Corpus:
@@ -74,7 +76,9 @@ def prepare(
     hidden ones, not `out`, not what `val` or `test` name) and "-", standard input. They are joined
     with nothing between. The last symbols are for validation and then for the test,
     floor(n · fraction) each, unless `val` or `test` name a text of its own. The vocabulary covers all
-    splits, unless one is given. At level byte nothing is decoded, and `newlines` has no effect.
+    splits, unless one is given. At level word symbols that occur less than `min_count` times, and all
+    but the most frequent of the others, so that the vocabulary has at most `max_vocabulary`, become the
+    unknown symbol. At level byte nothing is decoded, and `newlines` has no effect.
 
     With unit line the splits are of whole lines, floor(L · fraction) of L for validation and for the
     test, taken from the end after the lines were shuffled, in an order that depends on L alone; with
@@ -91,6 +95,11 @@ def prepare(
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         raise DataError(
             f"vocabulary must be that of a checkpoint or corpus, not {shown(vocabulary)}"
+        )
+    if check_limits(rules.kind, min_count, max_vocabulary) and vocabulary is not None:
+        raise DataError(
+            "min_count and max_vocabulary say how a vocabulary is made, and one is given: leave them "
+            "out"
         )
     given = None if vocabulary is None else TextFormat(rules, vocabulary)
     reader = Reader(rules, stdin)
@@ -113,7 +122,10 @@ def prepare(
                 if start == stop:
                     raise DataError(f"{', '.join(texts[name])}: there is no text to read")
             text_format = given or TextFormat(
-                rules, rules.kind.of_text(spool.symbols, spool.counts)
+                rules,
+                limited_vocabulary(
+                    rules.kind, spool.symbols, spool.counts, min_count, max_vocabulary
+                ),
             )
             ids, V = text_format.vocabulary.lookup(spool.symbols), len(text_format.vocabulary)
             if (ids[spool.counts > 0] < 0).any():
@@ -229,7 +241,7 @@ class _Spool:
         if counts.size > self._counts.size:
             counts, self._counts = self._counts, counts
         self._counts[: counts.size] += counts
-        dtype, length = smallest(self.symbols.size), ids.size
+        dtype, length = smallest(self._counts.size), ids.size
         if self._parts and self._parts[-1][0] == dtype:
             length += self._parts.pop()[1]
         self._parts.append((dtype, length))

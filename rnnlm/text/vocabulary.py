@@ -1,7 +1,8 @@
 """Symbols and their ids: what a model reads and writes.
 
-A level says what a symbol is: a character (a Unicode code point) or a byte. Each level is a class here
-and a line in LEVELS (format.py). The base class does not assume that symbols are numbers.
+A level says what a symbol is: a character (a Unicode code point), a byte, or a word (words.py). Each
+level is a class and a line in LEVELS (format.py). The base class does not assume that symbols are
+numbers.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Array
 from ..errors import DataError
+from ..wording import shown
 
 Unknown = Literal["error", "skip"]  # symbols outside the vocabulary: a DataError, or left out
 SHOWN = 5  # how many symbols a message names
+BLOCK = 1 << 20  # ids worked on at a time
 UNNUMBERED = 0xFFFFFFFF  # the provisional id of a symbol that has not appeared
 
 
@@ -35,6 +38,9 @@ class Vocabulary(ABC):
     level: ClassVar[str]  # its name in configs and files
     noun: ClassVar[str]  # the word for a symbol in messages
     encoding: ClassVar[str | None]  # of files, by default; None: nothing is decoded
+    unknown_symbol: ClassVar[Any] = (
+        None  # what may stand for all others; None: nothing at this level
+    )
 
     @abstractmethod
     def __init__(self, symbols: ArrayLike) -> None: ...
@@ -79,6 +85,25 @@ class Vocabulary(ABC):
     @abstractmethod
     def decoder(self) -> Decoder:
         """A function that takes one id at a time, and returns the text that it completes."""
+
+    def decoder_after(self, ids: Array) -> Decoder:
+        """A decoder of what follows ids (n,) whose text is known."""
+        return self.decoder()
+
+    def characters(self, ids: Array) -> int:
+        """How many characters the text of ids (n,) has; counted in blocks."""
+        decoder = self.decoder()
+        return sum(len(decoder(int(i))) for i in ids) + len(decoder.flush())
+
+    @staticmethod
+    def beginning(text: str | bytes) -> str | bytes:
+        """A text that is to go on, without what the symbol after it will say."""
+        return text
+
+    @property
+    def unknown_id(self) -> int | None:
+        """The id of the unknown symbol; None where the vocabulary does not have it."""
+        return None
 
     @staticmethod
     @abstractmethod
@@ -141,6 +166,45 @@ class Vocabulary(ABC):
             raise DataError(
                 "the symbols are not as rnnlm writes them: take them from a prepared corpus"
             ) from None
+
+
+def check_limits(kind: type[Vocabulary], min_count: object, max_vocabulary: object) -> bool:
+    """Whether symbols are left out of a vocabulary to be made. Raises DataError for what cannot be."""
+    if type(min_count) is not int or min_count < 1:
+        raise DataError(f"min_count must be an integer from 1, not {shown(min_count)}")
+    if max_vocabulary is not None and (type(max_vocabulary) is not int or max_vocabulary < 2):
+        raise DataError(f"max_vocabulary must be an integer from 2, not {shown(max_vocabulary)}")
+    limited = min_count > 1 or max_vocabulary is not None
+    if limited and kind.unknown_symbol is None:
+        raise DataError(
+            f"min_count and max_vocabulary: level {kind.level} has no symbol for what they leave out: "
+            "leave them at their defaults"
+        )
+    return limited
+
+
+def limited_vocabulary(
+    kind: type[Vocabulary],
+    symbols: Array,
+    counts: Array,
+    min_count: int = 1,
+    max_vocabulary: int | None = None,
+) -> Vocabulary:
+    """As `kind.of_text`, of the symbols (n,) that occur `min_count` times or more, and of the most
+    frequent of these: the vocabulary has at most `max_vocabulary` symbols.
+
+    The unknown symbol, which stands for all others, is one of them wherever an argument is not the
+    default, even if it leaves nothing out here: so other texts can be read too. Of symbols that occur
+    equally often the first in order are kept. Raises DataError as `check_limits` does.
+    """
+    if not check_limits(kind, min_count, max_vocabulary):
+        return kind.of_text(symbols, counts)
+    kept = np.flatnonzero(counts >= min_count)
+    if max_vocabulary is not None:
+        kept = kept[np.argsort(symbols[kept])]
+        kept = kept[np.argsort(-counts[kept], kind="stable")][: max_vocabulary - 1]
+    unknown = np.array([kind.unknown_symbol], symbols.dtype)
+    return kind.of_text(np.append(symbols[kept], unknown), np.append(counts[kept], 1))
 
 
 class Numbering(Protocol):
@@ -222,6 +286,12 @@ class CodeVocabulary(Vocabulary):
     def decoder(self) -> Decoder:
         return CodeDecoder(self)
 
+    def characters(self, ids: Array) -> int:
+        decoder, total = CodeDecoder(self), 0
+        for start in range(0, len(ids), BLOCK):
+            total += len(decoder(ids[start : start + BLOCK]))
+        return total + len(decoder.flush())
+
 
 class CodeNumbering:
     """Small symbols (every byte, or ASCII) are their own provisional ids, so that most text needs no
@@ -265,7 +335,7 @@ class CodeDecoder:
         self._units = vocabulary.symbols.astype(vocabulary.unit)
         self._decode = codecs.getincrementaldecoder(name)(errors).decode
 
-    def __call__(self, symbol_id: int) -> str:
+    def __call__(self, symbol_id: int | Array) -> str:
         return self._decode(self._units[symbol_id].tobytes())
 
     def flush(self) -> str:
@@ -287,6 +357,9 @@ class CharVocabulary(CodeVocabulary):
         if text.isascii():
             return np.frombuffer(text.encode("ascii"), np.uint8)
         return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+    def characters(self, ids: Array) -> int:
+        return len(ids)
 
     @staticmethod
     def spell(symbol: int) -> str:

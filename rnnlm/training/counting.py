@@ -16,7 +16,7 @@ from ..arrays import Array
 from ..assembly import build_model, make_config, whole_config
 from ..config.schema import Config, differences
 from ..errors import ConfigError
-from ..inference.evaluation import evaluate, figures
+from ..inference.evaluation import Evaluation, evaluate, figures
 from ..models.base import CountedModel
 from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run
@@ -80,12 +80,14 @@ class Counting:
         del ids, fresh, other, other_fresh
         p.step, p.epoch = 1, 1.0
 
-        def measured(split: Array) -> float | None:
+        def measured(split: Array) -> Evaluation | None:
             if not text_format.can_evaluate(split):
                 return None
-            return evaluate(self.model, params, split, cut=text_format.batches).nats_per_symbol
+            result = evaluate(self.model, params, split, cut=text_format.batches)
+            return result.of_text(text_format, split)
 
-        loss = measured(val)
+        result = measured(val)
+        loss = None if result is None else result.nats_per_symbol
         if loss is not None and math.isfinite(loss):
             p.val_loss = p.best_loss = loss
             p.best_step = 1
@@ -109,10 +111,12 @@ class Counting:
             self.run.log(record)
             return Event(kind, record)
 
-        if loss is not None:
-            yield log("eval", loss, split="val", best=p.best_step is not None)
-        if (test_loss := measured(test)) is not None:
-            yield log("eval", test_loss, split="test", checkpoint_step=1)
+        if result is not None:
+            extra = result.per_character()
+            yield log("eval", loss, split="val", best=p.best_step is not None, **extra)
+        if (result := measured(test)) is not None:
+            extra = result.per_character()
+            yield log("eval", result.nats_per_symbol, split="test", checkpoint_step=1, **extra)
         yield log(
             "end",
             p.best_loss,

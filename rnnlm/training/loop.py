@@ -264,8 +264,9 @@ class Training:
         result = evaluate(self.model, self.params, val, streams, cut)
         p.val_loss = loss = result.nats_per_symbol
         better = p.best_loss is None or loss < p.best_loss
+        extra = result.of_text(self.corpus.format, val).per_character()
         exact = streams == 1 or self.corpus.format.rules.of_lines
-        extra = {} if exact else {"approximate": True}
+        extra |= {} if exact else {"approximate": True}
         event = self._log("eval", loss, split="val", best=better, **extra)
         if better:
             p.best_loss, p.best_step, p.bad_evals = loss, p.step, 0
@@ -325,7 +326,9 @@ class Training:
             params = self.params if best is None else best.params
             result = evaluate(self.model, params, test, cut=self.corpus.format.batches)
             step = p.step if best is None else best.progress.step
-            yield self._log("eval", result.nats_per_symbol, split="test", checkpoint_step=step)
+            extra = result.of_text(self.corpus.format, test).per_character()
+            loss = result.nats_per_symbol
+            yield self._log("eval", loss, split="test", checkpoint_step=step, **extra)
         reason = "patience" if p.step < self.total_steps else "finished"
         yield self._log(
             "end",

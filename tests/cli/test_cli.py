@@ -351,10 +351,15 @@ def test_unknown_characters_are_named_or_skipped(trained: Path) -> None:
 
 
 def test_eval_json_is_one_object_and_nothing_else(trained: Path) -> None:
-    """The four figures agree with each other, for a split, a text and a folder of data."""
+    """The figures agree with each other, for a split, a text and a folder of data."""
     for args in (("--split", "val"), (), ("--data", trained / "data"), ("--split", "train")):
         figures = json.loads(rnnlm("eval", trained, *args, "--json").stdout)
-        assert set(figures) == {"symbols", "nats_per_symbol", "bits_per_symbol", "perplexity"}
+        assert [*figures][3:] == [
+            *("nats_per_character", "nats_per_symbol", "bits_per_symbol", "perplexity")
+        ]
+        assert figures["characters"] == figures["symbols"]
+        assert figures["nats_per_character"] == figures["nats_per_symbol"]
+        assert figures["unknown"] == 0
         assert figures["perplexity"] == pytest.approx(math.exp(figures["nats_per_symbol"]))
         assert figures["bits_per_symbol"] == pytest.approx(figures["nats_per_symbol"] / math.log(2))
     said = rnnlm("eval", trained).output
@@ -396,7 +401,9 @@ def test_byte_level_from_end_to_end(tmp_path: Path) -> None:
     evaluated, described = rnnlm("eval", tmp_path / "run"), rnnlm("info", tmp_path / "run")
     for said in (trained.output, evaluated.output, described.output):
         assert "per byte" in said
-        assert "character" not in said
+        assert "characters predicted" not in said
+        assert "characters/s" not in said
+    assert "\nnats per character: " in evaluated.stdout
     assert "bytes predicted\nnats per byte: " in evaluated.stdout
     out = sample(tmp_path / "run", "--prime", "漢", "--length", 60, "--seed", 4)
     assert out.startswith("漢")

@@ -505,7 +505,7 @@ def test_a_text_alone_is_read_by_the_same_rules(tmp_path: Path) -> None:
 
 
 BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
-    ({"level": "word"}, "'word' is not a level: use char or byte"),
+    ({"level": "line"}, "'line' is not a level: use char, byte, word"),
     ({"newlines": "dos"}, "newlines 'dos'"),
     ({"level": "byte", "encoding": "utf-8"}, "leave the encoding out"),
     *(

@@ -76,12 +76,12 @@ def test_json_gives_an_equal_format(f: TextFormat) -> None:
         {"vocabulary": None},
         {"vocabulary": {"level": "char", "symbols": ["b", "a"]}},
         {"vocabulary": {"level": "byte", "symbols": [97]}},
-        {"vocabulary": {"level": "word", "symbols": ["a"]}},
         {"unit": "stream"},  # as by default: left out
         {"unit": "page"},
         {"unit": ["line"]},
         {"reverse": False},
         {"reverse": 1},
+        {"vocabulary": {"level": "word", "symbols": ["b", "a"]}},
         {"more": 1},
     ],
     ids=str,

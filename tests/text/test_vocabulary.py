@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from rnnlm.errors import DataError
 from rnnlm.text.format import LEVELS, vocabulary_from_json
-from rnnlm.text.vocabulary import ByteVocabulary, CharVocabulary, Vocabulary
+from rnnlm.text.vocabulary import ByteVocabulary, CharVocabulary, CodeVocabulary, Vocabulary
 
 every_level = pytest.mark.parametrize("kind", LEVELS.values(), ids=LEVELS)
+levels_of_codes = pytest.mark.parametrize("kind", [CharVocabulary, ByteVocabulary])
 
 AWKWARD = [
     "plain",
@@ -128,7 +129,7 @@ def test_many_unknown_characters_are_summed_up_on_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-@every_level
+@levels_of_codes
 def test_unknown_symbols_are_left_out_when_asked(kind: type[Vocabulary]) -> None:
     """The rest keeps its order; nothing may be left."""
     vocabulary = vocabulary_of(kind, "abc")
@@ -146,9 +147,9 @@ def test_ids_translate_between_vocabularies_by_symbol(text: str, extra: str) -> 
     assert there.text(there.translate(here, here.ids(text + extra), "skip")) == kept
 
 
-@every_level
+@levels_of_codes
 @given(data=st.data())
-def test_json_gives_an_equal_vocabulary(kind: type[Vocabulary], data: st.DataObject) -> None:
+def test_json_gives_an_equal_vocabulary(kind: type[CodeVocabulary], data: st.DataObject) -> None:
     """Through the text of a file."""
     symbols = data.draw(st.sets(st.integers(0, kind.limit - 1), min_size=1))
     vocabulary = kind(sorted(symbols))
@@ -181,9 +182,9 @@ def test_a_vocabulary_does_not_change() -> None:
 BAD_SYMBOLS: list[Any] = [[], [2, 1], [1, 1], [-1, 1], [0.5], [[1, 2]], ["a"], 1, None]
 
 
-@every_level
+@levels_of_codes
 @pytest.mark.parametrize("symbols", BAD_SYMBOLS, ids=repr)
-def test_malformed_symbols_are_refused(kind: type[Vocabulary], symbols: Any) -> None:
+def test_malformed_symbols_are_refused(kind: type[CodeVocabulary], symbols: Any) -> None:
     """None at all, out of order, twice, out of range, not numbers."""
     for bad in (symbols, [0, kind.limit]):
         with pytest.raises(DataError, match="sorted and distinct"):
@@ -196,7 +197,8 @@ def test_malformed_symbols_are_refused(kind: type[Vocabulary], symbols: Any) -> 
         None,
         [],
         {"level": "char"},
-        {"level": "word", "symbols": ["a"]},
+        {"level": "line", "symbols": ["a"]},
+        {"level": "word", "symbols": ["b", "a"]},
         {"level": ["char"], "symbols": ["a"]},
         {"level": "char", "symbols": "ab"},
         {"level": "char", "symbols": []},
