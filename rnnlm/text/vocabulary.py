@@ -201,8 +201,9 @@ def limited_vocabulary(
         return kind.of_text(symbols, counts)
     kept = np.flatnonzero(counts >= min_count)
     if max_vocabulary is not None:
-        kept = kept[np.argsort(symbols[kept])]
-        kept = kept[np.argsort(-counts[kept], kind="stable")][: max_vocabulary - 1]
+        columns = (-counts[kept], symbols[kept], kept)
+        ranked = sorted(zip(*(column.tolist() for column in columns), strict=True))
+        kept = np.array([place for *_, place in ranked[: max_vocabulary - 1]], np.intp)
     unknown = np.array([kind.unknown_symbol], symbols.dtype)
     return kind.of_text(np.append(symbols[kept], unknown), np.append(counts[kept], 1))
 

@@ -14,11 +14,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import rnnlm
+from rnnlm.api import describe, evaluate_split
 from rnnlm.assembly import make_config
 from rnnlm.errors import ConfigError, DataError
 from rnnlm.inference.evaluation import Evaluation
 from rnnlm.text import words
-from rnnlm.text.format import TextFormat, TextRules, vocabulary_from_json
+from rnnlm.text.format import LEVELS, TextFormat, TextRules, vocabulary_from_json
 from rnnlm.text.vocabulary import Vocabulary, limited_vocabulary
 from rnnlm.text.words import UNKNOWN, WordVocabulary
 
@@ -233,7 +234,7 @@ def test_too_many_words_are_refused(monkeypatch: pytest.MonkeyPatch, text: Path)
 @given(st.binary(min_size=1))
 def test_bytes_have_the_characters_of_their_text(data: bytes) -> None:
     """What is no valid UTF-8 counts as it is shown."""
-    f = TextFormat(TextRules.named("byte"), rnnlm.text.format.LEVELS["byte"](range(256)))
+    f = TextFormat(TextRules.named("byte"), LEVELS["byte"](range(256)))
     ids = np.frombuffer(data, np.uint8)
     assert f.characters(ids) == len(data.decode("utf-8", "replace"))
     assert Vocabulary.characters(f.vocabulary, ids) == f.characters(ids)
@@ -269,12 +270,12 @@ def test_a_word_model_evaluates_and_says_what_is_unknown(run: rnnlm.TrainingResu
     """Per word and per character, on a split and on any text."""
     record = next(r for r in run.history if r["event"] == "eval")
     checkpoint = run.checkpoint()
-    val = rnnlm.api.evaluate_split(checkpoint, "val")
+    val = evaluate_split(checkpoint, "val")
     assert record["nats_per_character"] == val.nats_per_character == val.nats / val.characters  # type: ignore[operator]
     assert "unknown" not in record
     other = rnnlm.evaluate(checkpoint, "The raft leaves")
     assert (other.symbols, other.unknown, other.characters) == (2, 1, len("<unk> leaves"))
-    assert "training: 3 of" in "\n".join(rnnlm.api.describe(checkpoint))
+    assert "training: 3 of" in "\n".join(describe(checkpoint))
 
 
 @pytest.mark.parametrize("prime", ["The ferry", "The ferry ", "the bell rings; ", "still.\n"])
