@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from ..config.schema import Config
-    from ..training.counting import Counting
+    from ..training.at_once import AtOnce
     from ..training.loop import Event, Training
 
 
@@ -87,7 +87,7 @@ def _settings(config: Path | None, overrides: tuple[str, ...], run_dir: Path | N
     return settings.with_values("run", dir=str(run_dir))
 
 
-def _train(start: Training | Counting) -> None:
+def _train(start: Training | AtOnce) -> None:
     with start as training, lenient_output():
         stop.at_first = _say_stopping
         _show_training(training)
@@ -97,7 +97,7 @@ def _say_stopping(_signal: int) -> None:
     say_in_handler("stopping after this step; once more to stop at once")
 
 
-def _show_training(training: Training | Counting) -> None:
+def _show_training(training: Training | AtOnce) -> None:
     """Train, with a progress bar on a terminal and sparse lines elsewhere."""
     folder = argument(training.run.folder)
     show_lines([*training.summary(), f"run folder: {training.run.folder}"])

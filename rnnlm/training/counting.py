@@ -1,41 +1,24 @@
-"""Runs of models that count: the training text is read once, and the run is finished.
-
-last.npz is saved when the text is counted, and only then is something logged. A run that was stopped
-earlier cannot be resumed: rerun the original command.
-"""
+"""Runs of models that count: the training text is read once, and the run is finished."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..arrays import Array
 from ..assembly import build_model, make_config, whole_config
 from ..config.schema import Config, differences
 from ..errors import ConfigError
-from ..inference.evaluation import Evaluation, evaluate, figures
 from ..models.base import CountedModel
-from ..runs.checkpoint import Checkpoint, Progress
+from ..runs.checkpoint import Checkpoint
 from ..runs.folder import Run
 from ..runs.run_data import open_data
-from ..text.corpus import Corpus
-from .loop import Event, never
+from .at_once import AtOnce
 from .plan import about
 
 
-class Counting:
-    """A run that is open for counting: `start` makes one. It holds the lock of its folder until the
-    `with` ends, and leaves no folder where nothing was counted.
-    """
-
-    total_steps = 1
-
-    def __init__(self, config: Config, run: Run, corpus: Corpus, model: CountedModel) -> None:
-        self.config, self.run, self.corpus, self.model = config, run, corpus, model
-        self.progress = Progress(started=time.time())
+class Counting(AtOnce):
+    """A run that is open for counting: `start` makes one."""
 
     @classmethod
     def start(cls, config: Config, name: str, init_from: Checkpoint | None = None) -> Counting:
@@ -50,7 +33,6 @@ class Counting:
         try:
             config, corpus = open_data(config, run.folder / "data")
             model = build_model(config, len(corpus.vocabulary))
-            assert isinstance(model, CountedModel)
             run.write_config(config)
             run.open_metrics(0)
         except BaseException:
@@ -58,73 +40,12 @@ class Counting:
             raise
         return cls(config, run, corpus, model)
 
-    def __enter__(self) -> Counting:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.run.abandon()
-
-    def summary(self) -> Iterator[str]:
-        """Lines that say what this run will do."""
-        yield from about(self.model, self.corpus)
-
-    def events(self, stop: Callable[[], bool] = never) -> Iterator[Event]:
-        """Count, evaluate, and yield the records when they are logged; `stop` is never asked.
-
-        Raises DataError where there is nothing to count or memory does not suffice.
-        """
-        p, corpus, val, test = self.progress, self.corpus, self.corpus["val"], self.corpus["test"]
-        began, text_format = time.perf_counter(), corpus.format
-        (ids, fresh), (other, other_fresh) = map(text_format.to_count, (corpus["train"], val))
-        params = self.model.fit(ids, other, fresh=fresh, validation_fresh=other_fresh)
-        del ids, fresh, other, other_fresh
-        p.step, p.epoch = 1, 1.0
-
-        def measured(split: Array) -> Evaluation | None:
-            if not text_format.can_evaluate(split):
-                return None
-            result = evaluate(self.model, params, split, cut=text_format.batches)
-            return result.of_text(text_format, split)
-
-        result = measured(val)
-        loss = None if result is None else result.nats_per_symbol
-        if loss is not None and math.isfinite(loss):
-            p.val_loss = p.best_loss = loss
-            p.best_step = 1
-        p.seconds = time.perf_counter() - began
-        checkpoint = Checkpoint(
-            config=self.config,
-            format=corpus.format,
-            params=params,
-            counts=corpus.train_counts,
-            progress=p,
-            data={"folder": str(corpus.folder.absolute()), "fingerprint": corpus.fingerprint},
-        )
-        checkpoint.save(self.run.last)
-        if p.best_step is not None:
-            checkpoint.save(self.run.best)
-
-        def log(kind: str, loss: float | None = None, **values: Any) -> Event:
-            record: dict[str, Any] = {"event": kind, "step": 1, "epoch": 1.0}
-            record |= {} if loss is None else figures(loss)
-            record |= {"seconds": round(time.perf_counter() - began, 3)} | values
-            self.run.log(record)
-            return Event(kind, record)
-
-        if result is not None:
-            extra = result.per_character()
-            yield log("eval", loss, split="val", best=p.best_step is not None, **extra)
-        if (result := measured(test)) is not None:
-            extra = result.per_character()
-            yield log("eval", result.nats_per_symbol, split="test", checkpoint_step=1, **extra)
-        yield log(
-            "end",
-            p.best_loss,
-            reason="finished",
-            best_step=p.best_step,
-            symbols_left_out=0,
-            model=self.model.describe(params),
-        )
+    def make(self) -> Any:
+        """Count. Raises DataError where there is nothing to count or memory does not suffice."""
+        assert isinstance(self.model, CountedModel)
+        splits = (self.corpus[split] for split in ("train", "val"))
+        (ids, fresh), (other, other_fresh) = map(self.corpus.format.to_count, splits)
+        return self.model.fit(ids, other, fresh=fresh, validation_fresh=other_fresh)
 
 
 def counting_config(config: Config, init_from: Checkpoint | None) -> Config:

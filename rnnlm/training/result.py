@@ -10,7 +10,7 @@ from typing import Any
 from ..config.schema import Config
 from ..runs.checkpoint import Checkpoint
 from ..runs.folder import read_metrics
-from .counting import Counting
+from .at_once import AtOnce
 from .loop import Event, Training, never
 from .start import start
 
@@ -98,7 +98,7 @@ def resume(
 
 
 def _run(
-    training: Training | Counting,
+    training: Training | AtOnce,
     callback: Callable[[Event], object] | None,
     stop: Callable[[], bool],
 ) -> TrainingResult:
