@@ -50,7 +50,7 @@ class LanguageModel(Protocol):
         """V, the number of symbols."""
 
     def describe(self, params: Any = None) -> str:
-        """The model in one line; with its parameters, what they tell beside."""
+        """The model in one line; with its parameters, what they tell beside, perhaps in more lines."""
 
     def restore(self, arrays: Mapping[str, Array]) -> Any:
         """The parameters from arrays by name, as a checkpoint holds them: anybody can have written it.
@@ -63,6 +63,18 @@ class LanguageModel(Protocol):
 
     def read(self, params: Any, streams: int) -> Reader:
         """A reader of `streams` streams, before their first symbol."""
+
+
+@runtime_checkable
+class ContextModel(LanguageModel, Protocol):
+    """A model that knows, of each prediction, how long a context before it was seen in training.
+
+    Its readers and steps say so after every call, in `context`: integers (T, B) or (N,), 0 where a
+    target does not count.
+    """
+
+    def context_lengths(self, params: Any) -> int:
+        """One more than the length of the longest context."""
 
 
 @runtime_checkable

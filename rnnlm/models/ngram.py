@@ -493,6 +493,10 @@ class NGram:
 
     # Prediction
 
+    def context_lengths(self, params: Mapping[str, Array]) -> int:
+        """The order: contexts have up to one symbol less."""
+        return int(params["order"])
+
     def begin(self, params: Mapping[str, Array], n: int) -> Steps:
         """N texts before their first symbol."""
         return Steps(self, params, n)
@@ -559,6 +563,7 @@ class _Walk:
         self._k = 0
         self._rows = np.arange(len(at))  # whose contexts of k symbols are known
         self._nodes = np.zeros(len(at), np.int64)  # and their places
+        self.context = np.zeros(len(at), np.int8)  # k of the longest that is known
         self.probability = np.full(len(at), 1 / self._V)  # by the levels below this one
 
     def descend(self, contexts: Array) -> None:
@@ -569,6 +574,7 @@ class _Walk:
         older = self._text[self._at[rows] - (self._k - 1) * self._stride]
         places, known = find(contexts, self._nodes[enough] * self._V + older)
         self._rows, self._nodes = rows[known], places[known]
+        self.context[self._rows] = self._k
 
     def predict(self, level: Level) -> Array:
         """The probabilities (R,) of the targets by this level and those below."""
@@ -595,6 +601,7 @@ class Reading:
         self._model, self._levels, self._alone = model, to_levels(params), bool(params["alone"])
         self._past = np.zeros((len(self._levels) - 1, streams), np.int64)
         self._length = np.zeros(streams, np.int64)  # how many of them are of the same text
+        self.context = np.zeros((0, streams), np.int8)
 
     def __call__(self, batch: Batch, losses: Array | None = None) -> float:
         (T, B), K = batch.ids.shape, len(self._past)
@@ -624,6 +631,8 @@ class Reading:
                 walk.descend(level.contexts)
             walk.probability = walk.predict(level)
         nats = _surprisal(walk.probability)
+        self.context = np.zeros((T, B), np.int8)
+        self.context[counted] = walk.context
         if losses is not None:
             losses.fill(0)
             losses[counted] = nats
@@ -646,18 +655,22 @@ class Steps:
         ]
         self._past = [deque[int](maxlen=len(self._levels) - 1) for _ in range(n)]  # newest first
         self._logits = np.empty((n, self._V))
+        self.context = np.zeros(n, np.int8)
 
     def step(self, ids: Array | Sequence[int]) -> Array:
         """Feed one id per text (N,); the log-probabilities (N, V), valid until the next step."""
-        for past, symbol, row in zip(self._past, ids, self._logits, strict=True):
+        texts = zip(self._past, ids, self._logits, strict=True)
+        for i, (past, symbol, row) in enumerate(texts):
             past.appendleft(int(symbol))
-            self._predict(past, row)
+            self.context[i] = self._predict(past, row)
         with np.errstate(divide="ignore"):
             np.log(self._logits, self._logits)
         return self._logits
 
-    def _predict(self, past: deque[int], row: Array) -> None:
-        """Fill `row` (V,) with probabilities, from the longest known context to the shortest."""
+    def _predict(self, past: deque[int], row: Array) -> int:
+        """Fill `row` (V,) with probabilities, from the longest known context, whose length is returned,
+        to the shortest.
+        """
         V, node = self._V, 0
         path = [(0, 0)]
         for k, symbol in enumerate(past, 1):
@@ -666,6 +679,7 @@ class Steps:
             if node == len(contexts) or contexts[node] != key:
                 break
             path.append((k, node))
+        longest = path[-1][0]
         if self._alone:
             path = path[len(past) :]
         weight = 1.0  # of the level: the product of the backoff weights above it
@@ -678,3 +692,4 @@ class Steps:
         row.fill(weight / V)
         for symbols, probabilities in reversed(parts):
             row[symbols] = probabilities
+        return longest
