@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 
 from .cells import CELLS
-from .config.kinds import Chosen, Tables, options
+from .config.kinds import MODEL, Chosen, Several, Tables, options
 from .config.parse import load_config, parse_config
-from .config.schema import MODEL, Config, differences
+from .config.schema import Config, differences
 from .errors import ConfigError
 from .models import MODELS
 from .models.base import LanguageModel
@@ -71,11 +71,16 @@ def build_model(config: Config, vocabulary_size: int) -> LanguageModel:
 
 
 def _build(choice: Chosen, values: Mapping[str, Any], *arguments: Any) -> Any:
-    """Make what a choice names, with its options; choices among these are made first."""
+    """Make what a choice names, with its options; choices among these are made first, each of several
+    with the same arguments.
+    """
     make = TABLES[choice.table][values[choice.by]]
     made = {}
     for name, declared in options(make).items():
         if name in values:
             value, kind = values[name], declared.kind
-            made[name] = _build(kind, value) if isinstance(kind, Chosen) else kind.meant(value)
+            if isinstance(kind, Several):
+                made[name] = {n: _build(kind.of, v, *arguments) for n, v in value.items()}
+            else:
+                made[name] = _build(kind, value) if isinstance(kind, Chosen) else kind.meant(value)
     return make(*arguments, **made)

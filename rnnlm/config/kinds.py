@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 INTERVAL = re.compile(r"([^ ]+)(?: +(step|epoch|minute)s?)?")
+NAME = re.compile(r"[a-z0-9_]{1,32}")  # of one of several
 BOOLEANS = {
     "true": True,
     "True": True,
@@ -233,6 +234,25 @@ class Chosen(Kind):
     default: str = ""
     by: str = "name"
     takes_mapping: ClassVar[bool] = True
+
+
+MODEL = Chosen(table="model", default="recurrent", by="kind")
+
+
+@dataclass(frozen=True)
+class Several(Kind):
+    """A mapping from names to choices, `most` at most. What is made of each gets the arguments of the
+    owner of the option.
+    """
+
+    of: Chosen = field(default_factory=Chosen)
+    most: int = 32
+    takes_mapping: ClassVar[bool] = True
+
+    def words(self) -> str:
+        return (
+            f"a mapping from names (a-z, 0-9 and _), at most {self.most}, to a {self.of.table} each"
+        )
 
 
 # Options

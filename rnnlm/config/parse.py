@@ -13,7 +13,18 @@ from typing import Any, NoReturn
 
 from ..errors import ConfigError
 from ..wording import brief, shown
-from .kinds import Chosen, Clip, Kind, Named, RefusedError, Tables, Text, options
+from .kinds import (
+    NAME,
+    Chosen,
+    Clip,
+    Kind,
+    Named,
+    RefusedError,
+    Several,
+    Tables,
+    Text,
+    options,
+)
 from .schema import SECTIONS, Config
 from .tree import (
     MAX_BYTES,
@@ -135,6 +146,8 @@ class _Reading:
             return self._choice(dotted, kind, node)
         if isinstance(kind, Clip):
             return self._clip(dotted, kind, node)
+        if isinstance(kind, Several):
+            return self._several(dotted, kind, node)
         if isinstance(kind, Named):
             kind = Text(one_of=tuple(self.tables[kind.table]))
         if isinstance(node, Branch):
@@ -181,6 +194,15 @@ class _Reading:
         value = self._value(f"{dotted}.{name}", kind.number, child)
         return None if value is None else {name: value}
 
+    def _several(self, dotted: str, kind: Several, node: Leaf | Branch) -> dict[str, Any]:
+        """Each choice by its name."""
+        names = node.children if isinstance(node, Branch) else None
+        if names is None or len(names) > kind.most or not all(map(NAME.fullmatch, names)):
+            raise ConfigError(f"{node.where}: {dotted} must be {kind.words()}")
+        return {
+            name: self._value(f"{dotted}.{name}", kind.of, child) for name, child in names.items()
+        }
+
     def _scalar(self, dotted: str, kind: Kind, leaf: Leaf) -> Any:
         if kind.null is not None and (
             leaf.is_null if kind.null == "null" else not leaf.quoted and leaf.text == kind.null
@@ -208,6 +230,8 @@ class _Reading:
             yield from dict.fromkeys(found)
         elif isinstance(owner, Clip):
             yield from (f"{dotted}.norm", f"{dotted}.value")
+        elif isinstance(owner, Several):  # a model may have models without end
+            yield f"{dotted}.1"
         elif not isinstance(owner, Kind):
             for name, key in options(owner).items():
                 yield f"{dotted}.{name}"

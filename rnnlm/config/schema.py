@@ -17,6 +17,7 @@ import yaml
 from ..errors import ConfigError
 from ..wording import shown
 from .kinds import (
+    MODEL,
     Chosen,
     Clip,
     Every,
@@ -31,7 +32,6 @@ from .kinds import (
 )
 
 NAME_OR_MORE = "a `name`, or `name` and its options"
-MODEL = Chosen(table="model", default="recurrent", by="kind")
 
 
 @dataclass(frozen=True)

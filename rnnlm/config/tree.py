@@ -21,7 +21,7 @@ from ..wording import brief, shown
 from .kinds import Interval
 
 MAX_BYTES = 1 << 16  # of a YAML file; a config is a page of text
-MAX_DEPTH = 3  # section, key, option
+MAX_DEPTH = 9  # section, key, option; two more for a mixture of models, and for one in a mixture
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .base import LanguageModel
+from .mixture import Mixture
 from .ngram import NGram
 from .recurrent import Recurrent
 
 __all__ = ["MODELS"]
 
-MODELS: dict[str, Callable[..., LanguageModel]] = {"recurrent": Recurrent, "ngram": NGram}
+MODELS: dict[str, Callable[..., LanguageModel]] = {
+    "recurrent": Recurrent,
+    "ngram": NGram,
+    "mixture": Mixture,
+}

@@ -313,7 +313,7 @@ def config_error(path: Path, content: bytes) -> str:
         (b"model: *nowhere\n", "1:8", "aliases"),
         (b"%YAML 9.9\n---\nmodel: {}\n", "1:1", "bad YAML"),
         (b"{" * 600, "1:2", "a key must be a word"),
-        (b"{a: " * 600, "1:13", "nested too deeply"),
+        (b"{a: " * 600, "1:37", "nested too deeply"),
         (b'data: {path: "\\UFFFFFFFF"}', "1:17", "does not exist"),
     ],
     ids=str,
