@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .text.prepare import prepare
     from .text.vocabulary import Vocabulary
     from .training.loop import Event, Training
+    from .training.mixing import mix
     from .training.result import TrainingResult, resume, train, train_events
 
 _HOMES = {
@@ -36,6 +37,7 @@ _HOMES = {
     "runs.folder": ("read_metrics",),
     "inference.evaluation": ("Evaluation",),
     "training.loop": ("Event", "Training"),
+    "training.mixing": ("mix",),
     "training.result": ("TrainingResult", "resume", "train", "train_events"),
     "text.vocabulary": ("Vocabulary",),
 }
@@ -59,6 +61,7 @@ __all__ = [
     "generate",
     "load",
     "make_config",
+    "mix",
     "prepare",
     "read_metrics",
     "resume",

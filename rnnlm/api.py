@@ -108,7 +108,7 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
         figure = perplexity(loss)
         return "beyond float range" if figure is None else f"{figure:.4f}"
 
-    yield f"model: {model.describe(checkpoint.params)}"
+    yield from f"model: {model.describe(checkpoint.params)}".splitlines()
     yield f"vocabulary: {counted(len(vocabulary), noun)}: {excerpt(vocabulary)}"
     if (unknown := vocabulary.unknown_id) is not None:
         counts = checkpoint.counts

@@ -25,6 +25,7 @@ COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help`
     "sample": "Generate text.",
     "eval": "Measure how well a model predicts a text.",
     "info": "Say what is inside a checkpoint.",
+    "mix": "Mix trained models into one that predicts better than each.",
 }
 
 

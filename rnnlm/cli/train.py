@@ -90,14 +90,14 @@ def _settings(config: Path | None, overrides: tuple[str, ...], run_dir: Path | N
 def _train(start: Training | AtOnce) -> None:
     with start as training, lenient_output():
         stop.at_first = _say_stopping
-        _show_training(training)
+        show_training(training)
 
 
 def _say_stopping(_signal: int) -> None:
     say_in_handler("stopping after this step; once more to stop at once")
 
 
-def _show_training(training: Training | AtOnce) -> None:
+def show_training(training: Training | AtOnce) -> None:
     """Train, with a progress bar on a terminal and sparse lines elsewhere."""
     folder = argument(training.run.folder)
     show_lines([*training.summary(), f"run folder: {training.run.folder}"])
@@ -120,7 +120,7 @@ def _show_event(event: Event, bar: tqdm[Any], noun: str) -> None:
             bar.set_postfix_str(fitting(_figures(record, noun), bar), refresh=False)
     elif event.kind == "train" and bar.disable:
         say(f"step {record['step']}/{bar.total}: {', '.join(_figures(record, noun))}")
-    elif event.kind in ("eval", "sample"):
+    elif event.kind in ("part", "eval", "sample"):
         with bar.external_write_mode(sys.stdout):
             show(_event_line(record, noun))
     elif "model" in record:
@@ -151,6 +151,8 @@ def _event_line(record: dict[str, Any], noun: str) -> str:
             f"perplexity {figure(record['perplexity'])} ({record['loss']:.4f} nats per {noun}"
             f"{_per_character(record)})"
         )
+    if record["event"] == "part":
+        return f"{record['part']}: validation {figures}"
     if record["split"] == "test":
         return f"test, checkpoint of step {record['checkpoint_step']}: {figures}"
     note = " (approximate: eval_streams > 1)" if record.get("approximate") else ""

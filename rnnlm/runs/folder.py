@@ -233,9 +233,7 @@ def _check_unused(folder: Path) -> None:
             if "last.npz" in held
             else "empty it"
         )
-        raise CheckpointError(
-            f"{folder}: already holds something: give another --run-dir, or {way}"
-        )
+        raise CheckpointError(f"{folder}: already holds something: give another folder, or {way}")
 
 
 def _read_mark(lock: Path) -> bytes | None:

@@ -151,7 +151,8 @@ class Training:
             at = Checkpoint.load(run.last)
             if not isinstance(at.model, TrainableModel):
                 raise CheckpointError(
-                    f"{folder}: this run is finished: what counts is done at once"
+                    f"{folder}: this run is finished, its model was made at once: "
+                    f"{at.model.describe()}"
                 )
             config = resumed_config(at.config, folder, list(overrides))
             path = config.data.path

@@ -62,7 +62,7 @@ def train(
     gradient is not finite; last.npz stays as it was last saved.
     """
     with start(config, name, init_from) as training:
-        return _run(training, callback, stop)
+        return run_to_end(training, callback, stop)
 
 
 def train_events(
@@ -94,14 +94,15 @@ def resume(
     run or another process trains in it, ConfigError and DataError for what has changed since.
     """
     with Training.resume(folder, overrides) as training:
-        return _run(training, callback, stop)
+        return run_to_end(training, callback, stop)
 
 
-def _run(
+def run_to_end(
     training: Training | AtOnce,
-    callback: Callable[[Event], object] | None,
-    stop: Callable[[], bool],
+    callback: Callable[[Event], object] | None = None,
+    stop: Callable[[], bool] = never,
 ) -> TrainingResult:
+    """Let a run that is open go to its end."""
     for event in training.events(stop):
         if callback is not None:
             callback(event)

@@ -38,7 +38,10 @@ def adopt_config(config: Config, init_from: Checkpoint) -> Config:
     Dropout may differ: it changes no parameter.
     """
     if not isinstance(init_from.model, TrainableModel):
-        raise ConfigError("--init-from: the model of that checkpoint has no weights to start from")
+        raise ConfigError(
+            "--init-from: the model of that checkpoint has no weights to start from: "
+            f"{init_from.model.describe()}"
+        )
     theirs, ours = (dict(flat(c.to_dict())) for c in (init_from.config, config))
     for key, value in theirs.items():
         adopted = key.startswith("model.") or key in map("data.{}".format, ADOPTED)
