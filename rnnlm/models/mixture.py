@@ -74,7 +74,7 @@ class Mixture:
         """
         line = f"mixture of {len(self.parts)} models"
         if params is None:
-            return f"{line}, as rnnlm mix makes it"
+            return f"{line} (rnnlm mix makes one of trained runs)"
         lines = [line]
         if len(params.weights) > 1:
             longest = len(params.weights) - 1

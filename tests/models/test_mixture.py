@@ -318,12 +318,12 @@ def test_the_chain_of_commands(runs: Path, tmp_path: Path) -> None:
         ]
         <= losses[3] + 1e-6
     )
-    assert "as rnnlm mix makes it" in command("train", "--resume", run, code=1)
+    assert "(rnnlm mix makes one of" in command("train", "--resume", run, code=1)
     sets = ("--set", f"data.path={runs / 'data'}", "--run-dir", tmp_path / "new")
-    assert "as rnnlm mix makes it" in command("train", *sets, "--init-from", run, code=1)
+    assert "(rnnlm mix makes one of" in command("train", *sets, "--init-from", run, code=1)
     for config in ((), (run / "config.yaml",)):
         options = ("--set", "model.kind=mixture", *sets)
-        assert "as rnnlm mix makes it" in command("train", *config, *options, code=1)
+        assert "(rnnlm mix makes one of" in command("train", *config, *options, code=1)
     assert not (tmp_path / "new").exists()
 
 
