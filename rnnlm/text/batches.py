@@ -147,12 +147,10 @@ class Lines:
             )
         self.streams = streams
         if seed is None:
-            share = (
-                total * np.arange(streams + 1) // streams
-            )  # the borders, were lines cut anywhere
+            share = total * np.arange(streams + 1) // streams  # borders, were lines cut anywhere
             borders = np.append(self._starts, total)
-            self._begins = borders[borders.searchsorted(share)]
-            self._begins, self._stops = self._begins[:-1], self._begins[1:]
+            borders = borders[borders.searchsorted(share)]
+            self._begins, self._stops = borders[:-1], borders[1:]
         else:
             length = total // streams
             self._begins = length * np.arange(streams)
@@ -165,54 +163,62 @@ class Lines:
         return math.ceil(self.stream_length / self.seq_length)
 
     def left_out(self, epoch: int) -> int:
-        line, begin = self._line(epoch, self._begins)
-        ends = np.minimum(np.append(self._borders[1:], self._total)[line], self._stops)
-        cut = np.where(begin < self._begins, ends - self._begins, 0)
-        return int(self._total - (self._stops - self._begins).sum() + cut.sum())
+        line = self._line(epoch, self._begins)
+        stop = np.minimum(self._borders[line + 1], self._stops)
+        cut = np.where(self._borders[line] < self._begins, stop - self._begins, 0)
+        return int(self._total - (self._stops - self._begins - cut).sum())
 
     def __call__(self, epoch: int, k: int) -> Batch:
-        at, line, begin = self._steps(epoch, k)
-        source = self._source(at, line, begin)
+        at, begin, source = self._steps(epoch, k)
+        begins = at == begin
         # A step reads the symbol before its target; before the first symbol of a text is a newline
-        ids = np.where(source > 0, self._ids[np.maximum(source, 1) - 1], self._newline)
-        last = len(self._ids) - 1
-        targets = np.where(source <= last, self._ids[np.minimum(source, last)], self._newline)
-        targets = targets.astype(np.intp)
-        beyond = at >= self._stops
-        targets[beyond | (begin < self._begins)] = IGNORED
-        return Batch(ids.astype(np.intp), targets, (at == begin) & ~beyond)
+        ids = self._ids[np.minimum(source, len(self._ids)) - 1]
+        ids[begins] = self._newline
+        targets = self._ids[np.minimum(source, len(self._ids) - 1)].astype(np.intp)
+        targets[source >= len(self._ids)] = self._newline
+        beyond = at >= self._stops[:, None]
+        targets[beyond | (begin < self._begins[:, None])] = IGNORED
+        ids, targets, fresh = (a.T.copy() for a in (ids, targets, begins & ~beyond))
+        return Batch(ids.astype(np.intp), targets, fresh)
 
     def sources(self, epoch: int, k: int) -> Array:
         """(T, B) where in the text each target of a window stands; n is a newline that was added."""
-        return self._source(*self._steps(epoch, k))
+        source: Array = np.minimum(self._steps(epoch, k)[2], len(self._ids)).T
+        return source
 
     def _steps(self, epoch: int, k: int) -> tuple[Array, Array, Array]:
-        """For each step and stream: its place in the text of ordered lines, its line, and where that
-        begins there.
+        """For each stream and step (B, T): its place among the ordered lines, where its line begins
+        there, and where its target stands in the text.
         """
         start, stop = k * self.seq_length, (k + 1) * self.seq_length
-        steps = np.arange(start, stop if self._seed is None else min(stop, self.stream_length))
-        at = steps[:, None] + self._begins
-        return (at, *self._line(epoch, at))
+        T = (stop if self._seed is None else min(stop, self.stream_length)) - start
+        first = self._begins + start
+        at = first[:, None] + np.arange(T)
+        # The lines of each stream's window, one stream after another
+        line, last = self._line(epoch, first), self._line(epoch, first + T - 1)
+        lines = last - line + 1
+        stream = np.repeat(np.arange(self.streams), lines)
+        line = np.arange(len(stream)) + (line - np.cumsum(lines) + lines)[stream]
+        begin = self._borders[line]
+        step = stream * T + np.maximum(begin - first[stream], 0)
+        steps = np.diff(step, append=at.size)
+        shift = np.repeat(self._ordered[line] - begin, steps).reshape(at.shape)
+        return at, np.repeat(begin, steps).reshape(at.shape), at + shift
 
-    def _line(self, epoch: int, at: Array) -> tuple[Array, Array]:
-        """The lines in which places of an epoch are, and where these begin."""
+    def _line(self, epoch: int, at: Array) -> Array:
+        """The lines in which places of an epoch are; the last one where they are beyond all."""
         if epoch != self._epoch:
             self._order(epoch)
-        line = self._borders.searchsorted(at, "right") - 1
-        return line, self._borders[line]
-
-    def _source(self, at: Array, line: Array, begin: Array) -> Array:
-        source: Array = np.minimum(self._ordered[line] + at - begin, len(self._ids))
-        return source
+        line: Array = self._borders[:-1].searchsorted(at, "right") - 1
+        return line
 
     def _order(self, epoch: int) -> None:
         """Put the lines into the order of an epoch."""
         order: Array = np.arange(len(self._starts))
         if self._seed is not None:
             order = generator(self._seed, Purpose.DATA, epoch).permutation(order)
-        lengths = self._lengths[order]
-        self._ordered, self._borders = self._starts[order], np.cumsum(lengths) - lengths
+        self._ordered = self._starts[order]
+        self._borders = np.append(0, np.cumsum(self._lengths[order]))
         self._epoch = epoch
 
 
