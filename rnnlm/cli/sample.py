@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..config.kinds import Integer, Number
 from ..inference.sampling import FILTERS, filter_kind
 from ..interrupts import end_cleanly, stop
-from ..wording import share
+from ..wording import counted, share
 from .arguments import CHECKPOINT, FILE, UNKNOWN, example, found, read_text
 from .terminal import Write, open_output, say_line
+
+if TYPE_CHECKING:
+    from ..text.format import TextRules
 
 
 def _filters(command: Any) -> Any:
@@ -36,7 +40,11 @@ def _filters(command: Any) -> Any:
 @click.option("--prime", default="", help="Text to go on from.")
 @click.option("--prime-file", type=click.Path(allow_dash=True), help="The same, from a file or -.")
 @click.option(
-    "--length", type=click.IntRange(0), default=500, show_default=True, help="Symbols to draw."
+    "--length",
+    type=click.IntRange(0),
+    default=500,
+    show_default=True,
+    help="Symbols to draw; of a line the most.",
 )
 @_filters
 @click.option(
@@ -49,8 +57,14 @@ def _filters(command: Any) -> Any:
 @click.option(
     "--num-samples", type=click.IntRange(1), default=1, show_default=True, help="Texts to draw."
 )
-@click.option("--stop", default="", metavar="TEXT", help="End before this text.")
+@click.option(
+    "--stop",
+    default="",
+    metavar="TEXT",
+    help="End before this text; read backwards: begin after it.",
+)
 @click.option("--no-prime", is_flag=True, help="Leave the prime out of the output.")
+@click.option("--novel", is_flag=True, help="Of lines: only those not in the training text.")
 @UNKNOWN
 @click.option("--output", type=FILE, help="Write here instead of standard output.")
 def command(
@@ -58,31 +72,51 @@ def command(
     prime: str,
     prime_file: str | None,
     no_prime: bool,
+    novel: bool,
     output: Path | None,
     **options: Any,
 ) -> None:
-    """Generate text, symbol by symbol. Without a path: from the newest run under ./runs."""
-    from ..api import samples
+    """Generate text, symbol by symbol. Without a path: from the newest run under ./runs.
+
+    A model of lines draws whole lines. A model that reads backwards goes on from --prime to what leads
+    up to it.
+    """
+    from ..api import novel_lines, samples
 
     checkpoint = found(checkpoint_or_run)
+    text_format = checkpoint.format
     start: str | bytes = prime
     if prime_file is not None:
         if prime:
             raise click.UsageError("--prime and --prime-file exclude each other")
         start = read_text(prime_file, checkpoint)
-    pieces = samples(checkpoint, start, **options)
-    ids = checkpoint.format.prime(start, options["unknown"])
-    if unknown := checkpoint.format.unknowns(ids):
-        say_line(f"of the prime {share(unknown, len(ids), checkpoint.format.noun)} are <unk>")
+        if text_format.rules.of_lines:  # every file of lines ends with a newline
+            start = start[:-1]
+    n = options["num_samples"]
     stop.at_first = end_cleanly
-    shown = "" if no_prime else checkpoint.format.text(ids)
+    if novel:
+        lines, drawn = novel_lines(checkpoint, start, **options)
+        pieces: Iterable[list[str]] = [lines]
+        say_line(f"{counted(drawn, 'line')} drawn, {drawn - n:,} of them in the training text")
+    else:
+        pieces = samples(checkpoint, start, **options)
+    ids = text_format.prime(start, options["unknown"])
+    if unknown := text_format.unknowns(ids):
+        say_line(f"of the prime {share(unknown, len(ids), text_format.noun)} are <unk>")
+    shown = "" if no_prime else text_format.text(ids)
+    if text_format.rules.reverse and output is None and sys.stdout.isatty():
+        say_line("the model reads backwards: a text is shown when it is whole")
     with open_output(output) as write:
-        _write_samples(pieces, shown, options["num_samples"], write)
+        _write_samples(pieces, shown, n, text_format.rules, write)
 
 
-def _write_samples(pieces: Iterable[list[str]], shown: str, n: int, write: Write) -> None:
-    """One sample as it is drawn; several one after another, each under a line with its number."""
-    if n == 1:
+def _write_samples(
+    pieces: Iterable[list[str]], shown: str, n: int, rules: TextRules, write: Write
+) -> None:
+    """One sample as it is drawn; several one after another, each under a line with its number, unless
+    they are lines. What was drawn backwards is written when it is whole, with its prime after it.
+    """
+    if n == 1 and not rules.reverse:
         write(shown)
         ends = shown[-1:]
         for (piece,) in pieces:
@@ -91,10 +125,11 @@ def _write_samples(pieces: Iterable[list[str]], shown: str, n: int, write: Write
         if ends != "\n":
             write("\n")
         return
-    texts = [[shown] for _ in range(n)]
+    texts: list[list[str]] = [[] for _ in range(n)]
     for step in pieces:
         for text, piece in zip(texts, step, strict=True):
             text.append(piece)
     for number, text in enumerate(texts, 1):
-        body = "".join(text)
-        write(f"=== sample {number} ===\n{body}" + ("" if body.endswith("\n") else "\n"))
+        body = "".join([*text, shown] if rules.reverse else [shown, *text])
+        heading = "" if n == 1 or rules.of_lines else f"=== sample {number} ===\n"
+        write(heading + body + ("" if body.endswith("\n") else "\n"))

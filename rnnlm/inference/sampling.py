@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Annotated, Any, get_type_hints
 
@@ -82,17 +82,24 @@ def generate(
     num_samples: int = 1,
     first: Array | None = None,
     position: tuple[int, ...] = (),
+    end: int | None = None,
+    begin: int = 0,
 ) -> Iterator[Array]:
     """Yield the ids (num_samples,) of `length` symbols that follow `prime`, step by step.
 
+    A text ends with the symbol `end`, where there is one: what follows it means nothing, and when all
+    texts have ended no more is drawn.
+
     `filters` maps names of `FILTERS` to values, applied in that table's order. Without a prime the
     first character of each sample is drawn from the probabilities `first` (V,), from the zero state.
-    Sample i has a generator of random numbers of its own, which depends on seed, position and i.
+    Sample i, counted from `begin`, has a generator of random numbers of its own, which depends on seed,
+    position and i.
     """
     n = num_samples
     chosen = [(FILTERS[name], filters[name]) for name in FILTERS if filters and name in filters]
-    generators = [generator(seed, Purpose.SAMPLE, *position, i) for i in range(n)]
+    generators = [generator(seed, Purpose.SAMPLE, *position, begin + i) for i in range(n)]
     uniforms = islice(_uniforms(generators), length)
+    growing = np.ones(n, np.bool_)
     ids: Array | None = None
     logits: Array | None = None
     with blas.one_thread(), np.errstate(all="ignore"):
@@ -118,7 +125,21 @@ def generate(
                     function(logits, value)
                 ids = draw(logits, u)
                 drawn.append(ids)
+                if end is not None:
+                    growing &= ids != end
+                    if not growing.any():
+                        break
         yield from drawn
+        if not growing.any():
+            return
+
+
+def texts(steps: Iterable[Array], n: int, end: int | None) -> list[list[int]]:
+    """The ids of each of n texts, without `end`, from the steps of `generate`."""
+    found: list[list[int]] = [[] for _ in range(n)]
+    for column, ids in zip(np.array([*steps]).reshape(-1, n).T.tolist(), found, strict=True):
+        ids += column[: column.index(end)] if end in column else column
+    return found
 
 
 def _uniforms(generators: list[np.random.Generator]) -> Iterator[Array]:

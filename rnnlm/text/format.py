@@ -157,6 +157,15 @@ class TextFormat:
         """The word for a symbol in messages."""
         return self.vocabulary.noun
 
+    def whole(self, text: str | bytes) -> str | bytes:
+        """A text with a newline at its end, where every line has one."""
+        newline: Any = "\n" if isinstance(text, str) else b"\n"
+        is_text = isinstance(text, (str, bytes))
+        if not (self.rules.of_lines and is_text and text) or text.endswith(newline):
+            return text
+        ended: str | bytes = text + newline
+        return ended
+
     def ids(self, text: str | bytes, unknown: Unknown = "error") -> NDArray[np.intp]:
         """The ids (n,) of a text, read by these rules.
 
@@ -264,7 +273,7 @@ class TextFormat:
         Text that is read backwards is complete at its end.
         """
         if self.rules.reverse:
-            return Backwards(self)
+            return Backwards(self, after)
         if after is None:
             return self.vocabulary.decoder()
         return self.vocabulary.decoder_after(after)
@@ -328,10 +337,11 @@ class TextFormat:
 
 
 class Backwards:
-    """Text from ids that come from its last to its first."""
+    """Text from ids that come from its last to its first, before the text of the ids `after`."""
 
-    def __init__(self, text_format: TextFormat) -> None:
-        self._format, self._ids = text_format, list[int]()
+    def __init__(self, text_format: TextFormat, after: Array | None) -> None:
+        self._format, self._after = text_format, [] if after is None else after.tolist()
+        self._ids = list[int]()
 
     def __call__(self, symbol_id: int) -> str:
         self._ids.append(symbol_id)
@@ -339,9 +349,9 @@ class Backwards:
 
     def flush(self) -> str:
         """The whole text."""
-        text = self._format.text(self._ids)
+        text = self._format.text([*self._after, *self._ids])
         self._ids.clear()
-        return text
+        return text.removesuffix(self._format.text(self._after))
 
 
 def level_class(level: str) -> type[Vocabulary]:

@@ -23,7 +23,7 @@ from ..backend.seeds import Purpose, generator
 from ..config.schema import Config
 from ..errors import CheckpointError, DataError, TrainingError
 from ..inference.evaluation import evaluate, figures
-from ..inference.sampling import generate
+from ..inference.sampling import generate, texts
 from ..models.base import TrainableModel
 from ..optim.optimizers import OPTIMIZERS
 from ..optim.schedules import SCHEDULES
@@ -36,7 +36,8 @@ from .engine import Engine
 from .plan import check_memory, check_validation, plan, trainable
 from .resume import adopt_config, resumed_config
 
-SAMPLE_LENGTH = 200
+SAMPLE_LENGTH = 200  # symbols; of lines, the most of each
+SAMPLE_LINES = 5
 KNOWN_BEST = "best-of-last.npz"  # the best when last.npz was saved, if best.npz is newer
 
 
@@ -299,17 +300,21 @@ class Training:
         """Log a text drawn from the model."""
         p = self.progress
         p.sampled_step = p.step
-        counts = self.corpus.train_counts
-        ids = generate(
+        counts, text_format = self.corpus.train_counts, self.corpus.format
+        n = SAMPLE_LINES if text_format.rules.of_lines else 1
+        steps = generate(
             self.model,
             self.params,
-            (),
+            text_format.start,
             SAMPLE_LENGTH,
             seed=self.config.train.seed,
+            num_samples=n,
             position=(p.step,),
             first=counts / counts.sum(),
+            end=text_format.end,
         )
-        return self._log("sample", text=self.corpus.format.text([int(i[0]) for i in ids]))
+        drawn = texts(steps, n, text_format.end)
+        return self._log("sample", text="\n".join(map(text_format.text, drawn)))
 
     def _finish(self) -> Iterator[Event]:
         """Log the last evaluation, the test loss of the best checkpoint, and the `end` record.
