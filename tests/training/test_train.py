@@ -303,8 +303,9 @@ def test_the_same_seed_gives_the_same_bits_and_samples_change_nothing(
         (2, ("model.cell=gru", "train.optimizer=rmsprop", "train.schedule=cosine")),
         (1, ("model.cell=rnn", "train.optimizer={name: sgd, momentum: 0.9}", "train.patience=2")),
         (1, ("train.optimizer=adagrad", "train.seq_length=full", "train.epochs=9")),
+        (5, ("data.unit=line", "train.epochs=2", "train.sample_every=10")),
     ],
-    ids=["dropout", "cosine", "patience", "full"],
+    ids=["dropout", "cosine", "patience", "full", "lines"],
 )
 def test_resume_equals_uninterrupted(
     text_file: Path, tmp_path: Path, steps: int, extra: tuple[str, ...]
