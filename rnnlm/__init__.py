@@ -12,7 +12,16 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # typing's own takes a while to load, and signals are caught after this
 
 if TYPE_CHECKING:
-    from .api import evaluate, generate, load, samples, stream
+    from .api import (
+        evaluate,
+        generate,
+        load,
+        next_probabilities,
+        samples,
+        score,
+        stream,
+        surprisal,
+    )
     from .assembly import make_config
     from .config.schema import Config
     from .errors import CheckpointError, ConfigError, DataError, RnnlmError, TrainingError
@@ -27,7 +36,16 @@ if TYPE_CHECKING:
     from .training.result import TrainingResult, resume, train, train_events
 
 _HOMES = {
-    "api": ("evaluate", "generate", "load", "samples", "stream"),
+    "api": (
+        "evaluate",
+        "generate",
+        "load",
+        "next_probabilities",
+        "samples",
+        "score",
+        "stream",
+        "surprisal",
+    ),
     "runs.checkpoint": ("Checkpoint",),
     "assembly": ("make_config",),
     "config.schema": ("Config",),
@@ -62,11 +80,14 @@ __all__ = [
     "load",
     "make_config",
     "mix",
+    "next_probabilities",
     "prepare",
     "read_metrics",
     "resume",
     "samples",
+    "score",
     "stream",
+    "surprisal",
     "train",
     "train_events",
 ]

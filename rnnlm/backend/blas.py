@@ -17,7 +17,10 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..arrays import Array
 
 VARIABLES = (
     "OPENBLAS_NUM_THREADS",
@@ -31,6 +34,14 @@ VARIABLES = (
 AFFIXES = (("scipy_", "64_"), ("scipy_", ""), ("", "64_"), ("", ""))
 # Kernels that multiply small matrices without packing
 SMALL_PRODUCT_CORES = (b"SkylakeX", b"Cooperlake", b"Sapphirerapids", b"SapphireRapids")
+
+MEASURED_PRODUCTS = (
+    (16, 16),
+    (64, 65),
+    (128, 32),
+    (128, 128),
+    (300, 48),
+)  # K x N, with and without packing
 
 
 def hold_from_start() -> None:
@@ -81,6 +92,26 @@ def rows_at_once() -> int:
         return 1
     core.restype = ctypes.c_char_p
     return 4 if core() in SMALL_PRODUCT_CORES else 1
+
+
+@functools.cache
+def rows_alike(rows: int, times: int = 1) -> Array:
+    """Which of `rows` rows (a multiple of 12) of a product give the same bits as the first for the same
+    numbers; also where the product has `times` as many rows, block after block.
+
+    This is measured, since kernels differ in it. OpenBLAS's for Haswell take rows in groups of twelve,
+    and the second six of them have other bits than the first; for AVX-512 all rows are alike.
+    """
+    import numpy as np
+
+    alike = np.ones(rows, np.bool_)
+    rng = np.random.default_rng(0)
+    for K, N in MEASURED_PRODUCTS:
+        row, W = (rng.standard_normal(shape, np.float32) for shape in ((1, K), (K, N)))
+        for X in (np.tile(row, (rows, 1)), np.tile(row, (rows * times, 1))):
+            product = (X @ W).reshape(-1, rows, N)
+            alike &= (product == product[0, 0]).all(axis=(0, 2))
+    return np.flatnonzero(alike)
 
 
 @functools.cache
