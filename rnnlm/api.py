@@ -484,7 +484,7 @@ def surprisal(checkpoint: Checkpoint, text: str | bytes, *, unknown: Unknown = "
     the model is the line. Raises as `score` does.
     """
     _check_checkpoint(checkpoint)
-    lines = checkpoint.format.rules.unit == "line"
+    lines = checkpoint.format.rules.of_lines
     ids = checkpoint.ids(_line(checkpoint, text, "the text", newlines=True), unknown)
     newline, first = checkpoint.format.newline, _first(checkpoint)
     stream = Stream(checkpoint.model, checkpoint.params, newline, first, lines)
@@ -505,13 +505,16 @@ def next_probabilities(
     Raises DataError for symbols outside the vocabulary (`unknown="skip"` leaves them out).
     """
     _check_checkpoint(checkpoint)
-    ids = checkpoint.ids(prime, unknown).tolist()
-    if checkpoint.format.newline is not None:
-        ids.insert(0, checkpoint.format.newline)
+    rules, newline = checkpoint.format.rules, checkpoint.format.newline
+    if rules.reverse:
+        prime = _line(checkpoint, prime, "the prime", newlines=True)
+    ids = checkpoint.ids(prime, unknown)
+    if rules.of_lines:
+        ids = ids[np.append(0, 1 + np.flatnonzero(ids == newline))[-1] :]
     p = _first(checkpoint)
     with blas.one_thread(), np.errstate(all="ignore"):
         texts = checkpoint.model.begin(checkpoint.params, 1)
-        for symbol in ids:
+        for symbol in [*([] if newline is None else [newline]), *ids.tolist()]:
             logits = texts.step([symbol])[0].astype(np.float64)
             p = np.exp(logits - logits.max())
     p /= p.sum()

@@ -26,6 +26,7 @@ COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help`
     "eval": "Measure how well a model predicts a text.",
     "info": "Say what is inside a checkpoint.",
     "mix": "Mix trained models into one that predicts better than each.",
+    "score": "Say how surprising a model finds each line of a text.",
 }
 
 

@@ -142,6 +142,7 @@ class Reader:
         self.stdin: Any = stdin or getattr(sys.stdin, "buffer", io.BytesIO())
         self.newlines_replaced = 0
         self.newlines_added = 0
+        self.position = 0  # bytes that were read so far, as they are on disk
         self.sources: list[Source] = []
 
     def blocks(self, names: Iterable[str]) -> Iterator[str] | Iterator[bytes]:
@@ -181,7 +182,9 @@ class Reader:
                     raw = _HashedFile(stack.enter_context(Path(name).open("rb")))
                 decompressed = COMPRESSED.get(Path(name).suffix.lower())
                 file = decompressed(raw) if decompressed else raw
+                before = self.position
                 while block := file.read(CHUNK):
+                    self.position = before + raw.bytes
                     yield block
                 while raw.read(CHUNK):  # the hash also covers what a decompressor leaves unread
                     pass
