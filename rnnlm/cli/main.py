@@ -27,6 +27,8 @@ COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help`
     "info": "Say what is inside a checkpoint.",
     "mix": "Mix trained models into one that predicts better than each.",
     "score": "Say how surprising a model finds each line of a text.",
+    "export": "Write a model in another program's format.",
+    "import": "Make a run of another program's model.",
 }
 
 

@@ -32,7 +32,7 @@ import numpy as np
 from ..arrays import Array
 from ..backend.memory import available_memory, readable
 from ..config.kinds import Integer, Number, Text, option
-from ..errors import DataError
+from ..errors import ConfigError, DataError
 from ..text.batches import Batch
 
 Params = dict[str, Array]
@@ -198,6 +198,7 @@ SMOOTHINGS = {
     "additive": Smoothing(additive, alone=True),
     "none": Smoothing(none),
 }
+IMPORTED = "imported"  # none of these: the probabilities were read from a file
 
 
 # Counting
@@ -341,8 +342,9 @@ class NGram:
     )
     smoothing: str = option(
         "kneser_ney",
-        "`kneser_ney` (modified, interpolated), `witten_bell`, `additive`, or `none`",
-        Text(one_of=tuple(SMOOTHINGS)),
+        "`kneser_ney` (modified, interpolated), `witten_bell`, `additive`, or `none`; `imported`: read "
+        "from a file",
+        Text(one_of=(*SMOOTHINGS, IMPORTED)),
     )
     k: float = option(
         1.0, "what `additive` smoothing adds to every count", Number(above=0, high=1e9)
@@ -381,8 +383,14 @@ class NGram:
         HIGHEST. `fresh` (n,) marks where texts begin, as in a `Batch`: symbol t is still predicted as
         what ends the text before (the newline between two lines is both), and no context reaches back
         beyond it.
-        Raises DataError where there is nothing to count or memory does not suffice.
+        Raises ConfigError for a smoothing that estimates nothing, DataError where there is nothing to
+        count or memory does not suffice.
         """
+        if self.smoothing not in SMOOTHINGS:
+            raise ConfigError(
+                f"model.smoothing: {self.smoothing} is of models that were read from a file; to count, "
+                f"use one of {', '.join(SMOOTHINGS)}"
+            )
         if self.order is None and (validation is None or len(validation) < 2):
             raise DataError(
                 "model.order: auto is found on a validation text, and there is none: set the order, or "
