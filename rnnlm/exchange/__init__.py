@@ -5,9 +5,14 @@ A room of its own: only here are packages imported that are extras, and only whe
 
 from __future__ import annotations
 
-from . import arpa
+from . import arpa, json, onnx, safetensors
 from .contract import Format
 
 __all__ = ["FORMATS"]
 
-FORMATS: dict[str, Format] = {"arpa": arpa.FORMAT}
+FORMATS: dict[str, Format] = {
+    "arpa": arpa.FORMAT,
+    "safetensors": safetensors.FORMAT,
+    "onnx": onnx.FORMAT,
+    "json": json.FORMAT,
+}
