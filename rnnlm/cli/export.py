@@ -6,24 +6,21 @@ from pathlib import Path
 
 import click
 
-from ..exchange import FORMATS
 from .arguments import CHECKPOINT, FILE, example, found
 from .terminal import show_lines
 
-LISTED = "\n\n".join(f"{name}: {form.what}." for name, form in FORMATS.items())
 
-
-@click.command(
-    "export",
-    help="Write a model in another program's format. Without a path: the newest run's.\n\n"
-    + LISTED,
-    epilog=example("rnnlm export runs/my-run --to onnx"),
-)
+@click.command("export", epilog=example("rnnlm export runs/my-run --to onnx"))
 @CHECKPOINT
-@click.option("--to", required=True, type=click.Choice(list(FORMATS)), help="The format.")
+@click.option(
+    "--to",
+    required=True,
+    metavar="FORMAT",
+    help="arpa (n-grams), onnx or torch (recurrent models), safetensors or json (any model).",
+)
 @click.option("--out", type=FILE, help="The file to write.  [default: named after the run]")
 def command(checkpoint_or_run: Path | None, to: str, out: Path | None) -> None:
-    """Write a model in another program's format."""
+    """Write a model in another program's format. Without a path: the newest run's."""
     from ..exchange.exporting import export
 
     paths = export(found(checkpoint_or_run), to, out)

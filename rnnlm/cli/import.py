@@ -26,7 +26,8 @@ from .terminal import show_lines
     help="A key that the file does not tell.",
 )
 def command(file: Path, out: Path, vocab: Path | None, overrides: tuple[str, ...]) -> None:
-    """Make a run folder of another program's model: an .arpa file of n-grams."""
+    """Make a run folder of another program's model: n-grams as .arpa, a PyTorch state_dict
+    as .safetensors or .npz."""
     from ..exchange.importing import import_model
 
     checkpoint = import_model(file, out, *overrides, vocabulary=vocab)

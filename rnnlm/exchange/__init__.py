@@ -5,7 +5,7 @@ A room of its own: only here are packages imported that are extras, and only whe
 
 from __future__ import annotations
 
-from . import arpa, json, onnx, safetensors
+from . import arpa, json, onnx, safetensors, torch
 from .contract import Format
 
 __all__ = ["FORMATS"]
@@ -14,5 +14,6 @@ FORMATS: dict[str, Format] = {
     "arpa": arpa.FORMAT,
     "safetensors": safetensors.FORMAT,
     "onnx": onnx.FORMAT,
+    "torch": torch.FORMAT,
     "json": json.FORMAT,
 }

@@ -425,7 +425,6 @@ def _powers(logs: list[float]) -> Array:
 
 
 FORMAT = Format(
-    "n-grams, for KenLM and SRILM",
     write,
     kind="ngram",
     read=read,

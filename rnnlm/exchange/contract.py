@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -49,8 +49,8 @@ class Format:
     `write` raises DataError for a model that the format cannot hold, at once or with the first pieces.
     """
 
-    what: str  # in the help of the command line
     write: Callable[[Checkpoint], Files]
     kind: str | None = None
     read: Reader | None = None
     reads: tuple[str, ...] = ()  # suffixes of files that `read` takes
+    refuses: Mapping[str, str] = field(default_factory=dict)  # suffix -> why it is not read

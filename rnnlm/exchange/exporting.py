@@ -30,10 +30,10 @@ def export(checkpoint: Checkpoint, to: str, out: str | Path | None = None) -> li
     files = form.write(checkpoint)
     suffixes = list(files)
     path = Path(_name(checkpoint) + suffixes[0]) if out is None else as_path(out, DataError)
-    if path.suffix in [Path(suffix).suffix for suffix in suffixes[1:]]:
-        raise DataError(f"{path}: is to stand beside the model: give the model another suffix")
-    stem = path.name.removesuffix(path.suffix)
-    paths = [path, *(path.with_name(stem + Path(suffix).suffix) for suffix in suffixes[1:])]
+    ends = [suffix[suffix.index(".") :] for suffix in suffixes]
+    if path.suffix != ends[0]:
+        raise DataError(f"{path}: a file of the format {to} is named *{ends[0]}")
+    paths = [path.with_suffix(end) for end in ends]
     for path in paths:
         if os.path.lexists(path):
             raise DataError(

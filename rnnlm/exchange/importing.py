@@ -65,9 +65,12 @@ def import_model(
 
 def _reader(path: Path) -> Reader:
     """What reads files of this name."""
+    suffix = path.suffix.lower()
     for form in FORMATS.values():
-        if form.read is not None and path.suffix.lower() in form.reads:
+        if form.read is not None and suffix in form.reads:
             return form.read
+        if suffix in form.refuses:
+            raise DataError(f"{path}: {form.refuses[suffix]}")
     known = dict.fromkeys(suffix for form in FORMATS.values() for suffix in form.reads)
     raise DataError(
         f"{path}: not a name of a file to import: its suffix must be {' or '.join(known)}"

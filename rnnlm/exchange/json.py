@@ -37,4 +37,4 @@ def _pieces(checkpoint: Checkpoint) -> Iterator[bytes]:
     yield b"\n}}\n"
 
 
-FORMAT = Format("any model: config, symbols, and parameters in base64, for a web page", write)
+FORMAT = Format(write)

@@ -149,4 +149,4 @@ def _weights(p: dict[str, Array], operator: Operator) -> dict[str, Array]:
     }
 
 
-FORMAT = Format("recurrent models, for ONNX Runtime and others", write, kind="recurrent")
+FORMAT = Format(write, kind="recurrent")

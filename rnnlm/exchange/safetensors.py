@@ -91,4 +91,4 @@ def _array(data: bytes, dtype: str, shape: list[int], data_offsets: list[int]) -
     return np.frombuffer(data[start:stop], kind).reshape(shape)
 
 
-FORMAT = Format("any model: parameters by name, config and symbols in the metadata", write)
+FORMAT = Format(write)
