@@ -15,7 +15,7 @@ Symbols. Fields are separated by white space, and some words are reserved. So a 
 white space, a control character or for another reason not printable, and the backslash, is written
 as \u{..}, its code point in hexadecimal: a space is \u{20}, a newline \u{a}. So is the first character
 of a symbol that reads <s>, </s> or, in capitals, <UNK>. All else is written as it is, in UTF-8, and
-comes back exactly. A byte is written <0x0A>.
+comes back exactly; a symbol of no characters, which a level may have, is \u{}. A byte is <0x0A>.
 
 Begin and end. One long text has no sentences: <s> and </s> are listed with probability 0, since KenLM
 wants them, and a text is to be scored without them (`score(text, bos=False, eos=False)`). Where every
@@ -57,6 +57,8 @@ ROW_BYTES = 100  # of memory for each n-gram that is read
 
 def token(symbol: str) -> str:
     """A symbol as the file has it."""
+    if not symbol:
+        return r"\u{}"
     if symbol in (BEGIN, END) or (symbol != UNKNOWN and symbol.lower() == UNKNOWN):
         return _escape(symbol[0]) + symbol[1:]
     return "".join(c if c.isprintable() and c not in " \\" else _escape(c) for c in symbol)
@@ -79,7 +81,8 @@ def spelled(vocabulary: Vocabulary) -> list[str]:
 
 def write(checkpoint: Checkpoint) -> Files:
     """A file with all n-grams of the model."""
-    lines = arpa_lines(checkpoint.params, spelled(checkpoint.vocabulary))
+    text = checkpoint.format
+    lines = arpa_lines(checkpoint.params, spelled(text.vocabulary), text.end)
     return {".arpa": (line.encode() for line in lines)}
 
 
@@ -194,7 +197,7 @@ def read(path: Path, symbols: Symbols | None, rules: TextRules) -> Imported:
         else:
             text = symbols.format
         with path.open("rb") as file:
-            reader = _Reader(_Lines(path, file), spelled(text.vocabulary))
+            reader = _Reader(_Lines(path, file), spelled(text.vocabulary), text.end)
             levels = reader.read(status.st_size)
     except OSError as error:
         raise DataError(f"{path}: cannot read: {error.strerror or error}") from None
@@ -224,8 +227,10 @@ def _format(lines: _Lines, rules: TextRules) -> TextFormat:
     level = "char" if numbers["char"] else "byte"
     if not numbers[level]:
         raise lines.error("no symbols among the 1-grams")
+    if rules.of_lines:
+        numbers[level].append(ord("\n"))
     if rules.level != level:
-        rules = TextRules.named(level)
+        rules = TextRules.named(level, unit=rules.unit, reverse=rules.reverse)
     return TextFormat(rules, LEVELS[level](sorted(set(numbers[level]))))
 
 

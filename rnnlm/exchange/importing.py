@@ -41,6 +41,8 @@ def import_model(
     """
     path, out = as_path(path, DataError), as_path(out, CheckpointError)
     read = _reader(path)
+    if out.is_dir() and any(out.iterdir()):
+        raise DataError(f"{out}: exists already, and is not overwritten: name another with --out")
     data = make_config(None, *(o for o in overrides if o.startswith(("data.", "data="))))
     rules = TextRules.of(data.data)
     symbols = None if vocabulary is None else _symbols(as_path(vocabulary, DataError), rules)

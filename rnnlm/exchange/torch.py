@@ -198,6 +198,8 @@ def _imported(
     for part, why in BEYOND.items():
         if any(part in name for name in own):
             raise DataError(f"no model of rnnlm: {why}")
+    if "weight_hh_l0" not in own:
+        raise DataError("no weight_hh_l0: not a state dict of nn.LSTM, nn.GRU or nn.RNN")
     shape = own["weight_hh_l0"].shape
     H = shape[-1] if shape else 0
     cells = {(len(module.gates) * H, H): name for name, module in MODULES.items() if H}

@@ -117,7 +117,7 @@ def test_what_the_format_cannot_hold_is_refused() -> None:
 def test_every_symbol_has_a_word_of_its_own() -> None:
     """Without white space, and none that is reserved."""
     parts = ["<", "s", ">", "/", "\\", "u", "{20}", " ", "\x00", "\u3000", "<UNK>", "</s>"]
-    symbols = {"".join(some) for n in (1, 2, 3) for some in itertools.product(parts, repeat=n)}
+    symbols = {"".join(some) for n in range(4) for some in itertools.product(parts, repeat=n)}
     words = [token(symbol) for symbol in symbols]
     assert len(set(words)) == len(symbols) > 1000
     for word in words:
@@ -309,6 +309,26 @@ def test_an_imported_model_is_a_run_like_any_other(
     assert json.loads(invoke("eval", "back", "--text", text_file, "--json"))["symbols"] > 9000
 
 
+@pytest.mark.parametrize("level", ["char", "byte"])
+def test_a_model_of_lines_comes_back_as_one(text_file: Path, in_tmp: Path, level: str) -> None:
+    """The file has no newline: --set tells that lines are texts, or --vocab does."""
+    rules = {"path": str(text_file), "level": level, "unit": "line", "reverse": True}
+    model = {"kind": "ngram", "order": 3}
+    rnnlm.train(rnnlm.make_config(data=rules, model=model, run={"dir": "lines"}))
+    invoke("export", "lines", "--to", "arpa")
+    text = Path("lines.arpa").read_text()
+    assert "</s>" in text and r"\u{a}" not in text and "<0x0A>" not in text
+    sets = [part for key in ("unit=line", "reverse=true") for part in ("--set", f"data.{key}")]
+    invoke("import", "lines.arpa", "--out", "a", *sets)
+    invoke("import", "lines.arpa", "--out", "b", "--vocab", "lines")
+    runs = [rnnlm.load(run) for run in ("lines", "a", "b")]
+    assert runs[0].format == runs[1].format == runs[2].format
+    nats = [rnnlm.evaluate(run, TEXT[:500]).nats for run in runs]
+    assert nats[1:] == pytest.approx([nats[0]] * 2, rel=1e-10)
+    done = CliRunner().invoke(cli, ["import", "lines.arpa", "--out", "c"])
+    assert "<s>, </s> or <unk> where it stands for no symbol" in done.output and done.exit_code == 1
+
+
 def test_nothing_is_overwritten_and_nothing_half_made_stays(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,7 +360,7 @@ def test_nothing_is_overwritten_and_nothing_half_made_stays(
         ("bad.arpa", "new", (), DataError, "bad.arpa:18: the file ends"),
         ("kept.arpa", "new", ("model.order=2",), ConfigError, "model.order: 2 contradicts"),
         ("kept.arpa", "new", ("data.level=byte",), ConfigError, "data.level: 'byte' contradicts"),
-        ("kept.arpa", "rnn", (), rnnlm.CheckpointError, "already holds something"),
+        ("kept.arpa", "rnn", (), DataError, "exists already, and is not overwritten"),
         ("kept.lm", "new", (), DataError, "its suffix must be .arpa or"),
     ):
         with pytest.raises(error, match=message):
