@@ -32,7 +32,7 @@ def a_format(unit: str = "line", reverse: bool = False, level: str = "char") -> 
     return TextFormat(TextRules.named(level, unit=unit, reverse=reverse), LEVELS[level](SYMBOLS))
 
 
-def some_lines(n: int = 60, seed: int = 0) -> list[str]:
+def some_lines(n: int = 25, seed: int = 0) -> list[str]:
     """Lines of 0 to 300 letters, most of them short."""
     rng = np.random.default_rng(seed)
     lengths = np.append(rng.geometric(0.1, n) - 1, 300)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnnlm.errors import DataError
@@ -90,6 +90,7 @@ def lines_of(batches: Lines, epoch: int) -> list[list[int]]:
 texts = st.lists(st.lists(st.integers(1, 3), max_size=6), min_size=1, max_size=20)
 
 
+@settings(max_examples=40)
 @given(lines=texts, streams=st.integers(1, 9), window=st.integers(1, 12), ended=st.booleans())
 def test_unshuffled_streams_hold_every_line_once(
     lines: list[list[int]], streams: int, window: int, ended: bool
@@ -107,6 +108,7 @@ def test_unshuffled_streams_hold_every_line_once(
         assert (ids[sources[counted]] == batch.targets[counted]).all()
 
 
+@settings(max_examples=40)
 @given(lines=texts, streams=st.integers(1, 9), window=st.integers(1, 12), epoch=st.integers(0, 3))
 def test_shuffled_streams_hold_every_line_once_but_for_what_a_cut_leaves_out(
     lines: list[list[int]], streams: int, window: int, epoch: int

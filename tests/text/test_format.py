@@ -60,6 +60,11 @@ def test_json_gives_an_equal_format(f: TextFormat) -> None:
     assert again == f
     assert hash(again) == hash(f)
     assert [other == f for other in FORMATS].count(True) == 1
+    rules = {"unit": f.rules.unit, "reverse": f.rules.reverse}
+    named = {name for name in rules if rules[name] not in ("stream", False)}
+    assert f.to_json().keys() == {"encoding", "newlines", "vocabulary", *named}, (
+        "as ever, if default"
+    )
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def a_format(**rules: Any) -> TextFormat:
 
 
 @given(text=st.text("abc\n"), unit=st.sampled_from(["stream", "line"]))
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_what_is_read_backwards_is_spelled_forwards(text: str, unit: str) -> None:
     """By the format and by its decoder; the newline that ends the last line stays at the end."""
     forwards, backwards = a_format(unit=unit), a_format(unit=unit, reverse=True)
@@ -159,7 +159,7 @@ def test_what_is_read_backwards_is_spelled_forwards(text: str, unit: str) -> Non
 
 
 @given(text=st.text("abc\n"), reverse=st.booleans())
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_lines_are_counted_between_newlines(text: str, reverse: bool) -> None:
     """One before the first and one after the last; texts begin at all of them but the last."""
     f = a_format(unit="line", reverse=reverse)
