@@ -68,14 +68,13 @@ def command(
         raise click.UsageError(f"{file} is a folder: name a run or not, and then a FILE, or -")
     checkpoint = found(Path(names[0]) if len(names) > (file is not None) else None)
     raw = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)  # lines come as they are written
-    reader = Reader(checkpoint.format.rules, raw)
-    lines = _lines(reader, file, texts)
+    given = Input(Reader(checkpoint.format.rules, raw), file, texts)
     size = 1 if file in (None, STDIN) or sys.stdout.isatty() else _size(str(file))
     stop.at_first = end_cleanly
     table = Table(checkpoint, bits, tokens, as_json)
     with progress_bar(size, 0) as bar:
-        blocks = score_lines(checkpoint, lines, carry=carry, unknown=unknown)
-        rows = table.rows(_shown(blocks, bar, reader))
+        blocks = score_lines(checkpoint, given.lines(), carry=carry, unknown=unknown)
+        rows = table.rows(given.show(blocks, bar))
         header = table.header()
         with open_output(None) as write:
             for some in _ranked(rows) if rank else rows:
@@ -86,29 +85,42 @@ def command(
         say_line(line)
 
 
-def _lines(reader: Reader, file: str | None, texts: tuple[str, ...]) -> Iterator[Lines]:
-    """The lines of a file, or of the texts that were given."""
-    from ..inference.scoring import split_lines
+class Input:
+    """The lines of a file, or those that were given; knows how far they are scored."""
 
-    if file is not None:
-        return split_lines(reader.blocks([file]))
-    rules = reader.rules
-    lines = [rules.normalize(text).removesuffix("\n").split("\n") for text in texts]
-    units = rules.kind.units
-    return iter([[line if rules.encoding else units(line).tobytes() for line in chain(*lines)]])
+    def __init__(self, reader: Reader, file: str | None, texts: tuple[str, ...]) -> None:
+        self._reader, self._file, self._texts = reader, file, texts
+        self._read = 0  # characters or bytes
+
+    def lines(self) -> Iterator[Lines]:
+        """The lines, some at a time."""
+        from ..inference.scoring import split_lines
+
+        if self._file is not None:
+            return split_lines(map(self._counted, self._reader.blocks([self._file])))
+        rules = self._reader.rules
+        lines = [rules.normalize(text).removesuffix("\n").split("\n") for text in self._texts]
+        units = rules.kind.units
+        return iter([[line if rules.encoding else units(line).tobytes() for line in chain(*lines)]])
+
+    def _counted(self, block: Any) -> Any:
+        self._read += len(block)
+        return block
+
+    def show(self, blocks: Iterable[Scores], bar: Any) -> Iterator[Scores]:
+        """The blocks, each shown on the bar, in kilobytes of the file, once it is worked on."""
+        scored = 0
+        for block in blocks:
+            yield block
+            scored += len(block.lines) + sum(map(len, block.lines))
+            kilobytes = int(self._reader.position * scored / max(scored, self._read)) >> 10
+            bar.update(min(kilobytes, bar.total) - bar.n)
 
 
 def _size(file: str) -> int:
     """Kilobytes of a file, for the bar; 1, for no bar, of what is none."""
     path = Path(file)
     return max(1, path.stat().st_size >> 10) if path.is_file() else 1
-
-
-def _shown(blocks: Iterable[Scores], bar: Any, reader: Reader) -> Iterator[Scores]:
-    """The blocks, each shown on the bar once it is worked on."""
-    for block in blocks:
-        yield block
-        bar.update(min(reader.position >> 10, bar.total) - bar.n)
 
 
 def _ranked(rows: Iterable[Iterable[tuple[float, str]]]) -> Iterator[list[tuple[float, str]]]:
