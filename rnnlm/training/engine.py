@@ -230,9 +230,10 @@ class Engine:
         # Beyond LARGEST the optimizer's squares would overflow float32
         fits = clipped * factor * max(1.0, learning_rate) < LARGEST
         if not (math.isfinite(loss) and math.isfinite(norm) and fits):
+            way = f"train.grad_clip.{kind}" if self.clip else "set train.grad_clip.norm"
             raise TrainingError(
                 f"step {step}: loss {loss:g}, gradient norm {norm:g}: training diverged, and the "
-                "update was not made; lower train.optimizer.learning_rate or train.grad_clip.norm"
+                f"update was not made; lower train.optimizer.learning_rate or {way}"
             )
         return factor
 
