@@ -28,6 +28,7 @@ ROOMS = [
     "storage",
     "backend",
     "interrupts",
+    "watching",
     "wording",
     "errors",
     "arrays",

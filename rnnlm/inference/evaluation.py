@@ -15,6 +15,7 @@ from ..errors import DataError
 from ..models.base import LanguageModel
 from ..text.batches import Batches, Streams
 from ..text.format import TextFormat
+from ..watching import report
 from ..wording import counted
 
 CHUNK = 128  # steps at a time; constant, because the bits of a matrix product depend on its size
@@ -129,8 +130,9 @@ def evaluate(
     is cut into that many, and each starts from the zero state. Lines are each read from the zero state,
     and so the figure is exact with any number of streams.
 
-    Raises DataError where there is nothing to predict in so many streams, TrainingError where the
-    weights of a model are too large for finite predictions.
+    It is reported as `evaluation` (watching.py) after each chunk. Raises DataError where there is
+    nothing to predict in so many streams, TrainingError where the weights of a model are too large for
+    finite predictions.
     """
     chunk = min(CHUNK, max(1, MOST_ROWS // streams), max(1, (len(ids) - 1) // streams))
     try:
@@ -148,5 +150,6 @@ def evaluate(
             losses.append(reader(batch))
             predicted += batch.counted
             begun += 0 if batch.fresh is None else int(np.count_nonzero(batch.fresh))
+            report("evaluation", k + 1, len(batches))
     lines = begun if batches.begins_inside else None
     return Evaluation(predicted, math.fsum(losses), lines=lines)

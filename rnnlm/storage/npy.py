@@ -13,6 +13,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..errors import DataError
+from ..watching import report
 
 CHUNK = 1 << 20  # ids worked on at a time
 DTYPES = (np.dtype("u1"), np.dtype("<u2"), np.dtype("<u4"))  # of ids on disk
@@ -60,7 +61,7 @@ def map_ids(path: Path, length: int, V: int, sha256: str | None) -> Array:
                 )
             digest = hashlib.sha256()
             mapped = length * dtype.itemsize > IN_MEMORY
-            copies = [np.empty(0, dtype)]
+            copies, done = [np.empty(0, dtype)], 0
             # Read, not checked in the mapping: all of its pages would then be in memory
             for ids in read_ids(file, dtype, length):
                 if ids.max() >= V:
@@ -69,6 +70,8 @@ def map_ids(path: Path, length: int, V: int, sha256: str | None) -> Array:
                     digest.update(ids.data)
                 if not mapped:
                     copies.append(ids)
+                done += len(ids)
+                report(f"checking {path.name}", done, length)
             if sha256 not in (None, digest.hexdigest()):
                 raise DataError(f"{path}: changed since it was prepared: prepare again")
             if not mapped:

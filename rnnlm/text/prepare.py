@@ -27,6 +27,7 @@ from ..backend.seeds import Purpose, generator
 from ..errors import DataError
 from ..storage.atomic import as_path, make_folder, sync_folder, take_lock
 from ..storage.npy import HEADER, is_header, map_array, npy_header, read_ids, smallest
+from ..watching import report
 from ..wording import shown
 from .corpus import (
     ASIDE,
@@ -110,6 +111,7 @@ def prepare(
     if out is not None and not is_unfinished(out):
         _check_free(out, force)  # before a lock is made in a folder that is not ours
     files = find_files(texts, out)
+    reader.expect(files)
     try:
         with (
             nullcontext() if out is None else _locked(out, force),
@@ -396,6 +398,7 @@ def _write_ids(file: IO[bytes], part: _Part, ids: Array, V: int) -> Split:
         file.write(final.data)
         digest.update(final.data)
         counts += _count(final, V)[:V]
+        report("writing", int(counts.sum()), length)
     return Split(length, digest.hexdigest(), counts)
 
 

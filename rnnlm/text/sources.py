@@ -21,6 +21,7 @@ from typing import IO, Any, TypeAlias
 
 from ..errors import DataError
 from ..storage.atomic import as_path
+from ..watching import report
 from .format import TextRules
 
 CHUNK = 1 << 20  # bytes of text read at a time
@@ -144,6 +145,17 @@ class Reader:
         self.newlines_added = 0
         self.position = 0  # bytes that were read so far, as they are on disk
         self.sources: list[Source] = []
+        self._read, self._total = 0, 0  # bytes; a total of 0 is not known
+
+    def expect(self, files: Mapping[str, Iterable[str]]) -> None:
+        """Say which files will be read, so that a watcher hears how much there is to read."""
+        names = [name for listed in files.values() for name in listed]
+        with suppress(OSError):  # a file that is gone is an error when it is read
+            self._total = 0 if STDIN in names else sum(Path(name).stat().st_size for name in names)
+
+    def _count(self, size: int) -> None:
+        self._read += size
+        report("reading", self._read, self._total)
 
     def blocks(self, names: Iterable[str]) -> Iterator[str] | Iterator[bytes]:
         """The files joined, a block at a time.
@@ -177,9 +189,9 @@ class Reader:
         try:
             with ExitStack() as stack:
                 if name == STDIN:
-                    raw = _HashedFile(self.stdin)
+                    raw = _HashedFile(self.stdin, self._count)
                 else:
-                    raw = _HashedFile(stack.enter_context(Path(name).open("rb")))
+                    raw = _HashedFile(stack.enter_context(Path(name).open("rb")), self._count)
                 decompressed = COMPRESSED.get(Path(name).suffix.lower())
                 file = decompressed(raw) if decompressed else raw
                 before = self.position
@@ -267,8 +279,8 @@ class _XzFile:
 class _HashedFile:
     """Counts and hashes the bytes that are read from a file, and waits where there are none yet."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], count: Callable[[int], object]) -> None:
+        self._file, self._count = file, count
         self.bytes, self.sha256 = 0, hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
@@ -277,4 +289,5 @@ class _HashedFile:
             select.select([self._file], [], [])
         self.bytes += len(data)
         self.sha256.update(data)
+        self._count(len(data))
         return data
