@@ -11,6 +11,7 @@ import click
 
 from ..wording import counted, share
 from .arguments import CHECKPOINT, FILE, UNKNOWN, example, found, read_text
+from .bars import passes_shown
 from .terminal import figure, show_lines
 
 if TYPE_CHECKING:
@@ -43,10 +44,11 @@ def command(
     if text is not None and (split or data):
         raise click.UsageError("--text excludes --split and --data")
     checkpoint = found(checkpoint_or_run)
-    if text is not None:
-        result = evaluate(checkpoint, read_text(text, checkpoint), unknown=unknown)
-    else:
-        result = evaluate_split(checkpoint, split or "test", data, unknown=unknown)
+    with passes_shown():
+        if text is not None:
+            result = evaluate(checkpoint, read_text(text, checkpoint), unknown=unknown)
+        else:
+            result = evaluate_split(checkpoint, split or "test", data, unknown=unknown)
     show_lines(_json(result) if as_json else _lines(result, checkpoint.vocabulary.noun))
 
 

@@ -10,6 +10,7 @@ import click
 from ..interrupts import end_cleanly, stop
 from ..wording import quoted
 from .arguments import FILE, example
+from .bars import passes_shown
 from .terminal import show_lines
 
 
@@ -81,7 +82,8 @@ def command(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: A
         if options["level"] == "byte":
             raise click.UsageError("--newlines has no effect at --level byte")
         options["newlines"] = newlines
-    corpus = prepare_corpus(inputs, out, vocabulary=vocabulary, **options)
+    with passes_shown():
+        corpus = prepare_corpus(inputs, out, vocabulary=vocabulary, **options)
     show_lines([*corpus.summary(), f"next: rnnlm train --set {quoted(_setting(out))}"])
 
 

@@ -16,9 +16,11 @@ import click
 
 from ..errors import DataError
 from ..interrupts import end_cleanly, stop
+from ..watching import report
 from ..wording import counted, escaped
 from .arguments import UNKNOWN, example, found
-from .terminal import open_output, progress_bar, say_line
+from .bars import passes_shown
+from .terminal import open_output, say_line
 
 if TYPE_CHECKING:
     from ..inference.scoring import Lines, Scores
@@ -69,12 +71,12 @@ def command(
     checkpoint = found(Path(names[0]) if len(names) > (file is not None) else None)
     raw = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)  # lines come as they are written
     given = Input(Reader(checkpoint.format.rules, raw), file, texts)
-    size = 1 if file in (None, STDIN) or sys.stdout.isatty() else _size(str(file))
+    size = 0 if file in (None, STDIN) or sys.stdout.isatty() else _size(str(file))
     stop.at_first = end_cleanly
     table = Table(checkpoint, bits, tokens, as_json)
-    with progress_bar(size, 0) as bar:
+    with passes_shown():
         blocks = score_lines(checkpoint, given.lines(), carry=carry, unknown=unknown)
-        rows = table.rows(given.show(blocks, bar))
+        rows = table.rows(given.watched(blocks, size))
         header = table.header()
         with open_output(None) as write:
             for some in _ranked(rows) if rank else rows:
@@ -107,20 +109,23 @@ class Input:
         self._read += len(block)
         return block
 
-    def show(self, blocks: Iterable[Scores], bar: Any) -> Iterator[Scores]:
-        """The blocks, each shown on the bar, in kilobytes of the file, once it is worked on."""
+    def watched(self, blocks: Iterable[Scores], size: int) -> Iterator[Scores]:
+        """The blocks, each reported once it is worked on, in kilobytes of a file of that `size`; one
+        without a size is not reported.
+        """
         scored = 0
         for block in blocks:
             yield block
             scored += len(block.lines) + sum(map(len, block.lines))
             kilobytes = int(self._reader.position * scored / max(scored, self._read)) >> 10
-            bar.update(min(kilobytes, bar.total) - bar.n)
+            if size:
+                report("scoring", min(kilobytes, size), size)
 
 
 def _size(file: str) -> int:
-    """Kilobytes of a file, for the bar; 1, for no bar, of what is none."""
+    """Kilobytes of a file; 0 of what is none."""
     path = Path(file)
-    return max(1, path.stat().st_size >> 10) if path.is_file() else 1
+    return max(1, path.stat().st_size >> 10) if path.is_file() else 0
 
 
 def _ranked(rows: Iterable[Iterable[tuple[float, str]]]) -> Iterator[list[tuple[float, str]]]:

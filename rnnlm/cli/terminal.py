@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import Any, TextIO, cast
 
 import click
 
@@ -17,12 +17,7 @@ from ..errors import DataError
 from ..interrupts import stop
 from ..wording import escaped
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
-
 Write = Callable[[str], object]
-BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{remaining} left{postfix}]"
-BESIDE_FIGURES = 45  # columns of a bar: ` 12%|`, ten of the bar, `| 12345/99999 [1:23:45 left, ]`
 
 
 def show(text: str, keep: str = "\n\t") -> None:
@@ -163,32 +158,3 @@ def lenient_output() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = streams
-
-
-def progress_bar(total: int, initial: int) -> tqdm[Any]:
-    """A bar of steps on standard error; it is not drawn where that is no terminal."""
-    # A TQDM_ variable that tqdm cannot use would end the run, some only when the bar is drawn
-    for name in [name for name in os.environ if name.startswith("TQDM_")]:
-        del os.environ[name]
-    from tqdm import tqdm
-
-    tqdm.monitor_interval = 0  # its thread would keep the training from forking
-    return tqdm(
-        total=total,
-        initial=initial,
-        bar_format=BAR,
-        miniters=1,
-        disable=total == 1 or not sys.stderr.isatty(),  # one step: there is nothing to see
-        dynamic_ncols=True,
-    )
-
-
-def fitting(figures: Iterable[str], bar: tqdm[Any]) -> str:
-    """The first of the figures, as many as a bar has room for; one at least."""
-    first, *others = figures
-    room = (bar.format_dict["ncols"] or 80) - BESIDE_FIGURES
-    for other in others:
-        if len(longer := f"{first}, {other}") > room:
-            break
-        first = longer
-    return first

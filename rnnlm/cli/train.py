@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..config.kinds import Interval
 from ..errors import TrainingError
 from ..interrupts import end_cleanly, stop
-from .arguments import FILE, argument, example
-from .terminal import (
-    figure,
-    fitting,
-    lenient_output,
-    progress_bar,
-    say,
-    say_in_handler,
-    show,
-    show_lines,
-)
+from ..watching import watching
+from ..wording import counted
+from .arguments import FILE, Name, argument, example
+from .bars import StepsBar, passes_shown
+from .terminal import figure, lenient_output, say, say_in_handler, show, show_lines
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
-    from ..config.schema import Config
+    from ..config.schema import Config, TrainConfig
     from ..training.at_once import AtOnce
     from ..training.loop import Event, Training
+
+
+NEWEST = Path("newest\0")  # stands for no name: no file can have this one
+
+
+class RunName(Name):
+    """The name of a run folder, or NEWEST."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value is NEWEST else super().convert(value, param, ctx)
 
 
 @click.command(
@@ -38,7 +42,17 @@ if TYPE_CHECKING:
 @click.argument("config", required=False, type=FILE)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key.")
 @click.option("--run-dir", type=FILE, help="The run folder, as run.dir.")
-@click.option("--resume", type=FILE, metavar="RUN", help="Go on with a run folder.")
+@click.option(
+    "--resume",
+    type=RunName(path_type=Path),
+    is_flag=False,
+    flag_value=NEWEST,
+    metavar="[RUN]",
+    help="Go on with a run folder, or the newest unfinished one.",
+)
+@click.option(
+    "--resume-or-start", is_flag=True, help="Go on with --run-dir if it is a run, else start it."
+)
 @click.option("--init-from", type=FILE, metavar="CHECKPOINT", help="Start from these weights.")
 @click.option("--dry-run", is_flag=True, help="Show config, size, memory and steps, and stop.")
 def command(
@@ -46,27 +60,45 @@ def command(
     overrides: tuple[str, ...],
     run_dir: Path | None,
     resume: Path | None,
+    resume_or_start: bool,
     init_from: Path | None,
     dry_run: bool,
 ) -> None:
     """Train a model on a prepared folder or a raw text, as CONFIG says."""
     from ..api import load
+    from ..training import start
     from ..training.loop import Training
-    from ..training.start import preview, start
 
     stop.at_first = end_cleanly
     with _memory_error_named():
         if resume is not None:
-            if config or run_dir or init_from or dry_run:
+            if config or run_dir or init_from or dry_run or resume_or_start:
                 raise click.UsageError("--resume takes nothing beside it but --set")
-            _train(Training.resume(resume, overrides))
+            folder = _newest() if resume is NEWEST else resume
+            _train(lambda: Training.resume(folder, overrides))
             return
         settings = _settings(config, overrides, run_dir)
         weights = None if init_from is None else load(init_from)
-        if dry_run:
-            show_lines(preview(settings, weights))
+        name = config.stem if config else "run"
+        if not resume_or_start:
+            if not dry_run:
+                _train(lambda: start.start(settings, name, weights))
+            else:
+                with passes_shown():
+                    lines = [*start.preview(settings, weights)]
+                show_lines(lines)
+        elif settings.run.dir is None or dry_run:
+            raise click.UsageError("--resume-or-start needs --run-dir, and excludes --dry-run")
         else:
-            _train(start(settings, config.stem if config else "run", weights))
+            _train(lambda: start.resume_or_start(settings, name, weights))
+
+
+def _newest() -> Path:
+    from ..runs.folder import find_unfinished
+
+    folder = find_unfinished()
+    say(f"newest unfinished run: {folder}")
+    return folder
 
 
 @contextmanager
@@ -87,9 +119,15 @@ def _settings(config: Path | None, overrides: tuple[str, ...], run_dir: Path | N
     return settings.with_values("run", dir=str(run_dir))
 
 
-def _train(start: Training | AtOnce) -> None:
-    with start as training, lenient_output():
-        stop.at_first = _say_stopping
+def _train(opened: Callable[[], Training | AtOnce | None]) -> None:
+    with passes_shown():
+        training = opened()
+    if training is None:
+        say("nothing to do: this run is finished")
+        return
+    with training, lenient_output():
+        if training.can_resume:  # else there is nothing to save
+            stop.at_first = _say_stopping
         show_training(training)
 
 
@@ -103,33 +141,49 @@ def show_training(training: Training | AtOnce) -> None:
     show_lines([*training.summary(), f"run folder: {training.run.folder}"])
     if training.progress.step:
         show(f"going on from step {training.progress.step:,}")
-    with progress_bar(training.total_steps, training.progress.step) as bar:
+    p, t = training.progress, training.config.train
+    limit = None if t.max_minutes is None else 60 * t.max_minutes
+    steps = StepsBar(training.total_steps, t.epochs, p.step, p.seconds, limit)
+    with steps.bar, watching(steps.watch):
         for event in training.events(stop):
-            _show_event(event, bar, training.corpus.vocabulary.noun)
-    if stop.signal is not None and training.progress.step < training.total_steps:
+            _show_event(event, steps, training)
+    if event.kind == "interrupted":
         at = f"stopped at step {training.progress.step}"
         say(f"{at}; to go on: rnnlm train --resume {folder}")
-        end_cleanly(stop.signal)
+        end_cleanly(stop.signal or 0)
     show(f'next: rnnlm sample {folder} --prime "..."\n      rnnlm eval {folder}')
 
 
-def _show_event(event: Event, bar: tqdm[Any], noun: str) -> None:
-    record = event.record
+def _show_event(event: Event, steps: StepsBar, training: Training | AtOnce) -> None:
+    record, noun = event.record, training.corpus.vocabulary.noun
+    at = f"step {record['step']}/{training.total_steps}"
     if event.kind == "step":
-        if bar.update():
-            bar.set_postfix_str(fitting(_figures(record, noun), bar), refresh=False)
-    elif event.kind == "train" and bar.disable:
-        say(f"step {record['step']}/{bar.total}: {', '.join(_figures(record, noun))}")
+        steps.step(record, chain(_figures(record, noun), [at]))
+    elif event.kind == "train" and steps.bar.disable:
+        say(f"{at}: loss {record['loss']:.3f}, {', '.join(_figures(record, noun))}")
     elif event.kind in ("part", "eval", "sample"):
-        with bar.external_write_mode(sys.stdout):
+        with steps.bar.external_write_mode(sys.stdout):
             show(_event_line(record, noun))
-    elif "model" in record:
-        show(f"model: {record['model']}")
+    elif event.kind == "end":
+        with steps.bar.external_write_mode(sys.stdout):
+            show_lines(_ending(record, training.config.train))
+
+
+def _ending(record: dict[str, Any], t: TrainConfig) -> Iterator[str]:
+    if "model" in record:
+        yield f"model: {record['model']}"
+    patience = counted(t.patience or 0, "validation")
+    why = {
+        "patience": f"{patience} without a better one (train.patience)",
+        "max_steps": f"{counted(t.max_steps or 0, 'step')} (train.max_steps)",
+        "max_minutes": f"{Interval(t.max_minutes or 0, 'minutes')} (train.max_minutes)",
+    }.get(record["reason"])
+    if why is not None:
+        yield f"ended at step {record['step']}, after {why}"
 
 
 def _figures(record: dict[str, Any], noun: str) -> Iterator[str]:
-    """Of a step or a `train` line, in the order in which a narrow terminal shows them."""
-    yield f"loss {record['loss']:.3f}"
+    """Of a step or a `train` line, beside the loss."""
     yield f"{record['symbols_per_second']:,.0f} {noun}s/s"
     yield f"perplexity {figure(record['perplexity'])}"
 
@@ -153,8 +207,11 @@ def _event_line(record: dict[str, Any], noun: str) -> str:
         )
     if record["event"] == "part":
         return f"{record['part']}: validation {figures}"
-    if record["split"] == "test":
-        return f"test, checkpoint of step {record['checkpoint_step']}: {figures}"
+    if "checkpoint_step" in record:
+        split = "test" if record["split"] == "test" else "whole validation text"
+        return f"{split}, checkpoint of step {record['checkpoint_step']}: {figures}"
+    if "stretch" in record:
+        figures = f"on the first {counted(record['stretch'], noun)}: {figures}"
     note = " (approximate: eval_streams > 1)" if record.get("approximate") else ""
     best = ", best so far" if record["best"] else ""
     return f"epoch {record['epoch']:.4g}, step {record['step']}: validation {figures}{best}{note}"

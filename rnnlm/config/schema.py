@@ -105,7 +105,9 @@ class TrainConfig:
         Interval(1, "epochs"), "validation: a number of steps, or `1 epoch`", Every()
     )
     checkpoint_every: Interval = option(
-        Interval(1, "epochs"), "`last.npz`: steps, `1 epoch` or `10 minutes`", Every(minutes=True)
+        Interval(1, "epochs"),
+        "`last.npz`: steps or `1 epoch`, and every 10 minutes; or `30 minutes`",
+        Every(minutes=True),
     )
     keep: int = option(
         0, "numbered checkpoints to keep beside last and best", Integer(low=0, high=10**6)
@@ -125,6 +127,17 @@ class TrainConfig:
     )
     threads: int | None = option(
         None, "null: the cores this process may use", Integer(low=1, high=1024, null="null")
+    )
+    max_steps: int | None = option(
+        None, "end the run after so many steps", Integer(low=1, high=10**12, null="null")
+    )
+    max_minutes: float | None = option(
+        None, "end the run after so much time, all sessions together", Number(above=0, null="null")
+    )
+    eval_symbols: int | None = option(
+        100_000,
+        "validation in training reads so many symbols of its text at most; null: all",
+        Integer(low=2, high=10**12, null="null"),
     )
 
 

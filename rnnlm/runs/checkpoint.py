@@ -58,6 +58,7 @@ class Progress:
     train_loss: float | None = None  # of the last `train` line
     val_loss: float | None = None  # of the last evaluation
     sampled_step: int = 0
+    owed_step: int = 0  # the step whose validation was interrupted; 0: none
     metrics_bytes: int = 0  # length of metrics.jsonl when this was saved
     started: float = 0.0  # seconds since 1970
 
@@ -302,6 +303,7 @@ def _data(values: Any) -> dict[str, str]:
 
 def _progress(values: dict[str, Any]) -> Progress:
     """Progress from JSON, its types and ranges checked."""
+    values = {"owed_step": 0} | values  # which came after version 0.1.0
     if values.keys() != asdict(Progress()).keys():
         raise ValueError("progress")
     progress = Progress(**values)

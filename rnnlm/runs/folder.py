@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -30,6 +30,7 @@ from .checkpoint import read_progress
 
 RUNS = Path("runs")
 LOCK = "lock"
+LONGEST_END = 1 << 16  # bytes of the record with which a log ends, at most
 # Content of every lock; it is written first, so the rest of the folder was made by a run
 MARK = b"rnnlm locks this file while it trains in this folder\n"
 BEFORE_FIRST = {LOCK, "config.yaml", "metrics.jsonl", "data"}  # made before the first checkpoint
@@ -278,18 +279,46 @@ def find_checkpoint(path: Path | None) -> Path:
     raise CheckpointError(f"{path}: not a run folder: it has neither best.npz nor last.npz")
 
 
+def find_unfinished() -> Path:
+    """The folder of the newest run that is not finished."""
+    try:
+        return _newest(_unfinished).parent
+    except CheckpointError:
+        if RUNS.is_dir() and any(map(is_finished, RUNS.iterdir())):
+            raise CheckpointError(
+                f"every run under ./{RUNS} is finished: to make one longer, name it and raise what "
+                "limits it, as in --resume RUN --set train.epochs=20"
+            ) from None
+        raise
+
+
+def is_finished(run: Path) -> bool:
+    """Whether the log of a run says that it came to its end."""
+    try:
+        with (run / "metrics.jsonl").open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_END))
+            return bool(json.loads(file.read().splitlines()[-1])["event"] == "end")
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
+
+
 def _checkpoints(run: Path) -> list[Path]:
     """The best and the last checkpoint of a run, those that exist."""
     return [path for path in (run / "best.npz", run / "last.npz") if path.is_file()]
 
 
-def _newest() -> Path:
+def _unfinished(run: Path) -> list[Path]:
+    """The last checkpoint of a run that can go on."""
+    return [] if is_finished(run) else [path for path in [run / "last.npz"] if path.is_file()]
+
+
+def _newest(checkpoints: Callable[[Path], list[Path]] = _checkpoints) -> Path:
     """The checkpoint of the run that started last, even if unreadable: never an older run's."""
     found: list[tuple[float, Path]] = []
     try:
         for run in RUNS.iterdir() if RUNS.is_dir() else ():
             with suppress(OSError):  # no permission, or just deleted
-                if paths := _checkpoints(run):
+                if paths := checkpoints(run):
                     found.append((_started(paths), paths[0]))
     except OSError as error:
         raise _failed(RUNS, "look for runs", error) from None

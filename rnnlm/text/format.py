@@ -192,6 +192,14 @@ class TextFormat:
             return np.append(ids[-2::-1], ids[-1:]) if len(ids) > 1 else ids
         return ids[::-1]
 
+    def beginning(self, ids: Array, symbols: int) -> Array:
+        """The first symbols of ids (n,), so many at most; of lines, those that are whole."""
+        first = ids[:symbols]
+        if not self.rules.of_lines or len(first) == len(ids):
+            return first
+        ends = np.flatnonzero(first == self.newline)
+        return first[: ends[-1] + 1] if len(ends) else first
+
     def can_evaluate(self, ids: Array, streams: int = 1) -> bool:
         """Whether ids (n,) in so many streams hold a symbol that is predicted.
 

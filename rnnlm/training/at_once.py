@@ -1,7 +1,7 @@
 """Runs whose model is made at once, not step by step.
 
-last.npz is saved when the model is there, and only then is something logged. A run that was stopped
-earlier cannot be resumed: rerun the original command.
+last.npz is saved when the model is made and evaluated, and only then is something logged. A run that
+was stopped earlier leaves nothing: rerun the original command.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class AtOnce(ABC):
     """
 
     total_steps = 1
+    can_resume = False
 
     def __init__(self, config: Config, run: Run, corpus: Corpus, model: LanguageModel) -> None:
         self.config, self.run, self.corpus, self.model = config, run, corpus, model
@@ -75,6 +76,7 @@ class AtOnce(ABC):
         if loss is not None and math.isfinite(loss):
             p.val_loss = p.best_loss = loss
             p.best_step = 1
+        tested = measured(test)
         p.seconds = time.perf_counter() - self._began
         checkpoint = Checkpoint(
             config=self.config,
@@ -92,9 +94,9 @@ class AtOnce(ABC):
         if result is not None:
             extra = result.per_character()
             yield self.log("eval", loss, split="val", best=p.best_step is not None, **extra)
-        if (result := measured(test)) is not None:
-            extra = result.per_character()
-            yield self.log("eval", result.nats_per_symbol, split="test", checkpoint_step=1, **extra)
+        if tested is not None:
+            extra = tested.per_character()
+            yield self.log("eval", tested.nats_per_symbol, split="test", checkpoint_step=1, **extra)
         yield self.log(
             "end",
             p.best_loss,

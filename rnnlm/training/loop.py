@@ -4,7 +4,8 @@ What a step does, in this order: the update, the `train` record, the `eval` reco
 `sample` record, last.npz. Four things are carried from one step to the next: `Progress`, the
 parameters, the optimizer's vectors and the recurrent state. Everything else follows from the config
 and the number of the step. last.npz holds these four and the length of metrics.jsonl, so that a
-resumed run ends with the same bits as one that was never interrupted.
+resumed run ends with the same bits as one that was never interrupted. An `eval` that is interrupted is
+owed: last.npz is saved without it, and a resumed run begins with it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from ..assembly import build_model, whole_config
 from ..backend.params import Parameters
 from ..backend.seeds import Purpose, generator
+from ..config.kinds import Interval
 from ..config.schema import Config
 from ..errors import CheckpointError, DataError, TrainingError
 from ..inference.evaluation import evaluate, figures
@@ -32,12 +34,16 @@ from ..runs.folder import Run, numbered
 from ..runs.run_data import open_data, recorded_data, same_data
 from ..storage.atomic import as_path
 from ..text.corpus import Corpus
+from ..watching import watching
 from .engine import Engine
 from .plan import check_memory, check_validation, plan, trainable
 from .resume import adopt_config, resumed_config
+from .validation import Validation
 
 SAMPLE_LENGTH = 200  # symbols; of lines, the most of each
 SAMPLE_LINES = 5
+MOST_UNSAVED = Interval(10, "minutes")  # where train.checkpoint_every is in steps or epochs
+ASK_AFTER = 0.1  # seconds of an evaluation between two questions whether to stop
 KNOWN_BEST = "best-of-last.npz"  # the best when last.npz was saved, if best.npz is newer
 
 
@@ -59,6 +65,10 @@ def never() -> bool:
     return False
 
 
+class _StoppedError(Exception):
+    """An evaluation was left, since the run is to stop."""
+
+
 class Training:
     """A run that is open for training: `start` makes one, `resume` opens one.
 
@@ -68,6 +78,8 @@ class Training:
 
     It holds the lock of its folder and the workers until the `with` ends.
     """
+
+    can_resume = True  # from where it was stopped
 
     def __init__(self, config: Config, run: Run, corpus: Corpus, at: Checkpoint) -> None:
         self.config, self.run, self.corpus = config, run, corpus
@@ -80,6 +92,10 @@ class Training:
         self.windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed)
         check_memory(self.model, config, self.windows)
         self.total_steps = t.epochs * len(self.windows)
+        if t.max_steps is not None:
+            self.total_steps = min(self.total_steps, t.max_steps)
+        self.validation = Validation.of(config, self.windows, len(corpus["val"]))
+        self._stop: Callable[[], bool] = never
         clip = next(iter(t.grad_clip.items())) if t.grad_clip else None
         options = {name: value for name, value in t.optimizer.items() if name != "name"}
         self._engine = Engine(
@@ -95,7 +111,8 @@ class Training:
         for name, vector in at.optimizer_state.items():
             self._engine.optimizer_state[name][:] = vector
         self.state = self.model.zero_state(t.batch_size) if at.state is None else at.state.copy()
-        self._evaluates = corpus.format.can_evaluate(corpus["val"], t.eval_streams)
+        self._stretch = corpus.format.beginning(corpus["val"], self.validation.symbols)
+        self._evaluates = corpus.format.can_evaluate(self._stretch, t.eval_streams)
         self._session_start = time.perf_counter() - self.progress.seconds
         self._line_seconds, self._line_symbols = 0.0, 0
         self._saved_at = time.monotonic()
@@ -140,8 +157,10 @@ class Training:
         return training
 
     @classmethod
-    def resume(cls, folder: str | Path, overrides: Iterable[str] = ()) -> Training:
-        """Open a run folder to go on from its last.npz.
+    def resume(
+        cls, folder: str | Path, overrides: Iterable[str] = (), given: Config | None = None
+    ) -> Training:
+        """Open a run folder to go on from its last.npz, with other values as `resumed_config` has them.
 
         Raises CheckpointError where it is no run folder or another process trains in it, ConfigError
         or DataError, naming what has changed since.
@@ -155,7 +174,7 @@ class Training:
                     f"{folder}: this run is finished, its model was made at once: "
                     f"{at.model.describe()}"
                 )
-            config = resumed_config(at.config, folder, list(overrides))
+            config = resumed_config(at.config, folder, list(overrides), given)
             path = config.data.path
             if path != at.config.data.path:
                 corpus = same_data(at, Path(path or ""))
@@ -182,31 +201,44 @@ class Training:
     def events(self, stop: Callable[[], bool] = never) -> Iterator[Event]:
         """Train to the end and yield each event when it happens.
 
-        `stop` is called after every step; once it returns true, last.npz is saved and `interrupted` is
-        the last event. Raises TrainingError when the loss or the gradient is not finite; last.npz
-        stays as it was last saved.
+        `stop` is called after every step, and a few times a second during an evaluation; once it
+        returns true, last.npz is saved and `interrupted` is the last event. Raises TrainingError when
+        the loss or the gradient is not finite; last.npz stays as it was last saved.
         """
         p, t = self.progress, self.config.train
-        log_every, eval_every = self._steps(t.log_every), self._steps(t.eval_every)
+        log_every = self._steps(t.log_every)
         self._saved_at = time.monotonic()
         self._session_start = time.perf_counter() - p.seconds
-        while p.step < self.total_steps and not self._out_of_patience():
-            step = self._update()
-            yield step
-            if p.step % log_every == 0:
-                yield self._train_line(step)
-            if p.step % eval_every == 0 and self._evaluates:
-                yield self._evaluate()
-                if t.sample_every and p.step - p.sampled_step >= self._steps(t.sample_every):
-                    yield self._sample()
-            stopping = stop() and p.step < self.total_steps
-            if stopping or self._save_is_due():
-                self.save(self.run.last)
+        self._stop = stop
+        owed = 0 < p.owed_step == p.step
+        while owed or (reason := self._ending()) is None:
+            if not owed:
+                step = self._update()
+                yield step
+                if p.step % log_every == 0:
+                    yield self._train_line(step)
+            owed = False
+            if self._evaluates and self.validation.due(p.step):
+                try:
+                    yield self._evaluate()
+                except _StoppedError:
+                    owed, p.owed_step = True, p.step
+                else:
+                    if t.sample_every and p.step - p.sampled_step >= self._steps(t.sample_every):
+                        yield self._sample()
+            stopping = owed or (stop() and self._ending() is None)
+            planned = self._save_is_due(t.checkpoint_every)
+            late = t.checkpoint_every.unit != "minutes" and self._save_is_due(MOST_UNSAVED)
+            if stopping or planned or late:
+                self.save(self.run.last, keep=stopping or planned)
             if stopping:
                 yield Event("interrupted", self._record("interrupted"))
                 return
         self.save(self.run.last)
-        yield from self._finish()
+        try:
+            yield from self._finish(reason)
+        except _StoppedError:  # a resumed run finishes again, from the last.npz that was just saved
+            yield Event("interrupted", self._record("interrupted"))
 
     def _update(self) -> Event:
         """Read one window and update the parameters."""
@@ -262,22 +294,45 @@ class Training:
     def _evaluate(self) -> Event:
         """Log the validation loss; save best.npz when it is the lowest so far."""
         p, streams = self.progress, self.config.train.eval_streams
-        cut, val = self.corpus.format.batches, self.corpus["val"]
-        result = evaluate(self.model, self.params, val, streams, cut)
+        cut, val = self.corpus.format.batches, self._stretch
+        with self._watched("validation"):
+            result = evaluate(self.model, self.params, val, streams, cut)
+        p.owed_step = 0
         p.val_loss = loss = result.nats_per_symbol
         better = p.best_loss is None or loss < p.best_loss
         extra = result.of_text(self.corpus.format, val).per_character()
         exact = streams == 1 or self.corpus.format.rules.of_lines
         extra |= {} if exact else {"approximate": True}
+        if not self.validation.whole:
+            extra["stretch"] = len(val)
         event = self._log("eval", loss, split="val", best=better, **extra)
         if better:
             p.best_loss, p.best_step, p.bad_evals = loss, p.step, 0
             with suppress(OSError):  # there is no best.npz yet, or the link is there already
                 (self.run.folder / KNOWN_BEST).hardlink_to(self.run.best)
             self.save(self.run.best)
-        else:
+        elif self.validation.counts(p.step):
             p.bad_evals += 1
         return event
+
+    @contextmanager
+    def _watched(self, what: str) -> Iterator[None]:
+        """Say what an evaluation inside this block is of, and leave it when the run is to stop.
+
+        One that is over before `stop` would be asked is not worth leaving.
+        """
+        asked = time.monotonic()
+
+        def watch(_: str, done: int, total: int) -> None:
+            nonlocal asked
+            outside(what, done, total)
+            if done < total and time.monotonic() - asked >= ASK_AFTER:
+                asked = time.monotonic()
+                if self._stop():
+                    raise _StoppedError
+
+        with watching(watch) as outside:
+            yield
 
     def _restore_best(self) -> None:
         """Put back the best.npz of the time when last.npz was saved.
@@ -292,9 +347,17 @@ class Training:
             else:
                 known.unlink()
 
-    def _out_of_patience(self) -> bool:
-        patience = self.config.train.patience
-        return patience is not None and self.progress.bad_evals >= patience
+    def _ending(self) -> str | None:
+        """Why the run ends after this step; None where it goes on."""
+        p, t = self.progress, self.config.train
+        if p.step >= t.epochs * len(self.windows):
+            return "finished"
+        if t.patience is not None and p.bad_evals >= t.patience:
+            return "patience"
+        if p.step >= self.total_steps:
+            return "max_steps"
+        seconds = time.perf_counter() - self._session_start
+        return "max_minutes" if seconds >= 60 * (t.max_minutes or math.inf) else None
 
     def _sample(self) -> Event:
         """Log a text drawn from the model."""
@@ -316,26 +379,29 @@ class Training:
         drawn = texts(steps, n, text_format.end)
         return self._log("sample", text="\n".join(map(text_format.text, drawn)))
 
-    def _finish(self) -> Iterator[Event]:
-        """Log the last evaluation, the test loss of the best checkpoint, and the `end` record.
+    def _finish(self, reason: str) -> Iterator[Event]:
+        """Log the last evaluation, the losses of the best checkpoint on the whole texts, and the `end`
+        record.
 
         last.npz was saved before: a resume of a finished run drops these records and writes new ones.
         """
         p = self.progress
-        if self._evaluates and p.step % self._steps(self.config.train.eval_every):
+        if self._evaluates and not self.validation.due(p.step):
             yield self._evaluate()
-        test = self.corpus["test"]
-        if self.corpus.format.can_evaluate(test):
+        splits = ["test"] if self.validation.whole else ["val", "test"]
+        can_evaluate = self.corpus.format.can_evaluate
+        if splits := [split for split in splits if can_evaluate(self.corpus[split])]:
             best = None if p.best_step is None else Checkpoint.load(self.run.best)
             if best is not None and best.progress.step != p.best_step:  # someone replaced it
                 best = None
-            params = self.params if best is None else best.params
-            result = evaluate(self.model, params, test, cut=self.corpus.format.batches)
-            step = p.step if best is None else best.progress.step
-            extra = result.of_text(self.corpus.format, test).per_character()
+            params, step = (self.params, p.step) if best is None else (best.params, p.best_step)
+        for split in splits:
+            with self._watched("test" if split == "test" else "whole validation"):
+                ids, cut = self.corpus[split], self.corpus.format.batches
+                result = evaluate(self.model, params, ids, cut=cut)
+            extra = result.of_text(self.corpus.format, ids).per_character()
             loss = result.nats_per_symbol
-            yield self._log("eval", loss, split="test", checkpoint_step=step, **extra)
-        reason = "patience" if p.step < self.total_steps else "finished"
+            yield self._log("eval", loss, split=split, checkpoint_step=step, **extra)
         yield self._log(
             "end",
             p.best_loss,
@@ -344,15 +410,16 @@ class Training:
             symbols_left_out=self.windows.left_out(max(0, math.ceil(p.epoch) - 1)),
         )
 
-    def _save_is_due(self) -> bool:
-        every = self.config.train.checkpoint_every
+    def _save_is_due(self, every: Interval) -> bool:
         steps = every.steps(len(self.windows))
         if steps is None:
             return time.monotonic() - self._saved_at >= every.amount * 60
         return self.progress.step % steps == 0
 
-    def save(self, path: Path) -> None:
-        """Save a checkpoint of this step; raises CheckpointError where it cannot be written."""
+    def save(self, path: Path, keep: bool = True) -> None:
+        """Save a checkpoint of this step, `last.npz` also as a numbered one where `train.keep` asks for
+        it and `keep` is true. Raises CheckpointError where it cannot be written.
+        """
         p = self.progress
         p.seconds = time.perf_counter() - self._session_start
         p.metrics_bytes = self.run.metrics_length()
@@ -373,7 +440,7 @@ class Training:
         if path == self.run.last:
             self._saved_at = time.monotonic()
             (self.run.folder / KNOWN_BEST).unlink(missing_ok=True)
-            if self.config.train.keep:
+            if self.config.train.keep and keep:
                 checkpoint.save(numbered(self.run.folder, p.step))
                 self.run.prune(self.config.train.keep)
 

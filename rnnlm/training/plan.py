@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from ..assembly import build_model, whole_config
 from ..backend.memory import available_memory, readable
+from ..config.kinds import Interval
 from ..config.schema import Config
 from ..errors import ConfigError
 from ..models.base import LanguageModel, TrainableModel
@@ -18,6 +19,7 @@ from ..text.corpus import Corpus
 from ..wording import counted
 from .engine import training_bytes
 from .resume import adopt_config
+from .validation import Validation
 
 
 def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches) -> Iterator[str]:
@@ -27,9 +29,24 @@ def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches
     yield (
         f"steps: {counted(t.epochs, 'epoch')} of {counted(len(windows), 'window')}: "
         f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, noun)} each; "
-        f"{counted(windows.left_out(0), noun)} left out"
+        f"{counted(windows.left_out(0), noun)} left out{''.join(_limits(config))}"
     )
+    val = Validation.of(config, windows, len(corpus["val"]))
+    first = "" if val.apart is None else f", first after step {val.apart:,}"
+    if not val.whole:
+        size = f"{val.symbols:,} of {counted(len(corpus['val']), noun)}"
+        yield f"validation: on the first {size}{first}; on all of them at the end"
+    elif val.symbols > t.eval_streams and first:
+        yield f"validation: every {t.eval_every}{first}"
     yield f"memory: about {readable(check_memory(model, config, windows))}"
+
+
+def _limits(config: Config) -> Iterator[str]:
+    t = config.train
+    if t.max_steps is not None:
+        yield f"; at most {counted(t.max_steps, 'step')}"
+    if t.max_minutes is not None:
+        yield f"; at most {Interval(t.max_minutes, 'minutes')}"
 
 
 def about(model: LanguageModel, corpus: Corpus) -> Iterator[str]:
@@ -72,8 +89,9 @@ def trainable(model: LanguageModel) -> TrainableModel:
 
 def check_validation(config: Config, corpus: Corpus) -> None:
     """Raise ConfigError where the config asks for a validation that its text does not allow."""
-    t, size, rules = config.train, len(corpus["val"]), corpus.format.rules
-    if 1 < size <= t.eval_streams and not rules.of_lines:
+    t, size = config.train, len(corpus["val"])
+    size = min(size, t.eval_symbols or size)
+    if 1 < size <= t.eval_streams and not corpus.format.rules.of_lines:
         raise ConfigError(
             f"train.eval_streams: {counted(t.eval_streams, 'stream')} for a validation text of "
             f"{counted(size, corpus.vocabulary.noun)}: at most {size - 1} works"

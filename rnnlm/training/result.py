@@ -28,11 +28,12 @@ class TrainingResult:
     last: Path
     """The checkpoint of the last step."""
     best_loss: float | None
-    """The lowest validation loss, in nats per symbol."""
+    """The lowest validation loss, in nats per symbol; of a stretch of the text, where all were."""
     best_step: int | None
     """The step of `best`, counted from 1."""
     reason: str
-    """Why training ended: `finished`, `patience`, or `interrupted` (by `stop`)."""
+    """Why training ended: `finished`, `patience`, `max_steps`, `max_minutes`, or `interrupted` (by
+    `stop`)."""
 
     def checkpoint(self) -> Checkpoint:
         """Load the best checkpoint, or the last one where there is no best.
@@ -53,9 +54,10 @@ def train(
     """Train a new run to its end.
 
     `callback` is called with every event, as `train_events` yields them; an exception that it raises
-    ends the training. `stop` is asked after every step: once it is true, last.npz is saved, and
-    `resume` goes on from there. The run folder is `run.dir` or, without one, `runs/<name>-<time>`.
-    `init_from` is a checkpoint whose weights, vocabulary and text rules the run starts with.
+    ends the training. `stop` is asked after every step, and a few times a second during an evaluation:
+    once it is true, last.npz is saved, and `resume` goes on from there. The run folder is `run.dir` or,
+    without one, `runs/<name>-<time>`. `init_from` is a checkpoint whose weights, vocabulary and text
+    rules the run starts with.
 
     Raises ConfigError, DataError or CheckpointError before the first step where the config, the text
     or the folder cannot be used, and leaves no folder then. Raises TrainingError when a loss or

@@ -12,9 +12,10 @@ from ..optim.schedules import NEEDS_TOTAL
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import is_prepared
 from ..storage.atomic import same_folder
+from ..text.format import TextRules
 
-# Keys that a resume may change, because they change no parameter at any step. `train.epochs` must stay
-# where the schedule depends on the length of the run; the text is compared by its content.
+# Keys that a resume may change, because they change no parameter at any step. LENGTH must stay where
+# the schedule depends on it; the text is compared by its content.
 RESUMABLE = frozenset(
     {
         "data.path",
@@ -26,8 +27,12 @@ RESUMABLE = frozenset(
         "train.keep",
         "train.patience",
         "train.threads",
+        "train.max_steps",
+        "train.max_minutes",
     }
 )
+LENGTH = ("train.epochs", "train.max_steps")
+LIMITS = (*LENGTH, "train.max_minutes", "train.patience")  # what ends a run
 
 ADOPTED = ("level", "newlines", "reverse")  # keys of `data` that a run takes from its --init-from
 
@@ -57,8 +62,10 @@ def adopt_config(config: Config, init_from: Checkpoint) -> Config:
     return config.with_values("model", **model).with_values("data", **data)
 
 
-def resumed_config(old: Config, folder: Path, overrides: list[str]) -> Config:
-    """The run's config.yaml with overrides.
+def resumed_config(
+    old: Config, folder: Path, overrides: list[str], given: Config | None = None
+) -> Config:
+    """The run's config.yaml with overrides, and with the keys that `given` was given.
 
     Raises ConfigError where it differs from `old`, the config in last.npz, in a key that changes what
     the run computes.
@@ -68,8 +75,13 @@ def resumed_config(old: Config, folder: Path, overrides: list[str]) -> Config:
         new = make_config(path, *overrides)
     else:
         new = read_config(old.to_yaml(), str(folder), overrides)
+    if "train.eval_symbols" not in old.given:  # until then every validation read the whole text
+        old = old.with_values("train", eval_symbols=None)
+        if "train.eval_symbols" not in new.given:
+            new = new.with_values("train", eval_symbols=None)
+    new = new if given is None else _with_given(new, given)
     for key, before, after in differences(old, new):
-        fixed_length = key == "train.epochs" and new.train.schedule["name"] in NEEDS_TOTAL
+        fixed_length = key in LENGTH and new.train.schedule["name"] in NEEDS_TOTAL
         if key not in RESUMABLE or fixed_length:
             why = (
                 f" (the {new.train.schedule['name']} schedule depends on it)"
@@ -91,3 +103,22 @@ def resumed_config(old: Config, folder: Path, overrides: list[str]) -> Config:
                 "may be moved as a whole; leave the key out"
             )
     return new
+
+
+def made_longer(run: Path, given: Config) -> bool:
+    """Whether a config changes what ends a run.
+
+    Raises ConfigError where the run cannot go on with it.
+    """
+    old = Checkpoint.load(run / "last.npz").config
+    changed = differences(resumed_config(old, run, []), resumed_config(old, run, [], given))
+    return any(key in LIMITS for key, _, _ in changed)
+
+
+def _with_given(config: Config, given: Config) -> Config:
+    """A config with the keys that another one was given; the names of its text rules are Python's."""
+    given = given.with_values("data", **TextRules.of(given.data).settings())
+    for section, name in sorted({tuple(key.split(".")[:2]) for key in given.given if "." in key}):
+        values = dict(given.model) if section == "model" else vars(getattr(given, section))
+        config = config.with_values(section, **{name: values[name]})
+    return config

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from ..config.schema import Config
-from ..errors import CheckpointError
+from ..errors import CheckpointError, ConfigError
 from ..runs.checkpoint import Checkpoint
+from ..runs.folder import is_finished
 from ..wording import shown
 from . import plan
 from .counting import Counting, counts, preview_counting
 from .loop import Training
+from .resume import made_longer
 
 
 def start(config: Config, name: str, init_from: Checkpoint | None = None) -> Training | Counting:
@@ -22,6 +25,25 @@ def start(config: Config, name: str, init_from: Checkpoint | None = None) -> Tra
     if counts(config):
         return Counting.start(config, name, init_from)
     return Training.start(config, name, init_from)
+
+
+def resume_or_start(
+    config: Config, name: str, init_from: Checkpoint | None = None
+) -> Training | Counting | None:
+    """Go on with the run in `run.dir`, or start it where there is none; None where it is finished.
+
+    What `config` was given may change as in a resume; a run whose end it moves is not finished.
+    """
+    if config.run.dir is None:
+        raise ConfigError(
+            "run.dir is not set: name the folder of the run to go on with or to start"
+        )
+    run = Path(config.run.dir)
+    if not (run / "last.npz").is_file():
+        return start(config, name, init_from)
+    if is_finished(run) and not made_longer(run, config):
+        return None
+    return Training.resume(run, given=config)
 
 
 def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
 import math
 import os
@@ -19,7 +18,6 @@ from conftest import TEXT, TINY, environment
 
 from rnnlm import __version__, load, make_config
 from rnnlm.cli.main import COMMANDS, cli
-from rnnlm.cli.terminal import BAR, fitting
 from rnnlm.wording import counted, quoted
 
 SETS = [part for key in TINY for part in ("--set", key)]
@@ -101,7 +99,7 @@ def test_help_loads_no_more_than_it_shows(args: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "offered"),
-    [("rnnlm tr", "train"), ("rnnlm train --res", "--resume"), ("rnnlm nothing --res", "")],
+    [("rnnlm tr", "train"), ("rnnlm train --dry", "--dry-run"), ("rnnlm nothing --res", "")],
 )
 def test_shell_completion_answers(typed: str, offered: str) -> None:
     """With commands, and with the options of a command."""
@@ -449,21 +447,6 @@ def test_what_a_user_typed_does_not_drive_the_terminal(trained: Path, in_tmp: Pa
     assert "\\x1b" in said[-1]
     for text in said:
         assert not {"\x1b", "\u202e"} & set(text), text
-
-
-@pytest.mark.parametrize(("columns", "words"), [(40, 1), (60, 1), (80, 2), (110, 3)])
-def test_a_bar_shows_as_many_figures_as_it_has_room_for(columns: int, words: int) -> None:
-    """And is never cut off, also in a long run."""
-    from tqdm import tqdm
-
-    figures = ["loss 2.957", "30,111 characters/s", "perplexity 19.2480"]
-    with io.StringIO() as nowhere, tqdm(total=99999, ncols=columns, file=nowhere) as bar:
-        bar.bar_format = BAR
-        bar.set_postfix_str(fitting(figures, bar), refresh=False)
-        shown = str(bar)
-    assert sum(figure in shown for figure in figures) == words
-    assert len(shown) == columns
-    assert columns < 60 or shown.endswith("]")
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")

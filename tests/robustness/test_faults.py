@@ -549,7 +549,7 @@ def test_divergence_says_what_to_lower_and_keeps_the_last_finite_checkpoint(
     err = here("train", *sets(*keys), "--run-dir", tmp_path / "a", code=1)
     said = re.search(r"Error: step (\d+): loss \S+, gradient norm \S+: training diverged", err)
     assert said
-    assert "lower train.optimizer.learning_rate or train.grad_clip.norm" in err
+    assert "lower train.optimizer.learning_rate or set train.grad_clip.norm" in err
     kept = Checkpoint.load(tmp_path / "a" / "last.npz")
     assert kept.progress.step == int(said[1]) - 1
     assert np.isfinite(kept.params.flat).all()
@@ -697,7 +697,8 @@ def test_a_terminal_has_a_progress_bar(small: list[str], tmp_path: Path) -> None
     """On one line, with the figures of the training, and results above it."""
     shown = on_terminal(*small, *sets("train.epochs=10"), "--run-dir", tmp_path / "run")
     assert re.search(
-        r"\r *\d+%\|.*\| \d+/\d+ \[.* left, loss \d\.\d+, [\d,]+ characters/s\]", shown
+        r"\r *\d+%\|.*\| epoch \d\.\d\d/10, loss \d\.\d+, \d\d:\d\d left, [\d,]+ characters/s",
+        shown,
     )
     assert "test, checkpoint of step" in shown
 

@@ -1,0 +1,145 @@
+"""Bars on a terminal: that of a training, and those of passes over a text. Elsewhere there are none."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..watching import watching
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+BAR = "{percentage:3.0f}%|{bar}| {desc}"
+BESIDE_FIGURES = 17  # columns: ` 12%|`, ten of the bar, `| `
+ALWAYS = 3  # figures that are shown on a terminal of any width
+PASS = "{desc} {percentage:3.0f}%|{bar}| {remaining} left"
+PASS_WITHOUT_END = "{desc} {n_fmt}, {elapsed}"
+SHORT = 1.0  # seconds: a pass that takes less is not shown
+REDRAW = 0.1  # seconds between two drawings
+
+
+def make_bar(total: int | None, **options: Any) -> tqdm[Any]:
+    """A bar on standard error; it is not drawn where that is no terminal."""
+    # A TQDM_ variable that tqdm cannot use would end the run, some only when the bar is drawn
+    for name in [name for name in os.environ if name.startswith("TQDM_")]:
+        del os.environ[name]
+    from tqdm import tqdm
+
+    tqdm.monitor_interval = 0  # its thread would keep the training from forking
+    return tqdm(total=total, miniters=1, dynamic_ncols=True, **options)
+
+
+def fitting(figures: list[str], columns: int) -> str:
+    """The first of the figures, as many as a bar on so many columns has room for."""
+    count = ALWAYS
+    while count < len(figures) and len(", ".join(figures[: count + 1])) <= columns - BESIDE_FIGURES:
+        count += 1
+    return ", ".join(figures[:count])
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03`, `02:03`."""
+    from tqdm import tqdm
+
+    return tqdm.format_interval(seconds)
+
+
+class StepsBar:
+    """The bar of a training of `total` steps, of which `done` were done in `seconds` before."""
+
+    def __init__(
+        self, total: int, epochs: int, done: int, seconds: float, limit: float | None
+    ) -> None:
+        self.total, self._epochs, self._limit = total, epochs, limit
+        self._first, self._began = done, seconds
+        self._epoch, self._pass, self._pass_began, self._drawn = "", "", 0.0, 0.0
+        hidden = total == 1 or not sys.stderr.isatty()  # one step: there is nothing to see
+        # A run that was made shorter may have more steps than it is to have
+        self.bar = make_bar(max(total, done), initial=done, disable=hidden, bar_format=BAR)
+
+    def step(self, record: dict[str, Any], others: Iterable[str]) -> None:
+        """Show a step: epoch, loss and time left before the other figures."""
+        if not self.bar.update():
+            return
+        self._epoch = f"epoch {record['epoch']:.2f}/{self._epochs}"
+        figures = [self._epoch, f"loss {record['loss']:.3f}", f"{self._left(record)} left", *others]
+        columns = self.bar.format_dict["ncols"] or 80
+        self.bar.set_description_str(fitting(figures, columns), refresh=False)
+
+    def _left(self, record: dict[str, Any]) -> str:
+        """Time left, as long for a step as those of this session took, with all between them."""
+        spent = record["seconds"] - self._began
+        left = spent / (record["step"] - self._first) * (self.total - record["step"])
+        if self._limit is not None:
+            left = min(left, max(0.0, self._limit - record["seconds"]))
+        return duration(left)
+
+    def watch(self, what: str, done: int, total: int) -> None:
+        """Show in the place of the figures how far an evaluation has come."""
+        if self.bar.disable:
+            return
+        now = time.monotonic()
+        if what != self._pass:
+            self._pass, self._pass_began = what, now
+        left = duration((now - self._pass_began) / done * (total - done))
+        if done == total:
+            self._pass = ""
+        if now - self._drawn >= REDRAW:
+            self._drawn = now
+            parts = [self._epoch, f"{what} {done / total:.0%}", f"{left} left"]
+            self.bar.set_description_str(", ".join(filter(None, parts)))
+
+
+@contextmanager
+def passes_shown() -> Iterator[None]:
+    """Show a bar for each pass over a text inside this block that takes longer than a second."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    bar = PassBar()
+    with watching(bar.watch):
+        try:
+            yield
+        finally:
+            bar.close()
+
+
+class PassBar:
+    """The bar of one pass after another."""
+
+    def __init__(self) -> None:
+        self._what, self._done, self._began = "", 0, 0.0
+        self._bar: tqdm[Any] | None = None
+
+    def watch(self, what: str, done: int, total: int) -> None:
+        """Show how far a pass has come."""
+        now = time.monotonic()
+        if what != self._what or done < self._done:
+            self.close()
+            self._what, self._began = what, now
+        self._done = done
+        if self._bar is None and now - self._began >= SHORT:
+            form = PASS if total else PASS_WITHOUT_END
+            self._bar = make_bar(
+                total or None,
+                desc=what,
+                bar_format=form,
+                leave=False,
+                unit_scale=True,
+                smoothing=0,
+                delay=REDRAW,  # not drawn before it is told how much is done
+            )
+            self._bar.start_t -= now - self._began
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None
