@@ -64,12 +64,13 @@ class StepsBar:
 
     def step(self, record: dict[str, Any], others: Iterable[str]) -> None:
         """Show a step: epoch, loss and time left before the other figures."""
-        if not self.bar.update():
+        self.bar.n = record["step"]
+        if self.bar.disable or not self._may_draw():
             return
         self._epoch = f"epoch {record['epoch']:.2f}/{self._epochs}"
         figures = [self._epoch, f"loss {record['loss']:.3f}", f"{self._left(record)} left", *others]
         columns = self.bar.format_dict["ncols"] or 80
-        self.bar.set_description_str(fitting(figures, columns), refresh=False)
+        self.bar.set_description_str(fitting(figures, columns))
 
     def _left(self, record: dict[str, Any]) -> str:
         """Time left, as long for a step as those of this session took, with all between them."""
@@ -89,10 +90,16 @@ class StepsBar:
         left = duration((now - self._pass_began) / done * (total - done))
         if done == total:
             self._pass = ""
-        if now - self._drawn >= REDRAW:
-            self._drawn = now
+        if self._may_draw():
             parts = [self._epoch, f"{what} {done / total:.0%}", f"{left} left"]
             self.bar.set_description_str(", ".join(filter(None, parts)))
+
+    def _may_draw(self) -> bool:
+        now = time.monotonic()
+        if now - self._drawn < REDRAW:
+            return False
+        self._drawn = now
+        return True
 
 
 @contextmanager

@@ -177,43 +177,25 @@ def test_a_schedule_ends_where_the_run_does(text_file: Path, tmp_path: Path) -> 
 # Stopping
 
 
-@pytest.mark.parametrize("asked", [{3, 4}, {9}])
-def test_a_validation_that_was_interrupted_is_made_when_the_run_goes_on(
-    asked: set[int], text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the bits and records of a run that was never stopped, whichever chunk it stops after."""
-    keys = (
-        "train.eval_every=2",
-        "train.max_steps=4",
-        "train.sample_every=2",
-        "train.log_every=1",
-    )
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(tiny_config(text_file, whole, *ONE, *keys))
-    asked_often(monkeypatch)
-    config = tiny_config(text_file, parts, *ONE, *keys)
-    result = train(config, stop=stop_at(asked))
-    assert result.reason == "interrupted"
-    step = Checkpoint.load(parts / "last.npz").progress.step
-    assert step == (2 if 3 in asked else 4)
-    assert not any(r["event"] == "eval" and r["step"] == step for r in result.history)
-    while result.reason == "interrupted":
-        result = resume(parts, stop=stop_at({2} if len(asked) > 1 else set()))
-        asked = set()
-    assert_same_run(whole, parts)
-
-
-def test_a_test_that_was_interrupted_is_made_when_the_run_goes_on(
+def test_evaluations_that_were_interrupted_are_made_when_the_run_goes_on(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run is saved, and its last validation is not logged twice."""
-    keys = ("train.max_steps=5", "train.eval_symbols=100")
+    """With the bits and records of a run that was never stopped, in the first chunk or a later one."""
+    keys = ("train.eval_every=2", "train.max_steps=4", "train.sample_every=2", "train.log_every=1")
+    keys = (*keys, "train.eval_symbols=300")
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(tiny_config(text_file, whole, *ONE, *keys))
     asked_often(monkeypatch)
-    result = train(tiny_config(text_file, parts, *ONE, *keys), stop=stop_at({6}))
-    for asked in (1, 4, 0):
+    result = train(tiny_config(text_file, parts, *ONE, *keys), stop=stop_at({3}))
+    for next_one, step, kinds in (
+        (2, 2, ["train"]),  # in the validation of step 2, of which two chunks were read
+        (5, 2, ["train"]),  # in the same, once more
+        (5, 4, ["train"]),  # in that of step 4, after its first chunk
+        (5, 4, ["eval", "sample"]),  # in that of the whole text
+        (0, 4, ["eval", "sample", "eval"]),  # in the test
+    ):
         assert result.reason == "interrupted"
-        assert result.history[-1]["event"] == "eval"
-        result = resume(parts, stop=stop_at({asked}))
+        assert Checkpoint.load(parts / "last.npz").progress.step == step
+        assert [r["event"] for r in result.history if r["step"] == step][-len(kinds) :] == kinds
+        result = resume(parts, stop=stop_at({next_one}))
     assert_same_run(whole, parts)
