@@ -25,6 +25,7 @@ ROOMS = [
     "optim",
     "text",
     "config",
+    "corpora",
     "storage",
     "backend",
     "interrupts",

@@ -29,6 +29,7 @@ COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help`
     "score": "Say how surprising a model finds each line of a text.",
     "export": "Write a model in another program's format.",
     "import": "Make a run of another program's model.",
+    "corpus": "List public texts, or fetch one by its name.",
 }
 
 

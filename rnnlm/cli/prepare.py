@@ -74,6 +74,7 @@ def command(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: A
     """Turn text files, folders or standard input (-) into ids, with a vocabulary and three splits."""
     from ..api import find_vocabulary
     from ..text.prepare import prepare as prepare_corpus
+    from .corpus import ready
 
     stop.at_first = end_cleanly
     vocabulary = None if vocab is None else find_vocabulary(vocab)
@@ -83,7 +84,7 @@ def command(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: A
             raise click.UsageError("--newlines has no effect at --level byte")
         options["newlines"] = newlines
     with passes_shown():
-        corpus = prepare_corpus(inputs, out, vocabulary=vocabulary, **options)
+        corpus = prepare_corpus([*map(ready, inputs)], out, vocabulary=vocabulary, **options)
     show_lines([*corpus.summary(), f"next: rnnlm train --set {quoted(_setting(out))}"])
 
 

@@ -68,6 +68,7 @@ def command(
     from ..api import load
     from ..training import start
     from ..training.loop import Training
+    from .corpus import ready
 
     stop.at_first = end_cleanly
     with _memory_error_named():
@@ -79,6 +80,8 @@ def command(
             return
         settings = _settings(config, overrides, run_dir)
         weights = None if init_from is None else load(init_from)
+        if settings.data.path is not None:
+            ready(settings.data.path)
         name = config.stem if config else "run"
         if not resume_or_start:
             if not dry_run:

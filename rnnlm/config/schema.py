@@ -39,7 +39,9 @@ class DataConfig:
     """Where the text comes from and how it is read."""
 
     path: str | None = option(
-        None, "a prepared folder, or a text file or folder of texts", Text(null="null")
+        None,
+        "a prepared folder, a text file or folder of texts, or `corpus:NAME`",
+        Text(null="null"),
     )
     level: str = option("char", "what a symbol is: `char`, `byte` or `word`", Named(table="level"))
     encoding: str = option("utf-8", "encoding of raw text (not used at byte level)", Text())

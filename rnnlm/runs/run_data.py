@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..config.schema import Config, DataConfig
+from ..corpora.fetch import local
 from ..errors import CheckpointError, ConfigError, DataError
 from ..text.corpus import CORPUS_FILE, SPLITS, Corpus, is_unfinished
 from ..text.format import TextRules
@@ -33,7 +34,8 @@ def open_data(
     d = config.data
     if d.path is None:
         raise ConfigError("data.path is not set: name a text file, e.g. --set data.path=my.txt")
-    path = Path(d.path)
+    name = local(d.path)
+    path = Path(name)
     start = None if init_from is None else init_from.format
     if is_prepared(path):
         corpus = facing(Corpus.open(path), d.reverse)
@@ -51,7 +53,7 @@ def open_data(
         settings = rules.settings()
         reverse = settings.pop("reverse")
         corpus = prepare(
-            [d.path],
+            [name],
             folder,
             **settings,
             shuffle_lines=d.shuffle_lines,

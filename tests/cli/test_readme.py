@@ -38,8 +38,12 @@ def command(name: str) -> click.Command:
 
 
 def options(name: str) -> set[str]:
-    found = [p for p in command(name).params if isinstance(p, click.Option)]
-    return {flag for p in found for flag in (*p.opts, *p.secondary_opts)}
+    """The options of a command, and those of the commands in it."""
+    found = command(name)
+    every = [found, *(found.commands.values() if isinstance(found, click.Group) else ())]
+    params = (p for each in every for p in each.params)
+    found_options = (p for p in params if isinstance(p, click.Option))
+    return {flag for p in found_options for flag in (*p.opts, *p.secondary_opts)}
 
 
 def test_the_example_in_the_readme_runs(tmp_path: Path) -> None:
