@@ -28,7 +28,7 @@ from .storage.atomic import as_path
 from .text.corpus import Corpus
 from .text.format import TextFormat
 from .text.vocabulary import Unknown, Vocabulary
-from .wording import counted, share, shown
+from .wording import counted, shown
 
 MOST_SYMBOLS = 10**12  # of a sample; more than half a year of work
 MOST_SAMPLES = 1 << 16  # side by side
@@ -107,31 +107,55 @@ def _evaluate(checkpoint: Checkpoint, ids: Array) -> Evaluation:
     return result.of_text(checkpoint.format, ids)
 
 
+def facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What a checkpoint holds, as JSON can hold it: a perplexity beyond float range is None."""
+    p, vocabulary = checkpoint.progress, checkpoint.vocabulary
+    losses = {"training": p.train_loss, "validation": p.val_loss, "best": p.best_loss}
+    return {
+        "checkpoint": None if checkpoint.path is None else str(checkpoint.path),
+        "model": checkpoint.model.describe(checkpoint.params),
+        "params_sha256": checkpoint.params_sha256,
+        "symbol": checkpoint.format.noun,
+        "symbols": len(vocabulary),
+        "vocabulary": excerpt(vocabulary),
+        "unknown": checkpoint.format.unknown_share(checkpoint.counts),
+        "step": p.step,
+        "epoch": p.epoch,
+        "seconds": p.seconds,
+        "losses": {
+            name: {"nats_per_symbol": loss, "perplexity": perplexity(loss)}
+            for name, loss in losses.items()
+            if loss is not None
+        },
+        "best_step": p.best_step,
+        "data": dict(checkpoint.data),
+        "environments": [dict(entries) for entries in checkpoint.environments],
+        "config": checkpoint.config.to_dict(),
+    }
+
+
 def describe(checkpoint: Checkpoint) -> Iterator[str]:
     """Lines that say what a checkpoint holds."""
-    p, model, noun = checkpoint.progress, checkpoint.model, checkpoint.format.noun
-    vocabulary = checkpoint.vocabulary
-
-    def shown(loss: float) -> str:
-        figure = perplexity(loss)
-        return "beyond float range" if figure is None else f"{figure:.4f}"
-
-    yield from f"model: {model.describe(checkpoint.params)}".splitlines()
-    yield f"vocabulary: {counted(len(vocabulary), noun)}: {excerpt(vocabulary)}"
-    if (unknown := vocabulary.unknown_id) is not None:
-        counts = checkpoint.counts
-        yield f"training: {share(int(counts[unknown]), int(counts.sum()), noun)} are <unk>"
-    yield f"position: step {p.step:,}, epoch {p.epoch:.4g}, {p.seconds:,.0f} s of training"
-    for name, loss in (
-        ("training", p.train_loss),
-        ("validation", p.val_loss),
-        ("best", p.best_loss),
-    ):
-        if loss is not None:
-            at = f" at step {p.best_step:,}" if name == "best" else ""
-            yield f"{name} loss: {loss:.4f} nats per {noun}, perplexity {shown(loss)}{at}"
-    if checkpoint.data:
-        yield f"data: {checkpoint.data['folder']} ({checkpoint.data['fingerprint'][:16]})"
+    told = facts(checkpoint)
+    noun = told["symbol"]
+    yield from f"model: {told['model']}".splitlines()
+    yield f"SHA-256 of the parameters: {told['params_sha256']}"
+    yield f"vocabulary: {counted(told['symbols'], noun)}: {told['vocabulary']}"
+    if told["unknown"] is not None:
+        yield f"training: {told['unknown']:.2%} of the {noun}s are <unk>"
+    yield (
+        f"position: step {told['step']:,}, epoch {told['epoch']:.4g}, "
+        f"{told['seconds']:,.0f} s of training"
+    )
+    for name, loss in told["losses"].items():
+        figure = loss["perplexity"]
+        ratio = "beyond float range" if figure is None else f"{figure:.4f}"
+        at = f" at step {told['best_step']:,}" if name == "best" else ""
+        yield f"{name} loss: {loss['nats_per_symbol']:.4f} nats per {noun}, perplexity {ratio}{at}"
+    if data := told["data"]:
+        yield f"data: {data['folder']} ({data['fingerprint'][:16]})"
+    for entries in told["environments"]:
+        yield "computed by: " + ", ".join(f"{name} {value}" for name, value in entries.items())
     yield "config:"
     yield from ("  " + line for line in checkpoint.config.to_yaml().splitlines())
 

@@ -87,11 +87,31 @@ def rows_at_once() -> int:
 
     Four where OpenBLAS multiplies small matrices without packing (its AVX-512 kernels), else one.
     """
-    core = _function("openblas_get_corename")
-    if core is None:
-        return 1
-    core.restype = ctypes.c_char_p
-    return 4 if core() in SMALL_PRODUCT_CORES else 1
+    return 4 if _told("openblas_get_corename") in SMALL_PRODUCT_CORES else 1
+
+
+@functools.cache
+def identity() -> dict[str, str]:
+    """The BLAS that NumPy loaded: `blas`, its name and version, and `kernel` where it tells."""
+    import numpy
+
+    built = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    version = " ".join((_told("openblas_get_config") or b"").decode(errors="replace").split()[:2])
+    core = _told("openblas_get_corename")
+    return {
+        "blas": version or f"{built.get('name')} {built.get('version')}",
+        **({} if core is None else {"kernel": core.decode(errors="replace")}),
+    }
+
+
+def _told(name: str) -> bytes | None:
+    """What a function of the loaded BLAS that returns text says; None if there is none."""
+    function = _function(name)
+    if function is None:
+        return None
+    function.restype = ctypes.c_char_p
+    text: bytes | None = function()
+    return text
 
 
 @functools.cache

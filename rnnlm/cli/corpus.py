@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 
 from ..interrupts import end_cleanly, stop
+from ..watching import report
 from .arguments import FILE, example
-from .terminal import progress_bar, say_line, show, show_lines
+from .bars import passes_shown
+from .terminal import say_line, show, show_lines
 
 
 @click.group("corpus", epilog=example("rnnlm corpus get tinyshakespeare --out shakespeare.txt"))
@@ -48,11 +50,11 @@ def ready(path: str) -> str:
 
     if (name := name_in(path)) is not None:
         text, sizes = named(name), fetch(name)
-        if (have := next(sizes, None)) is not None:
+        if next(sizes, None) is not None:
             say_line(f"fetching {name}, {text.bytes:,} bytes, from {text.address}")
-            with progress_bar(text.bytes, have) as bar:
+            with passes_shown():
                 for size in sizes:
-                    bar.update(size - bar.n)
+                    report("fetching", size, text.bytes)
     return local(path)
 
 

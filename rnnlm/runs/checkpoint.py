@@ -4,18 +4,20 @@ Members: the parameters under their names (`layers.0.Wh`, ...), for a model that
 `optimizer.<name>` (the optimizer's vectors, in the parameters' order) and `state` (L, S, B, H; the
 carried hidden state), `text` (the text
 format's JSON, as bytes), `counts` (of each symbol in the training text), `config` (YAML) and `meta`
-(JSON: format, version, position, losses, the data's fingerprint, and each array's dtype, shape and
-CRC-32). Version 1, that of rnnlm 0.1.0, has `vocabulary` (the symbols' numbers) instead of `text`, and
-its text rules are those of the config. Random numbers are functions of the seed and the step (see
-seeds.py), so no state of a generator is saved.
+(JSON: format, version, position, losses, the data's fingerprint, each array's dtype, shape and CRC-32,
+and, in newer files, the environments that computed them). Version 1, that of rnnlm 0.1.0, has
+`vocabulary` (the symbols' numbers) instead of `text`, and its text rules are those of the config.
+Random numbers are functions of the seed and the step (see seeds.py), so no state of a generator is
+saved.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -36,6 +38,7 @@ from ..storage.npz import read_npz, write_npz
 from ..text.format import TextFormat, TextRules
 from ..text.vocabulary import Unknown, Vocabulary
 from ..wording import shown
+from .provenance import Environment, checked
 
 FORMAT = "rnnlm-checkpoint"
 VERSION = 2
@@ -75,11 +78,21 @@ class Checkpoint:
     data: Mapping[str, str] = field(default_factory=dict)  # folder and fingerprint
     optimizer_state: Mapping[str, Array] = field(default_factory=dict)
     state: Array | None = None  # (L, S, B, H)
+    environments: Sequence[Environment] = ()  # that computed it, the last one last
     path: Path | None = None  # where it was read from
 
     @cached_property
     def model(self) -> LanguageModel:
         return build_model(self.config, len(self.vocabulary))
+
+    @property
+    def params_sha256(self) -> str:
+        """A hash of the parameters: of the name, dtype, shape and bytes of each array, by name."""
+        digest = hashlib.sha256()
+        for name in sorted(self.params):
+            array = np.ascontiguousarray(self.params[name])
+            digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode() + array.tobytes())
+        return digest.hexdigest()
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -112,6 +125,7 @@ class Checkpoint:
             arrays["text"] = _text_member(self.format, self.config)
             _progress(asdict(self.progress))
             _data(self.data)
+            checked([*self.environments])
         except (ValueError, DataError) as error:
             raise CheckpointError(
                 f"{path}: not written, since it could not be read again: bad {error}; an old file is "
@@ -123,6 +137,7 @@ class Checkpoint:
             "version": VERSION,
             "progress": asdict(self.progress),
             "data": dict(self.data),
+            "environments": [dict(entries) for entries in self.environments],
             "arrays": {name: _describe(array) for name, array in arrays.items()},
         }
         arrays["meta"] = np.array(json.dumps(meta))
@@ -172,6 +187,7 @@ class Checkpoint:
                 if name.startswith("optimizer.")
             },
             state=arrays["state"].copy() if "state" in arrays else None,
+            environments=checked(meta.get("environments", [])),
             path=path,
         )
 

@@ -290,6 +290,11 @@ class TextFormat:
         """How many characters the text of ids (n,) has."""
         return self.vocabulary.characters(self.in_reading_order(ids))
 
+    def unknown_share(self, counts: Array) -> float | None:
+        """The share of the unknown symbol, from the counts (V,) of a text; None where there is none."""
+        unknown = self.vocabulary.unknown_id
+        return None if unknown is None else float(counts[unknown] / counts.sum())
+
     def unknowns(self, ids: Array) -> int:
         """How many of the ids (n,) are the unknown symbol."""
         unknown = self.vocabulary.unknown_id

@@ -18,6 +18,7 @@ from ..inference.evaluation import Evaluation, evaluate, figures
 from ..models.base import LanguageModel
 from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run
+from ..runs.provenance import recorded
 from ..text.corpus import Corpus
 from .loop import Event, never
 from .plan import about
@@ -85,6 +86,7 @@ class AtOnce(ABC):
             counts=corpus.train_counts,
             progress=p,
             data={"folder": str(corpus.folder.absolute()), "fingerprint": corpus.fingerprint},
+            environments=recorded(),
         )
         checkpoint.save(self.run.last)
         if p.best_step is not None:

@@ -31,6 +31,7 @@ from ..optim.optimizers import OPTIMIZERS
 from ..optim.schedules import SCHEDULES
 from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run, numbered
+from ..runs.provenance import recorded
 from ..runs.run_data import open_data, recorded_data, same_data
 from ..storage.atomic import as_path
 from ..text.corpus import Corpus
@@ -113,6 +114,7 @@ class Training:
         self.state = self.model.zero_state(t.batch_size) if at.state is None else at.state.copy()
         self._stretch = corpus.format.beginning(corpus["val"], self.validation.symbols)
         self._evaluates = corpus.format.can_evaluate(self._stretch, t.eval_streams)
+        self._environments = at.environments
         self._session_start = time.perf_counter() - self.progress.seconds
         self._line_seconds, self._line_symbols = 0.0, 0
         self._saved_at = time.monotonic()
@@ -435,6 +437,7 @@ class Training:
             },
             optimizer_state=self._engine.optimizer_state,
             state=self.state,
+            environments=recorded(self._environments),
         )
         checkpoint.save(path)
         if path == self.run.last:

@@ -80,7 +80,7 @@ def _arrays(path: Path) -> dict[str, Any] | None:
     for part, names in ELSEWHERE.items():
         for name in names:
             del meta[part][name]
-    del meta["arrays"]
+    del meta["arrays"], meta["environments"]
     config = _config(str(content.pop("config")))
     bits = {name: (a.dtype.str, a.shape, a.tobytes()) for name, a in content.items()}
     return {**bits, "meta": meta, "config": config}
