@@ -129,6 +129,7 @@ def facts(checkpoint: Checkpoint) -> dict[str, Any]:
         },
         "best_step": p.best_step,
         "data": dict(checkpoint.data),
+        "origin": dict(checkpoint.origin),
         "environments": [dict(entries) for entries in checkpoint.environments],
         "config": checkpoint.config.to_dict(),
     }
@@ -154,6 +155,8 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
         yield f"{name} loss: {loss['nats_per_symbol']:.4f} nats per {noun}, perplexity {ratio}{at}"
     if data := told["data"]:
         yield f"data: {data['folder']} ({data['fingerprint'][:16]})"
+    if begun := told["origin"]:
+        yield f"began with: {begun['checkpoint']} ({begun['params_sha256'][:16]})"
     for entries in told["environments"]:
         yield "computed by: " + ", ".join(f"{name} {value}" for name, value in entries.items())
     yield "config:"

@@ -12,6 +12,7 @@ from .terminal import say_line
 
 if TYPE_CHECKING:
     from ..runs.checkpoint import Checkpoint
+    from ..text.vocabulary import NewSymbols
 
 
 class Name(click.Path):
@@ -32,6 +33,15 @@ UNKNOWN = click.option(
     show_default=True,
     help="Symbols outside the vocabulary: refused, or left out.",
 )
+
+
+def new_symbols(unknown: NewSymbols, extend: bool, option: str, given: object) -> NewSymbols:
+    """What becomes of symbols outside the vocabulary that an option gives. Raises UsageError."""
+    if extend and unknown == "skip":
+        raise click.UsageError("--extend-vocab and --unknown skip exclude each other")
+    if given is None and (extend or unknown == "skip"):
+        raise click.UsageError(f"--extend-vocab and --unknown are about the vocabulary of {option}")
+    return "extend" if extend else unknown
 
 
 def example(text: str) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from ..interrupts import end_cleanly, stop
-from ..wording import quoted
-from .arguments import FILE, example
+from ..wording import counted, quoted
+from .arguments import FILE, UNKNOWN, example, new_symbols
 from .bars import passes_shown
-from .terminal import show_lines
+from .terminal import show, show_lines
 
 
 @click.command("prepare", epilog=example("rnnlm prepare books/ --out data/books"))
@@ -69,6 +69,8 @@ from .terminal import show_lines
 @click.option(
     "--max-vocabulary", type=click.IntRange(2), help="Symbols at most: rarer words become <unk>."
 )
+@click.option("--extend-vocab", is_flag=True, help="With --vocab: add the text's new symbols.")
+@UNKNOWN
 @click.option("--force", is_flag=True, help="Replace what an earlier prepare wrote there.")
 def command(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: Any) -> None:
     """Turn text files, folders or standard input (-) into ids, with a vocabulary and three splits."""
@@ -77,6 +79,8 @@ def command(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: A
     from .corpus import ready
 
     stop.at_first = end_cleanly
+    extend = options.pop("extend_vocab")
+    options["unknown"] = new_symbols(options["unknown"], extend, "--vocab", vocab)
     vocabulary = None if vocab is None else find_vocabulary(vocab)
     newlines = options.pop("newlines")
     if newlines is not None:
@@ -85,6 +89,8 @@ def command(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: A
         options["newlines"] = newlines
     with passes_shown():
         corpus = prepare_corpus([*map(ready, inputs)], out, vocabulary=vocabulary, **options)
+    if corpus.left_out:
+        show(f"{counted(corpus.left_out, corpus.format.noun)} outside the vocabulary left out")
     show_lines([*corpus.summary(), f"next: rnnlm train --set {quoted(_setting(out))}"])
 
 

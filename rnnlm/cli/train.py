@@ -16,12 +16,13 @@ from ..errors import TrainingError
 from ..interrupts import end_cleanly, stop
 from ..watching import watching
 from ..wording import counted
-from .arguments import FILE, Name, argument, example
+from .arguments import FILE, UNKNOWN, Name, argument, example, new_symbols
 from .bars import StepsBar, passes_shown
 from .terminal import figure, lenient_output, say, say_in_handler, show, show_lines
 
 if TYPE_CHECKING:
     from ..config.schema import Config, TrainConfig
+    from ..text.vocabulary import NewSymbols
     from ..training.at_once import AtOnce
     from ..training.loop import Event, Training
 
@@ -54,6 +55,8 @@ class RunName(Name):
     "--resume-or-start", is_flag=True, help="Go on with --run-dir if it is a run, else start it."
 )
 @click.option("--init-from", type=FILE, metavar="CHECKPOINT", help="Start from these weights.")
+@click.option("--extend-vocab", is_flag=True, help="With --init-from: add the text's new symbols.")
+@UNKNOWN
 @click.option("--dry-run", is_flag=True, help="Show config, size, memory and steps, and stop.")
 def command(
     config: Path | None,
@@ -62,6 +65,8 @@ def command(
     resume: Path | None,
     resume_or_start: bool,
     init_from: Path | None,
+    extend_vocab: bool,
+    unknown: NewSymbols,
     dry_run: bool,
 ) -> None:
     """Train a model on a prepared folder or a raw text, as CONFIG says."""
@@ -73,11 +78,13 @@ def command(
     stop.at_first = end_cleanly
     with _memory_error_named():
         if resume is not None:
-            if config or run_dir or init_from or dry_run or resume_or_start:
+            beside = (config, run_dir, init_from, extend_vocab, dry_run, resume_or_start)
+            if any(beside) or unknown != "error":
                 raise click.UsageError("--resume takes nothing beside it but --set")
             folder = _newest() if resume is NEWEST else resume
             _train(lambda: Training.resume(folder, overrides))
             return
+        unknown = new_symbols(unknown, extend_vocab, "--init-from", init_from)
         settings = _settings(config, overrides, run_dir)
         weights = None if init_from is None else load(init_from)
         if settings.data.path is not None:
@@ -85,15 +92,15 @@ def command(
         name = config.stem if config else "run"
         if not resume_or_start:
             if not dry_run:
-                _train(lambda: start.start(settings, name, weights))
+                _train(lambda: start.start(settings, name, weights, unknown))
             else:
                 with passes_shown():
-                    lines = [*start.preview(settings, weights)]
+                    lines = [*start.preview(settings, weights, unknown)]
                 show_lines(lines)
         elif settings.run.dir is None or dry_run:
             raise click.UsageError("--resume-or-start needs --run-dir, and excludes --dry-run")
         else:
-            _train(lambda: start.resume_or_start(settings, name, weights))
+            _train(lambda: start.resume_or_start(settings, name, weights, unknown))
 
 
 def _newest() -> Path:
@@ -217,4 +224,6 @@ def _event_line(record: dict[str, Any], noun: str) -> str:
         figures = f"on the first {counted(record['stretch'], noun)}: {figures}"
     note = " (approximate: eval_streams > 1)" if record.get("approximate") else ""
     best = ", best so far" if record["best"] else ""
+    if not record["step"]:
+        return f"before the first step: validation {figures}{note}"
     return f"epoch {record['epoch']:.4g}, step {record['step']}: validation {figures}{best}{note}"

@@ -125,6 +125,14 @@ class TrainableModel(LanguageModel, Protocol):
     def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
         """Fresh parameters."""
 
+    def with_symbols(self, params: Parameters, old: Array, log_frequency: Array) -> Parameters:
+        """Parameters of this model from those of a model with other symbols, and else the same.
+
+        `old` (V,) is the id that each symbol has there, -1 for a new one; `log_frequency` (V,) is the
+        log of its share in the text that it comes from. Where nothing is new, nothing is predicted
+        otherwise; else the old symbols keep the ratios of their probabilities.
+        """
+
     def state_shape(self, B: int) -> Shape:
         """(..., B, K), the shape of the state of B texts."""
 

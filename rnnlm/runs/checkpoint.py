@@ -4,11 +4,11 @@ Members: the parameters under their names (`layers.0.Wh`, ...), for a model that
 `optimizer.<name>` (the optimizer's vectors, in the parameters' order) and `state` (L, S, B, H; the
 carried hidden state), `text` (the text
 format's JSON, as bytes), `counts` (of each symbol in the training text), `config` (YAML) and `meta`
-(JSON: format, version, position, losses, the data's fingerprint, each array's dtype, shape and CRC-32,
-and, in newer files, the environments that computed them). Version 1, that of rnnlm 0.1.0, has
-`vocabulary` (the symbols' numbers) instead of `text`, and its text rules are those of the config.
-Random numbers are functions of the seed and the step (see seeds.py), so no state of a generator is
-saved.
+(JSON: format, version, position, losses, the data's fingerprint, each array's dtype, shape and CRC-32;
+in newer files also the environments that computed them, and the checkpoint that a run with --init-from
+began with). Version 1, that of rnnlm 0.1.0, has `vocabulary` (the symbols' numbers) instead of `text`,
+and its text rules are those of the config. Random numbers are functions of the seed and the step (see
+seeds.py), so no state of a generator is saved.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class Checkpoint:
     optimizer_state: Mapping[str, Array] = field(default_factory=dict)
     state: Array | None = None  # (L, S, B, H)
     environments: Sequence[Environment] = ()  # that computed it, the last one last
+    origin: Mapping[str, str] = field(default_factory=dict)  # what its run began with
     path: Path | None = None  # where it was read from
 
     @cached_property
@@ -125,6 +126,7 @@ class Checkpoint:
             arrays["text"] = _text_member(self.format, self.config)
             _progress(asdict(self.progress))
             _data(self.data)
+            _origin(self.origin)
             checked([*self.environments])
         except (ValueError, DataError) as error:
             raise CheckpointError(
@@ -137,6 +139,7 @@ class Checkpoint:
             "version": VERSION,
             "progress": asdict(self.progress),
             "data": dict(self.data),
+            "origin": dict(self.origin),
             "environments": [dict(entries) for entries in self.environments],
             "arrays": {name: _describe(array) for name, array in arrays.items()},
         }
@@ -187,6 +190,7 @@ class Checkpoint:
                 if name.startswith("optimizer.")
             },
             state=arrays["state"].copy() if "state" in arrays else None,
+            origin=_origin(meta.get("origin", {})),
             environments=checked(meta.get("environments", [])),
             path=path,
         )
@@ -315,6 +319,16 @@ def _data(values: Any) -> dict[str, str]:
         case {} if values == {}:
             return {}
     raise ValueError("data")
+
+
+def _origin(values: Any) -> dict[str, str]:
+    """The record of the checkpoint that a run began with, from JSON: nothing, or its path and hash."""
+    match values:
+        case {"checkpoint": str(), "params_sha256": str()} if len(values) == 2:
+            return dict(values)
+        case {} if values == {}:
+            return {}
+    raise ValueError("origin")
 
 
 def _progress(values: dict[str, Any]) -> Progress:

@@ -10,7 +10,8 @@ from ..corpora.fetch import local
 from ..errors import CheckpointError, ConfigError, DataError
 from ..text.corpus import CORPUS_FILE, SPLITS, Corpus, is_unfinished
 from ..text.format import TextRules
-from ..text.prepare import prepare
+from ..text.prepare import prepare, prepare_again
+from ..text.vocabulary import NewSymbols
 from .checkpoint import Checkpoint
 
 
@@ -23,11 +24,16 @@ def is_prepared(folder: Path) -> bool:
 
 
 def open_data(
-    config: Config, folder: Path | None, init_from: Checkpoint | None = None
+    config: Config,
+    folder: Path | None,
+    init_from: Checkpoint | None = None,
+    unknown: NewSymbols = "error",
 ) -> tuple[Config, Corpus]:
     """The corpus of `data.path`: a prepared folder, or raw text that is prepared into `folder` (None:
     into unnamed temporary files).
 
+    With `init_from` the vocabulary is that of the checkpoint. `unknown` says what becomes of symbols
+    that it does not have; a prepared folder of another vocabulary is prepared again, into `folder`.
     Returns also the config, with the text rules of the corpus in its `data` section. Raises ConfigError
     where keys that were given contradict a prepared folder.
     """
@@ -38,12 +44,16 @@ def open_data(
     path = Path(name)
     start = None if init_from is None else init_from.format
     if is_prepared(path):
-        corpus = facing(Corpus.open(path), d.reverse)
-        _check_agreement(config, corpus)
-        if start is not None and (difference := corpus.format.difference(start)):
-            raise DataError(
-                f"{path}: differs from --init-from in its {difference}: prepare it with --vocab"
-            )
+        corpus = Corpus.open(path)
+        _check_agreement(config, facing(corpus, d.reverse))
+        if start is not None:
+            if corpus.level != start.level:
+                raise DataError(
+                    f"{path}: prepared at {corpus.level} level, and --init-from is of {start.level} "
+                    "level: prepare it again"
+                )
+            corpus = prepare_again(corpus, folder, start.vocabulary, unknown)
+        corpus = facing(corpus, d.reverse)
     else:
         rules = TextRules.of(d)
         if rules.encoding is None and d.encoding != DataConfig.encoding:
@@ -62,6 +72,7 @@ def open_data(
             vocabulary=None if start is None else start.vocabulary,
             min_count=d.min_count,
             max_vocabulary=d.max_vocabulary,
+            unknown=unknown,
         )
         corpus = facing(corpus, reverse)
     return config.with_values("data", **corpus.format.rules.settings()), corpus

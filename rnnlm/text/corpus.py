@@ -70,6 +70,7 @@ class Corpus(Contents):
 
     folder: Path
     _ids: Mapping[str, Array] = field(repr=False)
+    left_out: int = 0  # symbols of the text, outside a given vocabulary; known after preparing only
 
     @classmethod
     def open(cls, folder: Name, verify: bool = True) -> Corpus:

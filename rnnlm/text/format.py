@@ -19,7 +19,15 @@ from ..arrays import Array
 from ..errors import ConfigError, DataError
 from ..wording import shown
 from .batches import Batches, Lines, Streams
-from .vocabulary import BLOCK, ByteVocabulary, CharVocabulary, Decoder, Unknown, Vocabulary
+from .vocabulary import (
+    BLOCK,
+    ByteVocabulary,
+    CharVocabulary,
+    Decoder,
+    NewSymbols,
+    Unknown,
+    Vocabulary,
+)
 from .words import WordVocabulary
 
 LEVELS: dict[str, type[Vocabulary]] = {
@@ -385,6 +393,12 @@ def vocabulary_from_json(data: object) -> Vocabulary:
 def _check_unknown(value: object) -> None:
     if value not in get_args(Unknown):
         raise ConfigError(f"unknown must be 'error' or 'skip', not {shown(value)}")
+
+
+def check_new_symbols(value: object) -> None:
+    """Raise ConfigError unless a value says what becomes of symbols outside a vocabulary."""
+    if value not in get_args(NewSymbols):
+        raise ConfigError(f"unknown must be 'error', 'skip' or 'extend', not {shown(value)}")
 
 
 def _codec(encoding: str) -> str:

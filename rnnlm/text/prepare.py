@@ -15,7 +15,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -44,12 +44,12 @@ from .corpus import (
     is_aside,
     is_unfinished,
 )
-from .format import TextFormat, TextRules
+from .format import TextFormat, TextRules, check_new_symbols
 from .sources import Name, Reader, find_files, listed
-from .vocabulary import Numbering, Vocabulary, check_limits, limited_vocabulary
+from .vocabulary import NewSymbols, Numbering, Vocabulary, check_limits, limited_vocabulary
 
 LINES = 1 << 12  # that are put in order at a time: each may be on a page of its own
-BLOCK = 1 << 18  # symbols of them
+BLOCK = 1 << 18  # symbols of them, or of a prepared text
 
 
 def prepare(
@@ -68,6 +68,7 @@ def prepare(
     vocabulary: Vocabulary | None = None,
     min_count: int = 1,
     max_vocabulary: int | None = None,
+    unknown: NewSymbols = "error",
     force: bool = False,
     stdin: IO[bytes] | None = None,
 ) -> Corpus:
@@ -77,7 +78,8 @@ def prepare(
     hidden ones, not `out`, not what `val` or `test` name) and "-", standard input. They are joined
     with nothing between. The last symbols are for validation and then for the test,
     floor(n · fraction) each, unless `val` or `test` name a text of its own. The vocabulary covers all
-    splits, unless one is given. At level word symbols that occur less than `min_count` times, and all
+    splits, unless one is given: symbols outside it are left out where `unknown` is "skip", and added to
+    it where that is "extend". At level word symbols that occur less than `min_count` times, and all
     but the most frequent of the others, so that the vocabulary has at most `max_vocabulary`, become the
     unknown symbol. At level byte nothing is decoded, and `newlines` has no effect.
 
@@ -102,6 +104,7 @@ def prepare(
             "min_count and max_vocabulary say how a vocabulary is made, and one is given: leave them "
             "out"
         )
+    check_new_symbols(unknown)
     given = None if vocabulary is None else TextFormat(rules, vocabulary)
     reader = Reader(rules, stdin)
     texts = {"train": listed(inputs), "val": listed(val), "test": listed(test)}
@@ -118,11 +121,15 @@ def prepare(
             _unnamed() if out is None else _replaced_together(out, force) as outputs,
             tempfile.TemporaryFile(dir=out) as spooled,
         ):
-            spool = _Spool(rules.kind.numbering(), spooled)
+            only = vocabulary if unknown == "skip" else None
+            spool = _Spool(rules.kind.numbering(), spooled, only)
             ranges = {name: spool.extend(reader.blocks(files[name])) for name in files}
             for name, (start, stop) in ranges.items():
                 if start == stop:
                     raise DataError(f"{', '.join(texts[name])}: there is no text to read")
+            if given is not None and unknown == "extend":
+                found = spool.symbols[spool.counts > 0]
+                given = TextFormat(rules, given.vocabulary.extended(found))
             text_format = given or TextFormat(
                 rules,
                 limited_vocabulary(
@@ -130,9 +137,9 @@ def prepare(
                 ),
             )
             ids, V = text_format.vocabulary.lookup(spool.symbols), len(text_format.vocabulary)
-            if (ids[spool.counts > 0] < 0).any():
-                raise _unknown(text_format.vocabulary, spool, ids, ranges)
             parts: dict[str, _Part] = {name: _Range(spool, *ranges[name]) for name in ranges}
+            if (ids[spool.counts > 0] < 0).any():
+                raise _unknown(text_format.vocabulary, spool.symbols, ids, parts)
             if rules.of_lines:
                 newline = int(np.flatnonzero(ids == text_format.newline)[0])
                 train = _Range(spool, *ranges["train"])
@@ -152,7 +159,8 @@ def prepare(
             )
             outputs[CORPUS_FILE].write(_index(contents))
             if out is None:
-                return _mapped_corpus(Path(texts["train"][0]), contents, outputs)
+                corpus = _mapped_corpus(Path(texts["train"][0]), contents, outputs)
+                return replace(corpus, left_out=spool.left_out)
     except OSError as error:
         why, where = error.strerror or error, out or tempfile.gettempdir()
         raise DataError(
@@ -162,7 +170,52 @@ def prepare(
         raise DataError(
             "not enough memory to prepare a text, which takes about 100 MB: end other programs"
         ) from None
-    return Corpus.open(out, verify=False)
+    return replace(Corpus.open(out, verify=False), left_out=spool.left_out)
+
+
+def prepare_again(
+    corpus: Corpus, out: Path | None, vocabulary: Vocabulary, unknown: NewSymbols = "error"
+) -> Corpus:
+    """The text of a prepared folder with another vocabulary of its level, in the new folder `out`;
+    None: in unnamed temporary files. `unknown` is as in `prepare`.
+
+    Where the folder has the vocabulary already, it is used as it is. Raises DataError for symbols
+    outside the vocabulary, and where `out` cannot be written.
+    """
+    check_new_symbols(unknown)
+    text_format = TextFormat(corpus.format.rules, vocabulary)
+    if unknown == "extend":
+        extended = vocabulary.extended(corpus.vocabulary.symbols[corpus.counts > 0])
+        text_format = TextFormat(corpus.format.rules, extended)
+    if text_format.vocabulary == corpus.vocabulary:
+        return corpus
+    ids, V = text_format.vocabulary.lookup(corpus.vocabulary.symbols), len(text_format.vocabulary)
+    every = np.ones(ids.size, np.bool_)
+    whole, parts = ({n: _Kept(corpus, n, kept) for n in SPLITS} for kept in (every, ids >= 0))
+    left_out = sum(map(len, whole.values())) - sum(map(len, parts.values()))
+    if left_out and unknown != "skip":
+        raise _unknown(text_format.vocabulary, corpus.vocabulary.symbols, ids, whole)
+    if not len(parts["train"]):
+        raise DataError(f"{corpus.folder}: no training text is left without its unknown symbols")
+    try:
+        with (
+            nullcontext() if out is None else _locked(out, False),
+            _unnamed() if out is None else _replaced_together(out, False) as outputs,
+        ):
+            splits = {
+                name: _write_ids(outputs[f"{name}.npy"], parts[name], ids, V) for name in SPLITS
+            }
+            contents = Contents(
+                text_format, corpus.newlines_replaced, corpus.newlines_added, corpus.sources, splits
+            )
+            outputs[CORPUS_FILE].write(_index(contents))
+            if out is None:
+                again = _mapped_corpus(corpus.folder, contents, outputs)
+                return replace(again, left_out=left_out)
+    except OSError as error:
+        why, where = error.strerror or error, out or tempfile.gettempdir()
+        raise DataError(f"{where}: cannot write there ({why}): free space") from None
+    return replace(Corpus.open(out, verify=False), left_out=left_out)
 
 
 def _mapped_corpus(folder: Path, contents: Contents, files: Mapping[str, IO[bytes]]) -> Corpus:
@@ -212,8 +265,10 @@ class _Spool:
     Ids are stored in the smallest type that fits so far, so the file has at most three parts.
     """
 
-    def __init__(self, number: Numbering, file: Any) -> None:
+    def __init__(self, number: Numbering, file: Any, only: Vocabulary | None = None) -> None:
         self._number, self._file = number, file
+        self._only = only  # symbols outside it are left out
+        self.left_out = 0
         self._parts: list[tuple[np.dtype[Any], int]] = []  # type and length, in order
         self._counts = np.zeros(0, np.int64)  # provisional id -> how often
 
@@ -237,6 +292,10 @@ class _Spool:
         return start, int(self._counts.sum())
 
     def _append(self, ids: Array) -> None:
+        if self._only is not None and ids.size:
+            known = ids[(self._only.lookup(self.symbols) >= 0)[ids]]
+            self.left_out += ids.size - known.size
+            ids = known
         if not ids.size:
             return
         counts = _count(ids)
@@ -285,13 +344,13 @@ def _count(ids: Array, size: int = 0) -> Array:
 
 
 def _unknown(
-    vocabulary: Vocabulary, spool: _Spool, ids: Array, ranges: Mapping[str, tuple[int, int]]
+    vocabulary: Vocabulary, symbols: Array, ids: Array, parts: Mapping[str, _Part]
 ) -> DataError:
     """The error that names the symbols without an id, in the first text that has any."""
-    for name, (start, stop) in ranges.items():
-        counts, firsts = np.zeros(ids.size, np.int64), np.full(ids.size, stop)
+    for name, part in parts.items():
+        counts, firsts = np.zeros(ids.size, np.int64), np.full(ids.size, len(part))
         at = 0
-        for block in spool.blocks(start, stop):
+        for block in part.blocks():
             outside = np.flatnonzero(ids[block] < 0)
             found, first, count = np.unique(block[outside], return_index=True, return_counts=True)
             counts[found] += count
@@ -301,17 +360,17 @@ def _unknown(
         if found.size:
             where = f"the {name} text"
             break
-    advice = "use a vocabulary that has them"
-    return vocabulary.unknown(spool.symbols[found], counts[found], firsts[found], where, advice)
+    advice = "leave them out: --unknown skip, or add them: --extend-vocab"
+    return vocabulary.unknown(symbols[found], counts[found], firsts[found], where, advice)
 
 
 class _Part(Protocol):
-    """Some of the symbols in the spool, in the order of a split."""
+    """The symbols of a split, in their order, under provisional ids."""
 
     def __len__(self) -> int: ...
 
     def blocks(self) -> Iterator[Array]:
-        """Their provisional ids, a block at a time."""
+        """The provisional ids, a block at a time."""
 
 
 @dataclass(frozen=True)
@@ -327,6 +386,24 @@ class _Range:
 
     def blocks(self) -> Iterator[Array]:
         return self.spool.blocks(self.start, self.stop)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A split of a prepared text without the symbols that are not in `kept` (V,)."""
+
+    corpus: Corpus
+    split: str
+    kept: Array
+
+    def __len__(self) -> int:
+        return int(self.corpus.splits[self.split].counts[self.kept].sum())
+
+    def blocks(self) -> Iterator[Array]:
+        ids = self.corpus[self.split]
+        for at in range(0, len(ids), BLOCK):
+            block = ids[at : at + BLOCK]
+            yield block[self.kept[block]]
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from ..errors import DataError
 from ..wording import shown
 
 Unknown = Literal["error", "skip"]  # symbols outside the vocabulary: a DataError, or left out
+NewSymbols = Literal["error", "skip", "extend"]  # the same of a text to train on, or added
 SHOWN = 5  # how many symbols a message names
 BLOCK = 1 << 20  # ids worked on at a time
 UNNUMBERED = 0xFFFFFFFF  # the provisional id of a symbol that has not appeared
@@ -135,6 +136,13 @@ class Vocabulary(ABC):
         at = np.flatnonzero(~known)
         outside, first, counts = np.unique(symbols[at], return_index=True, return_counts=True)
         raise self.unknown(outside, counts, at[first], "the text", "leave them out: --unknown skip")
+
+    def extended(self, symbols: Array) -> Vocabulary:
+        """A vocabulary with these symbols too; ids may be others."""
+        known = set(self.symbols.tolist())
+        new = np.array([symbol not in known for symbol in symbols.tolist()], np.bool_)
+        every = np.append(self.symbols, symbols[new])
+        return self.of_text(every, np.ones(every.size, np.int64))
 
     def unknown(
         self, symbols: Array, counts: Array, firsts: Array, where: str, advice: str

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from ..assembly import build_model, whole_config
-from ..backend.params import Parameters
 from ..backend.seeds import Purpose, generator
 from ..config.kinds import Interval
 from ..config.schema import Config
@@ -35,7 +34,9 @@ from ..runs.provenance import recorded
 from ..runs.run_data import open_data, recorded_data, same_data
 from ..storage.atomic import as_path
 from ..text.corpus import Corpus
+from ..text.vocabulary import NewSymbols
 from ..watching import watching
+from .beginning import about_beginning, first_weights, origin
 from .engine import Engine
 from .plan import check_memory, check_validation, plan, trainable
 from .resume import adopt_config, resumed_config
@@ -114,13 +115,20 @@ class Training:
         self.state = self.model.zero_state(t.batch_size) if at.state is None else at.state.copy()
         self._stretch = corpus.format.beginning(corpus["val"], self.validation.symbols)
         self._evaluates = corpus.format.can_evaluate(self._stretch, t.eval_streams)
-        self._environments = at.environments
+        self._environments, self._origin = at.environments, at.origin
+        self._beginning: list[str] = []
         self._session_start = time.perf_counter() - self.progress.seconds
         self._line_seconds, self._line_symbols = 0.0, 0
         self._saved_at = time.monotonic()
 
     @classmethod
-    def start(cls, config: Config, name: str, init_from: Checkpoint | None = None) -> Training:
+    def start(
+        cls,
+        config: Config,
+        name: str,
+        init_from: Checkpoint | None = None,
+        unknown: NewSymbols = "error",
+    ) -> Training:
         """Make a run folder, prepare its data, initialise the parameters and save last.npz.
 
         The folder is `run.dir` or, without one, `runs/<name>-<time>`. Raises ConfigError, DataError or
@@ -132,7 +140,7 @@ class Training:
         folder = config.run.dir
         run = Run.create_unique(name) if folder is None else Run.create(Path(folder))
         try:
-            config, corpus = open_data(config, run.folder / "data", init_from)
+            config, corpus = open_data(config, run.folder / "data", init_from, unknown)
             check_validation(config, corpus)
             model = trainable(build_model(config, len(corpus.vocabulary)))
             t = config.train
@@ -141,15 +149,18 @@ class Training:
             if init_from is None:
                 params = model.init(generator(config.train.seed, Purpose.INIT))
             else:
-                params = Parameters(model.shapes, flat=init_from.params.flat.copy())
+                params = first_weights(model, init_from, corpus)
             at = Checkpoint(
                 config=config,
                 format=corpus.format,
                 params=params,
                 counts=corpus.train_counts,
                 progress=Progress(started=time.time()),
+                origin={} if init_from is None else origin(init_from),
             )
             training = cls(config, run, corpus, at)
+            if init_from is not None:
+                training._beginning = [*about_beginning(init_from, corpus)]
             run.write_config(config)
             run.open_metrics(0)
             training.save(run.last)
@@ -212,7 +223,9 @@ class Training:
         self._saved_at = time.monotonic()
         self._session_start = time.perf_counter() - p.seconds
         self._stop = stop
-        owed = 0 < p.owed_step == p.step
+        # Weights from elsewhere are evaluated before the first step
+        brought = self._evaluates and self._origin and p.step == 0 and p.val_loss is None
+        owed = brought or 0 < p.owed_step == p.step
         while owed or (reason := self._ending()) is None:
             if not owed:
                 step = self._update()
@@ -274,6 +287,7 @@ class Training:
     def summary(self) -> Iterator[str]:
         """Lines that say what this run will do."""
         yield from plan(self.model, self.config, self.corpus, self.windows)
+        yield from self._beginning
 
     def learning_rate(self, step: int) -> float:
         """The learning rate that the schedule gives to the update after `step` updates."""
@@ -438,6 +452,7 @@ class Training:
             optimizer_state=self._engine.optimizer_state,
             state=self.state,
             environments=recorded(self._environments),
+            origin=self._origin,
         )
         checkpoint.save(path)
         if path == self.run.last:

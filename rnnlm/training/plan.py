@@ -16,7 +16,9 @@ from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import open_data
 from ..text.batches import Batches
 from ..text.corpus import Corpus
+from ..text.vocabulary import NewSymbols
 from ..wording import counted
+from .beginning import about_beginning
 from .engine import training_bytes
 from .resume import adopt_config
 from .validation import Validation
@@ -63,7 +65,9 @@ def about(model: LanguageModel, corpus: Corpus) -> Iterator[str]:
     yield f"model: {model.describe()}"
 
 
-def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str]:
+def preview(
+    config: Config, init_from: Checkpoint | None = None, unknown: NewSymbols = "error"
+) -> Iterator[str]:
     """Lines for a dry run: the resolved config and the plan. No file is written.
 
     Raises ConfigError or DataError as the start of the run would.
@@ -71,13 +75,15 @@ def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str
     config = whole_config(config)
     if init_from is not None:
         config = adopt_config(config, init_from)
-    config, corpus = open_data(config, None, init_from)
+    config, corpus = open_data(config, None, init_from, unknown)
     check_validation(config, corpus)
     model = trainable(build_model(config, len(corpus.vocabulary)))
     t = config.train
     windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed)
     yield from config.to_yaml().splitlines()
     yield from plan(model, config, corpus, windows)
+    if init_from is not None:
+        yield from about_beginning(init_from, corpus)
 
 
 def trainable(model: LanguageModel) -> TrainableModel:

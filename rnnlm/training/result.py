@@ -10,6 +10,7 @@ from typing import Any
 from ..config.schema import Config
 from ..runs.checkpoint import Checkpoint
 from ..runs.folder import read_metrics
+from ..text.vocabulary import NewSymbols
 from .at_once import AtOnce
 from .loop import Event, Training, never
 from .start import start
@@ -50,6 +51,7 @@ def train(
     stop: Callable[[], bool] = never,
     name: str = "run",
     init_from: Checkpoint | None = None,
+    unknown: NewSymbols = "error",
 ) -> TrainingResult:
     """Train a new run to its end.
 
@@ -57,13 +59,15 @@ def train(
     ends the training. `stop` is asked after every step, and a few times a second during an evaluation:
     once it is true, last.npz is saved, and `resume` goes on from there. The run folder is `run.dir` or,
     without one, `runs/<name>-<time>`. `init_from` is a checkpoint whose weights, vocabulary and text
-    rules the run starts with.
+    rules the run starts with. Symbols that it does not have are left out of the text where `unknown` is
+    "skip", and added to the model where that is "extend". Such a run evaluates once before the first
+    step.
 
     Raises ConfigError, DataError or CheckpointError before the first step where the config, the text
     or the folder cannot be used, and leaves no folder then. Raises TrainingError when a loss or
     gradient is not finite; last.npz stays as it was last saved.
     """
-    with start(config, name, init_from) as training:
+    with start(config, name, init_from, unknown) as training:
         return run_to_end(training, callback, stop)
 
 
@@ -73,13 +77,14 @@ def train_events(
     stop: Callable[[], bool] = never,
     name: str = "run",
     init_from: Checkpoint | None = None,
+    unknown: NewSymbols = "error",
 ) -> Iterator[Event]:
     """Train a new run, as `train` does, and yield each event when it happens.
 
     Nothing is done before the first event is asked for. A training whose events are no longer asked
     for stands still: close the iterator to release the run folder.
     """
-    with start(config, name, init_from) as training:
+    with start(config, name, init_from, unknown) as training:
         yield from training.events(stop)
 
 

@@ -9,6 +9,8 @@ from ..config.schema import Config
 from ..errors import CheckpointError, ConfigError
 from ..runs.checkpoint import Checkpoint
 from ..runs.folder import is_finished
+from ..text.format import check_new_symbols
+from ..text.vocabulary import NewSymbols
 from ..wording import shown
 from . import plan
 from .counting import Counting, counts, preview_counting
@@ -16,19 +18,22 @@ from .loop import Training
 from .resume import made_longer
 
 
-def start(config: Config, name: str, init_from: Checkpoint | None = None) -> Training | Counting:
+def start(
+    config: Config, name: str, init_from: Checkpoint | None = None, unknown: NewSymbols = "error"
+) -> Training | Counting:
     """Make a run folder: see `Training.start`."""
     if init_from is not None and not isinstance(init_from, Checkpoint):
         raise CheckpointError(
             f"init_from must be a checkpoint, as rnnlm.load returns one, not {shown(init_from)}"
         )
+    check_new_symbols(unknown)
     if counts(config):
         return Counting.start(config, name, init_from)
-    return Training.start(config, name, init_from)
+    return Training.start(config, name, init_from, unknown)
 
 
 def resume_or_start(
-    config: Config, name: str, init_from: Checkpoint | None = None
+    config: Config, name: str, init_from: Checkpoint | None = None, unknown: NewSymbols = "error"
 ) -> Training | Counting | None:
     """Go on with the run in `run.dir`, or start it where there is none; None where it is finished.
 
@@ -40,12 +45,16 @@ def resume_or_start(
         )
     run = Path(config.run.dir)
     if not (run / "last.npz").is_file():
-        return start(config, name, init_from)
+        return start(config, name, init_from, unknown)
     if is_finished(run) and not made_longer(run, config):
         return None
     return Training.resume(run, given=config)
 
 
-def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str]:
+def preview(
+    config: Config, init_from: Checkpoint | None = None, unknown: NewSymbols = "error"
+) -> Iterator[str]:
     """Lines for a dry run: see `plan.preview`."""
-    return (preview_counting if counts(config) else plan.preview)(config, init_from)
+    if counts(config):
+        return preview_counting(config, init_from)
+    return plan.preview(config, init_from, unknown)
