@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, tiny_config
+from conftest import ROOT, TEXT, tiny_config
 
 import rnnlm
 from rnnlm import api
@@ -19,14 +19,23 @@ from rnnlm.errors import CheckpointError
 from rnnlm.runs import provenance
 from rnnlm.runs.checkpoint import Checkpoint
 
+QUICK = ("train.epochs=1", "train.threads=1")
 NAMES = {"rnnlm", "numpy", "python", "blas", "platform", "cores", "time"}
+
+
+@pytest.fixture
+def text_file(tmp_path: Path) -> Path:
+    """A text of 2,000 characters."""
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT[:2000], encoding="utf-8")
+    return path
 
 
 def test_a_run_records_what_computed_it(text_file: Path, tmp_path: Path) -> None:
     """Each checkpoint, of a model that counts too; `describe` shows it, and JSON can hold the facts."""
     keys = [f"data.path={text_file}", f"run.dir={tmp_path / 'counted'}"]
-    counted = rnnlm.train(rnnlm.make_config(None, *keys, "model.kind=ngram"))
-    result = rnnlm.train(tiny_config(text_file, tmp_path / "trained", "train.epochs=1"))
+    counted = rnnlm.train(rnnlm.make_config(None, *keys, "model.kind=ngram", "model.order=3"))
+    result = rnnlm.train(tiny_config(text_file, tmp_path / "trained", *QUICK))
     for path in (counted.last, result.last, result.best):
         assert path is not None
         at = Checkpoint.load(path)
@@ -46,19 +55,19 @@ def test_a_run_that_goes_on_elsewhere_tells_of_both(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the same environment only the time is new; the parameters are those of a whole run."""
-    rnnlm.train(tiny_config(text_file, tmp_path / "a", "train.epochs=1"))
+    rnnlm.train(tiny_config(text_file, tmp_path / "a", *QUICK))
     monkeypatch.setattr(provenance, "_machine", lambda: {"rnnlm": "9", "blas": "another"})
     rnnlm.resume(tmp_path / "a", "train.epochs=2")
-    rnnlm.resume(tmp_path / "a", "train.epochs=3")
+    rnnlm.resume(tmp_path / "a", *QUICK, "train.epochs=3")
     last = Checkpoint.load(tmp_path / "a" / "last.npz")
     assert [entries["rnnlm"] for entries in last.environments] == [rnnlm.__version__, "9"]
-    rnnlm.train(tiny_config(text_file, tmp_path / "b", "train.epochs=3"))
+    rnnlm.train(tiny_config(text_file, tmp_path / "b", *QUICK, "train.epochs=3"))
     assert last.params_sha256 == Checkpoint.load(tmp_path / "b" / "last.npz").params_sha256
 
 
 def test_the_hash_is_of_the_parameters_alone(text_file: Path, tmp_path: Path) -> None:
     """As its recipe says, in plain NumPy; one bit changes it."""
-    rnnlm.train(tiny_config(text_file, tmp_path / "a", "train.epochs=1"))
+    rnnlm.train(tiny_config(text_file, tmp_path / "a", *QUICK))
     at = Checkpoint.load(tmp_path / "a" / "last.npz")
     digest = hashlib.sha256()
     with np.load(at.path or "") as file:

@@ -19,14 +19,16 @@ from rnnlm.text.format import LEVELS
 from rnnlm.training.start import preview
 
 NEW = "é€"  # between and after the symbols of TEXT
-WITH_NEW = TEXT[:4000].replace("ferry", "férry").replace("bell", "b€ll")
-STILL = ("train.optimizer={name: sgd, learning_rate: 0}", "train.epochs=1")
+WITH_NEW = TEXT[:3000].replace("ferry", "férry").replace("bell", "b€ll")
+STILL = ("train.optimizer={name: sgd, learning_rate: 0}", "train.epochs=1", "train.threads=1")
 
 
 def trained(folder: Path, *keys: str) -> Checkpoint:
     """A model of TEXT, and of a symbol beyond it."""
     (folder / "text.txt").write_text(TEXT + "~")
-    return rnnlm.train(tiny_config(folder / "text.txt", folder / "run", *keys)).checkpoint()
+    return rnnlm.train(
+        tiny_config(folder / "text.txt", folder / "run", "train.threads=1", *keys)
+    ).checkpoint()
 
 
 @pytest.fixture(scope="module")
@@ -170,20 +172,20 @@ def test_the_loss_before_the_first_step_comes_first(
     start: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It counts as an evaluation, and a run that is stopped there resumes to the same records."""
-    path = text_file(tmp_path, TEXT[2000:6000])
-    config = tiny_config(path, tmp_path / "a", "train.epochs=1")
+    path = text_file(tmp_path, TEXT[2000:5000])
+    config = tiny_config(path, tmp_path / "a", "train.epochs=1", "train.threads=1")
     result = rnnlm.train(config, init_from=start)
     first = result.history[0]
     assert (first["event"], first["step"], first["best"]) == ("eval", 0, True)
     text = api.recorded_data(result.checkpoint())
     alone = api.evaluate(start, text.format.text(text["val"]))
     assert first["loss"] == alone.nats_per_symbol
-    config = tiny_config(path, tmp_path / "b", "train.epochs=1")
+    config = tiny_config(path, tmp_path / "b", "train.epochs=1", "train.threads=1")
     with rnnlm.Training.start(config, "b", start) as training:
         next(training.events())
     resumed = rnnlm.resume(tmp_path / "b")
     assert [r["loss"] for r in resumed.history] == [r["loss"] for r in result.history]
-    plain = rnnlm.train(tiny_config(path, tmp_path / "c", "train.epochs=1"))
+    plain = rnnlm.train(tiny_config(path, tmp_path / "c", "train.epochs=1", "train.threads=1"))
     assert all(r["step"] for r in plain.history)
 
 
