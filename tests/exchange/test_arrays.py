@@ -73,7 +73,7 @@ def test_cuts_and_changed_bytes_of_safetensors_are_refused_or_read(tmp_path: Pat
     arrays = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.zeros(0, np.float32)}
     path, whole = tmp_path / "m.safetensors", b"".join(safetensors.pieces(arrays, {"t": "é"}))
     rng = np.random.default_rng(0)
-    places = range(0, len(whole), 2)
+    places = range(0, len(whole), 3)
     changed = [whole[:i] + bytes([rng.integers(256)]) + whole[i + 1 :] for i in places]
     refused = 0
     for data in [*(whole[:i] for i in places), *changed]:
