@@ -28,7 +28,7 @@ from .storage.atomic import as_path
 from .text.corpus import Corpus
 from .text.format import TextFormat
 from .text.vocabulary import Unknown, Vocabulary
-from .wording import counted, shown
+from .wording import counted, share, shown
 
 MOST_SYMBOLS = 10**12  # of a sample; more than half a year of work
 MOST_SAMPLES = 1 << 16  # side by side
@@ -110,6 +110,7 @@ def _evaluate(checkpoint: Checkpoint, ids: Array) -> Evaluation:
 def facts(checkpoint: Checkpoint) -> dict[str, Any]:
     """What a checkpoint holds, as JSON can hold it: a perplexity beyond float range is None."""
     p, vocabulary = checkpoint.progress, checkpoint.vocabulary
+    unknown = vocabulary.unknown_id
     losses = {"training": p.train_loss, "validation": p.val_loss, "best": p.best_loss}
     return {
         "checkpoint": None if checkpoint.path is None else str(checkpoint.path),
@@ -118,7 +119,7 @@ def facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "symbol": checkpoint.format.noun,
         "symbols": len(vocabulary),
         "vocabulary": excerpt(vocabulary),
-        "unknown": checkpoint.format.unknown_share(checkpoint.counts),
+        "unknown": None if unknown is None else int(checkpoint.counts[unknown]),
         "step": p.step,
         "epoch": p.epoch,
         "seconds": p.seconds,
@@ -143,7 +144,8 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
     yield f"SHA-256 of the parameters: {told['params_sha256']}"
     yield f"vocabulary: {counted(told['symbols'], noun)}: {told['vocabulary']}"
     if told["unknown"] is not None:
-        yield f"training: {told['unknown']:.2%} of the {noun}s are <unk>"
+        trained = int(checkpoint.counts.sum())
+        yield f"training: {share(told['unknown'], trained, noun)} are <unk>"
     yield (
         f"position: step {told['step']:,}, epoch {told['epoch']:.4g}, "
         f"{told['seconds']:,.0f} s of training"

@@ -158,7 +158,7 @@ class TextFormat:
     def newline(self) -> int | None:
         """The id of the newline, where a line begins and ends; None where the vocabulary has none."""
         (found,) = self.vocabulary.lookup(self.vocabulary.units("\n")).tolist()
-        return None if found < 0 else found
+        return None if found in (-1, self.vocabulary.unknown_id) else found
 
     @property
     def noun(self) -> str:
@@ -297,11 +297,6 @@ class TextFormat:
     def characters(self, ids: Array) -> int:
         """How many characters the text of ids (n,) has."""
         return self.vocabulary.characters(self.in_reading_order(ids))
-
-    def unknown_share(self, counts: Array) -> float | None:
-        """The share of the unknown symbol, from the counts (V,) of a text; None where there is none."""
-        unknown = self.vocabulary.unknown_id
-        return None if unknown is None else float(counts[unknown] / counts.sum())
 
     def unknowns(self, ids: Array) -> int:
         """How many of the ids (n,) are the unknown symbol."""
