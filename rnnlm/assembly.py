@@ -10,8 +10,9 @@ from typing import Any
 import yaml
 
 from .cells import CELLS
+from .config.guesses import meant
 from .config.kinds import Chosen, Tables, options
-from .config.parse import load_config, parse_config
+from .config.parse import load_config, parse_config, valid_keys
 from .config.schema import MODEL, Config, differences
 from .errors import ConfigError
 from .models import MODELS
@@ -39,6 +40,11 @@ def make_config(
     Raises ConfigError that names the key, its place and the nearest valid key.
     """
     return load_config(path, overrides, TABLES, sections)
+
+
+def key_for(name: str, nearly: bool = True) -> str | None:
+    """The key that a usual name stands for (`lr`) or, with `nearly`, that is spelt nearly so."""
+    return meant(name, valid_keys(TABLES), nearly)
 
 
 def read_config(text: str, name: str, overrides: Iterable[str] = ()) -> Config:

@@ -4,6 +4,22 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextvars import ContextVar
+
+typed: ContextVar[bool] = ContextVar("typed", default=False)  # whether a command is running
+
+
+def option(name: str, value: str | None = None) -> str:
+    """An option as whoever called writes it: `--unknown skip`, or `unknown="skip"` in a script."""
+    if not typed.get():
+        return f"{name}=" if value is None else f'{name}="{value}"'
+    flag = f"--{name.replace('_', '-')}"
+    return flag if value is None else f"{flag} {value}"
+
+
+def setting(text: str) -> str:
+    """An override of the config in the words of whoever called: `--set ...`, or text in quotes."""
+    return f"--set {text}" if typed.get() else f'"{text}"'
 
 
 def counted(number: int, noun: str) -> str:

@@ -1,7 +1,9 @@
-"""What several commands take: names of files, a checkpoint, a text."""
+"""What several commands take: names of files, a checkpoint, a text, keys of the config."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,7 @@ from ..wording import quoted
 from .terminal import say_line
 
 if TYPE_CHECKING:
+    from ..config.schema import Config
     from ..runs.checkpoint import Checkpoint
 
 
@@ -32,6 +35,70 @@ UNKNOWN = click.option(
     show_default=True,
     help="Symbols outside the vocabulary: refused, or left out.",
 )
+
+
+class KeyGuesser(click.Command):
+    """A command with keys of the config: an option that is one by a usual name gets what to type."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        typed = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            own = [flag for parameter in self.params for flag in parameter.opts]
+            misspelt = bool(difflib.get_close_matches(error.option_name, own, 1, 0.7))
+            if (right := _as_setting(error.option_name, typed, not misspelt)) is None:
+                raise
+            message = f"No such option {error.option_name}; write {right}"
+            raise click.NoSuchOption(error.option_name, message, ctx=ctx) from None
+
+
+def _as_setting(option: str, typed: list[str], nearly: bool) -> str | None:
+    """The `--set` that an unknown option stands for, with the value that was typed after it."""
+    from ..assembly import key_for
+
+    at = next((i for i, word in enumerate(typed) if word.startswith(option)), None)
+    if at is None:
+        return None
+    name, equals, value = typed[at].lstrip("-").partition("=")
+    key = key_for(name, nearly)
+    if not equals:
+        value = next((word for word in typed[at + 1 : at + 2]), "...")
+    return key and f"--set {quoted(f'{key}={value}')}"
+
+
+def settings(source: Path | None, overrides: Iterable[str]) -> tuple[Config, str]:
+    """The config of a training, and the name of its run, from what stands after `rnnlm train`: a YAML
+    file, or the text to train on. A YAML file is known by its suffix or its first line.
+    """
+    from ..assembly import make_config
+    from ..text.sources import COMPRESSED
+
+    if source is None:
+        return make_config(None, *overrides), "run"
+    if _is_config(source):
+        return make_config(source, *overrides), source.stem
+    config = make_config(None, *overrides)
+    if "data.path" in config.given:
+        raise click.UsageError(f"{source} is the text: leave --set data.path=... out")
+    name = source.stem if source.suffix.lower() in COMPRESSED else source.name
+    stem = Path(name.rpartition(":")[2]).stem or "run"
+    return config.with_values("data", path=str(source)), stem
+
+
+def _is_config(source: Path) -> bool:
+    """Whether a file is a config; where its name does not tell, its first line does, and it is said."""
+    from ..config.tree import opens_as_config
+
+    if source.suffix.lower() in (".yaml", ".yml"):
+        return True
+    if not source.exists() and "=" in source.name:
+        raise click.UsageError(f"to set a key, write --set {quoted(str(source))}")
+    if not opens_as_config(source):
+        return False
+    path = quoted(f"data.path={source}")
+    say_line(f"{source}: a config, by its first line; to train on it as a text: --set {path}")
+    return True
 
 
 def example(text: str) -> str:

@@ -17,6 +17,7 @@ import click
 from .. import __version__
 from ..errors import RnnlmError
 from ..interrupts import end_at_once, stop
+from ..wording import typed
 from .terminal import end_streams, open_streams, say, say_line
 
 COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help` says of it
@@ -56,7 +57,12 @@ class Commands(click.Group):
         return name, import_module(f".{name}", __package__).command, rest
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
-        sys.exit(self._exit_code(*args, **{**options, "standalone_mode": False}))
+        before = typed.set(True)
+        try:
+            code = self._exit_code(*args, **{**options, "standalone_mode": False})
+        finally:
+            typed.reset(before)
+        sys.exit(code)
 
     def _exit_code(self, *args: Any, **options: Any) -> int:
         try:
@@ -92,7 +98,7 @@ def cli() -> None:
     """Train character-level recurrent language models on your own text, on your own CPU.
 
     \b
-    rnnlm train --set data.path=my.txt
+    rnnlm train my.txt
     rnnlm sample --prime "Once "
     rnnlm eval
     """

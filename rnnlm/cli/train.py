@@ -12,7 +12,7 @@ import click
 
 from ..errors import TrainingError
 from ..interrupts import end_cleanly, stop
-from .arguments import FILE, argument, example
+from .arguments import FILE, KeyGuesser, argument, example, settings
 from .terminal import (
     figure,
     fitting,
@@ -27,29 +27,26 @@ from .terminal import (
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from ..config.schema import Config
     from ..training.counting import Counting
     from ..training.loop import Event, Training
 
 
-@click.command(
-    "train", epilog=example("rnnlm train configs/tinyshakespeare.yaml --set train.epochs=3")
-)
-@click.argument("config", required=False, type=FILE)
+@click.command("train", cls=KeyGuesser, epilog=example("rnnlm train my.txt --set train.epochs=3"))
+@click.argument("config_or_text", required=False, type=FILE)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key.")
 @click.option("--run-dir", type=FILE, help="The run folder, as run.dir.")
 @click.option("--resume", type=FILE, metavar="RUN", help="Go on with a run folder.")
 @click.option("--init-from", type=FILE, metavar="CHECKPOINT", help="Start from these weights.")
 @click.option("--dry-run", is_flag=True, help="Show config, size, memory and steps, and stop.")
 def command(
-    config: Path | None,
+    config_or_text: Path | None,
     overrides: tuple[str, ...],
     run_dir: Path | None,
     resume: Path | None,
     init_from: Path | None,
     dry_run: bool,
 ) -> None:
-    """Train a model on a prepared folder or a raw text, as CONFIG says."""
+    """Train a model on a prepared folder or a raw text, or as a YAML file says."""
     from ..api import load
     from ..training.loop import Training
     from ..training.start import preview, start
@@ -57,16 +54,18 @@ def command(
     stop.at_first = end_cleanly
     with _memory_error_named():
         if resume is not None:
-            if config or run_dir or init_from or dry_run:
+            if config_or_text or run_dir or init_from or dry_run:
                 raise click.UsageError("--resume takes nothing beside it but --set")
             _train(Training.resume(resume, overrides))
             return
-        settings = _settings(config, overrides, run_dir)
+        config, name = settings(config_or_text, overrides)
+        if run_dir is not None:  # not as an override, which would read `null` as no folder
+            config = config.with_values("run", dir=str(run_dir))
         weights = None if init_from is None else load(init_from)
         if dry_run:
-            show_lines(preview(settings, weights))
+            show_lines(preview(config, weights))
         else:
-            _train(start(settings, config.stem if config else "run", weights))
+            _train(start(config, name, weights))
 
 
 @contextmanager
@@ -75,16 +74,6 @@ def _memory_error_named() -> Iterator[None]:
         yield
     except MemoryError:
         raise TrainingError("not enough memory for this model, batch and window") from None
-
-
-def _settings(config: Path | None, overrides: tuple[str, ...], run_dir: Path | None) -> Config:
-    from ..assembly import make_config
-
-    settings = make_config(config, *overrides)
-    if run_dir is None:
-        return settings
-    # Not as an override, which would read `null` as no folder
-    return settings.with_values("run", dir=str(run_dir))
 
 
 def _train(start: Training | Counting) -> None:

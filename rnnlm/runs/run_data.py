@@ -10,6 +10,7 @@ from ..errors import CheckpointError, ConfigError, DataError
 from ..text.corpus import CORPUS_FILE, SPLITS, Corpus, is_unfinished
 from ..text.format import TextRules
 from ..text.prepare import prepare
+from ..wording import setting
 from .checkpoint import Checkpoint
 
 
@@ -32,7 +33,8 @@ def open_data(
     """
     d = config.data
     if d.path is None:
-        raise ConfigError("data.path is not set: name a text file, e.g. --set data.path=my.txt")
+        text = setting("data.path=my.txt")
+        raise ConfigError(f"data.path is not set: name a text file, for example {text}")
     path = Path(d.path)
     start = None if init_from is None else init_from.format
     if is_prepared(path):
