@@ -142,10 +142,11 @@ def generate(
     """The text that follows `prime`: `length` symbols at most (characters, or bytes at byte level).
 
     The text ends before the first `stop`, where that is given. The same seed gives the same text.
-    Without a prime the first symbol is drawn from the frequencies of the training text. `filters`
-    change what is probable, by their names in `inference.sampling.FILTERS`: `temperature` divides the
-    logits (below 1 is safer, 0 takes the most probable symbol), `top_k` draws from the k most probable
-    symbols only, `top_p` from the fewest whose probabilities reach p.
+    Without a prime the text begins as one does after a paragraph, or else a line, of the training text
+    (checkpoints of version 0.1.0: with a symbol drawn from its frequencies). `filters` change what is
+    probable, by their names in `inference.sampling.FILTERS`: `temperature` divides the logits (below 1
+    is safer, 0 takes the most probable symbol), `top_k` draws from the k most probable symbols only,
+    `top_p` from the fewest whose probabilities reach p.
 
     Raises ConfigError for values out of range, DataError for symbols of the prime that are outside the
     vocabulary (`unknown="skip"` leaves them out).
@@ -226,7 +227,7 @@ def samples(
         generate_ids(
             checkpoint.model,
             checkpoint.params,
-            prime_ids,
+            prime_ids if prime else checkpoint.lead,
             length,
             filters=given,
             seed=seed,

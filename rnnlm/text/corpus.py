@@ -23,6 +23,7 @@ from ..storage.atomic import as_path
 from ..storage.npy import map_ids, smallest
 from ..wording import counted
 from .format import TextFormat
+from .lead import lead
 from .sources import Name, Source
 from .vocabulary import SHOWN, Vocabulary
 
@@ -136,6 +137,11 @@ class Corpus(Contents):
     def train_counts(self) -> Array:
         """How often each symbol occurs in the training text; (V,) int64."""
         return self.splits["train"].counts
+
+    @cached_property
+    def lead(self) -> Array:
+        """What comes before a sample that has no prime: see lead.py."""
+        return lead(self.vocabulary, self["train"])
 
     @property
     def entropy(self) -> float:

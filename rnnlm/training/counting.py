@@ -88,6 +88,7 @@ class Counting:
             counts=corpus.train_counts,
             progress=p,
             data={"folder": str(corpus.folder.absolute()), "fingerprint": corpus.fingerprint},
+            lead=corpus.lead,
         )
         checkpoint.save(self.run.last)
         if p.best_step is not None:

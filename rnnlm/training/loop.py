@@ -358,6 +358,7 @@ class Training:
             },
             optimizer_state=self._engine.optimizer_state,
             state=self.state,
+            lead=self.corpus.lead,
         )
         checkpoint.save(path)
         if path == self.run.last:
