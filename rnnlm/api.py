@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ def evaluate(
     symbols, TrainingError where the predictions are not finite.
     """
     _check_checkpoint(checkpoint)
-    return _evaluate(checkpoint, checkpoint.ids(text, unknown))
+    ids = checkpoint.ids(text, unknown)
+    left_out = checkpoint.format.length(text) - len(ids) if unknown == "skip" else 0
+    return _evaluate(checkpoint, ids, left_out)
 
 
 def evaluate_split(
@@ -89,12 +92,13 @@ def evaluate_split(
         raise DataError(
             f"{corpus.folder}: its {split} split has {size}, too few: name another split, or a text"
         )
-    return _evaluate(checkpoint, ids)
+    return _evaluate(checkpoint, ids, corpus.length(split) - len(ids))
 
 
-def _evaluate(checkpoint: Checkpoint, ids: Array) -> Evaluation:
+def _evaluate(checkpoint: Checkpoint, ids: Array, left_out: int) -> Evaluation:
     cut = checkpoint.format.batches
-    return evaluate_ids(checkpoint.model, checkpoint.params, ids, cut=cut)
+    result = evaluate_ids(checkpoint.model, checkpoint.params, ids, cut=cut)
+    return replace(result, left_out=left_out)
 
 
 def describe(checkpoint: Checkpoint) -> Iterator[str]:
@@ -121,6 +125,26 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
         yield f"data: {checkpoint.data['folder']} ({checkpoint.data['fingerprint'][:16]})"
     yield "config:"
     yield from ("  " + line for line in checkpoint.config.to_yaml().splitlines())
+
+
+def facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What `describe` says, as JSON holds it."""
+    p = checkpoint.progress
+    return {
+        "checkpoint": str(checkpoint.path),
+        "model": checkpoint.model.describe(checkpoint.params),
+        "level": checkpoint.level,
+        "vocabulary_size": len(checkpoint.vocabulary),
+        "step": p.step,
+        "epoch": p.epoch,
+        "seconds": p.seconds,
+        "train_loss": p.train_loss,
+        "val_loss": p.val_loss,
+        "best_loss": p.best_loss,
+        "best_step": p.best_step,
+        "data": dict(checkpoint.data),
+        "config": checkpoint.config.to_dict(),
+    }
 
 
 def excerpt(vocabulary: Vocabulary, most: int = 100) -> str:

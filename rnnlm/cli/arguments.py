@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..wording import quoted
+from ..wording import counted, quoted
 from .terminal import say_line
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ class Name(click.Path):
 
 FILE = Name(path_type=Path)
 CHECKPOINT = click.argument("checkpoint_or_run", required=False, type=FILE)
+CHECKPOINTS = click.argument(
+    "checkpoint_or_run", nargs=-1, type=FILE, metavar="[CHECKPOINT_OR_RUN]..."
+)
 UNKNOWN = click.option(
     "--unknown",
     type=click.Choice(["error", "skip"]),
@@ -119,6 +122,12 @@ def found(path: Path | None) -> Checkpoint:
     if path is None:
         say_line(f"newest run: {checkpoint.path}")
     return checkpoint
+
+
+def say_left_out(number: int, checkpoint: Checkpoint) -> None:
+    """Say how many symbols `--unknown skip` left out."""
+    if number:
+        say_line(f"left out: {counted(number, checkpoint.format.noun)} outside the vocabulary")
 
 
 def read_text(name: str, checkpoint: Checkpoint) -> str | bytes:

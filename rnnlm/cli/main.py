@@ -26,6 +26,7 @@ COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help`
     "sample": "Generate text.",
     "eval": "Measure how well a model predicts a text.",
     "info": "Say what is inside a checkpoint.",
+    "compare": "Compare runs; those that differ only by seed are one.",
 }
 
 

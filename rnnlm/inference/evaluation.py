@@ -52,11 +52,13 @@ def figures(nats_per_symbol: float) -> dict[str, float | None]:
 class Evaluation:
     """The cross-entropy of a text: the sum of -ln p, `nats`, over the `symbols` that were predicted.
 
-    It is infinite where the model gave probability 0 to a symbol that came.
+    It is infinite where the model gave probability 0 to a symbol that came. `left_out` are the symbols
+    outside the vocabulary that were not read.
     """
 
     symbols: int
     nats: float
+    left_out: int = 0
 
     @property
     def nats_per_symbol(self) -> float:

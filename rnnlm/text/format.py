@@ -126,6 +126,12 @@ class TextFormat:
             text = self.rules.normalize(text)
         return self.vocabulary.ids(text, unknown)
 
+    def length(self, text: str | bytes) -> int:
+        """How many symbols a text has, in or out of the vocabulary."""
+        return len(
+            self.vocabulary.units(self.rules.normalize(text) if isinstance(text, str) else text)
+        )
+
     def batches(self, ids: Array, streams: int, seq_length: int | None) -> Batches:
         """The windows in which a model reads the ids (n,) of a text; see `Streams`."""
         return Streams(ids, streams, seq_length)
