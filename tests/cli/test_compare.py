@@ -13,7 +13,6 @@ from test_cli import rnnlm
 
 from rnnlm import train
 
-
 QUICK = ("train.epochs=1", "train.batch_size=32", "train.threads=1")
 
 
