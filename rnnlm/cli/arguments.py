@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import secrets
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,23 @@ class Name(click.Path):
         return super().convert(value, param, ctx)
 
 
+class Seed(click.IntRange):
+    """A seed, or `random`: one that is drawn, and said so that it can be given again."""
+
+    name = "integer or random"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value != "random":
+            return super().convert(value, param, ctx)
+        seed = secrets.randbelow(1 << 32)
+        say_line(f"seed: {seed}")
+        return seed
+
+    def _describe_range(self) -> str:
+        return ""
+
+
+SEED = Seed(0)
 FILE = Name(path_type=Path)
 CHECKPOINT = click.argument("checkpoint_or_run", required=False, type=FILE)
 CHECKPOINTS = click.argument(
@@ -128,6 +147,27 @@ def say_left_out(number: int, checkpoint: Checkpoint) -> None:
     """Say how many symbols `--unknown skip` left out."""
     if number:
         say_line(f"left out: {counted(number, checkpoint.format.noun)} outside the vocabulary")
+
+
+ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.?)", re.DOTALL)
+ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+
+
+def unescaped(text: str, in_bytes: bool) -> str:
+    r"""A text with \n, \t, \r, \\, \xNN, \uXXXX and \UXXXXXXXX replaced; `in_bytes`: \xNN is a byte."""
+
+    def replaced(match: re.Match[str]) -> str:
+        code = match[1]
+        if code in ESCAPES:
+            return ESCAPES[code]
+        if len(code) < 2 or (number := int(code[1:], 16)) > 0x10FFFF:
+            raise click.UsageError(
+                f"{match[0]}: not an escape; there are \\n, \\t, \\r, \\\\, \\xNN, \\uXXXX, \\UXXXXXXXX"
+            )
+        # A byte that is not ASCII, as it stands in an argument of a command
+        return chr(0xDC00 + number if in_bytes and code[0] == "x" and number > 127 else number)
+
+    return ESCAPE.sub(replaced, text)
 
 
 def read_text(name: str, checkpoint: Checkpoint) -> str | bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,17 @@ import click
 from ..config.kinds import Integer, Number
 from ..inference.sampling import FILTERS, filter_kind
 from ..interrupts import end_cleanly, stop
-from .arguments import CHECKPOINT, FILE, UNKNOWN, example, found, read_text
+from .arguments import (
+    CHECKPOINT,
+    FILE,
+    SEED,
+    UNKNOWN,
+    example,
+    found,
+    read_text,
+    say_left_out,
+    unescaped,
+)
 from .terminal import Write, open_output
 
 
@@ -24,7 +36,8 @@ def _filters(command: Any) -> Any:
         limits: Any = {"min": low, "max": kind.high, "min_open": kind.above is not None}
         number: Any = click.IntRange if isinstance(kind, Integer) else click.FloatRange
         option = f"--{name.replace('_', '-')}"
-        command = click.option(option, type=number(**limits), help=text.splitlines()[0])(command)
+        type_, line = number(**limits), text.splitlines()[0]
+        command = click.option(option, type=type_, multiple=True, help=line)(command)
     return command
 
 
@@ -40,58 +53,130 @@ def _filters(command: Any) -> Any:
 @_filters
 @click.option(
     "--seed",
-    type=click.IntRange(0),
-    default=0,
+    type=SEED,
+    default="0",
     show_default=True,
-    help="The same seed, the same text.",
+    help="The same seed, the same text; `random` draws one and says it.",
 )
 @click.option(
     "--num-samples", type=click.IntRange(1), default=1, show_default=True, help="Texts to draw."
 )
 @click.option("--stop", default="", metavar="TEXT", help="End before this text.")
+@click.option("--escapes", is_flag=True, help=r"Read \n, \t, \xNN, \uXXXX in the texts given here.")
 @click.option("--no-prime", is_flag=True, help="Leave the prime out of the output.")
+@click.option("--separator", metavar="TEXT", help="Between several texts, instead of headings.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line for each text.")
 @UNKNOWN
 @click.option("--output", type=FILE, help="Write here instead of standard output.")
+@click.option("--append", is_flag=True, help="Add to the end of --output.")
 def command(
     checkpoint_or_run: Path | None,
     prime: str,
     prime_file: str | None,
     no_prime: bool,
+    escapes: bool,
+    separator: str | None,
+    as_json: bool,
     output: Path | None,
+    append: bool,
     **options: Any,
 ) -> None:
-    """Generate text, character by character. Without a path: from the newest run under ./runs."""
+    """Generate text, character by character. Without a path: from the newest run under ./runs.
+
+    --temperature, --top-k and --top-p can be given several times: every combination is drawn.
+    """
     from ..api import samples
 
+    if append and output is None:
+        raise click.UsageError("--append adds to a file: name it with --output")
+    if as_json and (no_prime or separator is not None):
+        raise click.UsageError("--json has the prime and each text apart: it excludes the others")
     checkpoint = found(checkpoint_or_run)
+    if escapes:
+        in_bytes = checkpoint.format.rules.encoding is None
+        prime = unescaped(prime, in_bytes)
+        options["stop"] = unescaped(options["stop"], in_bytes=False)
+        separator = None if separator is None else unescaped(separator, in_bytes=False)
     start: str | bytes = prime
     if prime_file is not None:
         if prime:
             raise click.UsageError("--prime and --prime-file exclude each other")
         start = read_text(prime_file, checkpoint)
-    pieces = samples(checkpoint, start, **options)
+    settings = list(_settings({name: options.pop(name) for name in FILTERS}))
+    drawn = [samples(checkpoint, start, **options, **values) for values in settings]
     ids = checkpoint.ids(start, options["unknown"])
+    if options["unknown"] == "skip":
+        say_left_out(checkpoint.format.length(start) - len(ids), checkpoint)
+    shown = checkpoint.format.text(ids)
     stop.at_first = end_cleanly
-    shown = "" if no_prime else checkpoint.format.text(ids)
-    with open_output(output) as write:
-        _write_samples(pieces, shown, options["num_samples"], write)
+    n = options["num_samples"]
+    with open_output(output, append) as write:
+        if as_json:
+            known = {"prime": shown, "seed": options["seed"]}
+            for values, pieces in zip(settings, drawn, strict=True):
+                given = {name: value for name, value in values.items() if value is not None}
+                for number, text in enumerate(_whole(pieces, n), 1):
+                    line = {"text": text, **known, "sample": number, **given}
+                    write(json.dumps(line) + "\n")
+            return
+        shown = "" if no_prime else shown
+        if n == len(settings) == 1:
+            _write_sample(drawn[0], shown, write)
+        else:
+            texts = (
+                (_heading(values, settings, number if n > 1 else None), shown + text)
+                for values, pieces in zip(settings, drawn, strict=True)
+                for number, text in enumerate(_whole(pieces, n), 1)
+            )
+            _write_samples(texts, separator, write)
 
 
-def _write_samples(pieces: Iterable[list[str]], shown: str, n: int, write: Write) -> None:
-    """One sample as it is drawn; several one after another, each under a line with its number."""
-    if n == 1:
-        write(shown)
-        ends = shown[-1:]
-        for (piece,) in pieces:
-            write(piece)
-            ends = piece[-1:] or ends
-        if ends != "\n":
-            write("\n")
-        return
-    texts = [[shown] for _ in range(n)]
+Settings = dict[str, Any]
+
+
+def _settings(given: dict[str, tuple[float, ...]]) -> Iterator[Settings]:
+    """Every combination of the values of the filters."""
+    for values in product(*(some or (None,) for some in given.values())):
+        yield dict(zip(given, values, strict=True))
+
+
+def _heading(values: Settings, settings: list[Settings], number: int | None) -> str:
+    """What a text is drawn with, as far as that differs from others, and its number."""
+    parts = [
+        f"{name.replace('_', '-')} {value:g}"
+        for name, value in values.items()
+        if value is not None and len({other[name] for other in settings}) > 1
+    ]
+    return ", ".join(parts + ([] if number is None else [f"sample {number}"]))
+
+
+def _whole(pieces: Iterable[list[str]], n: int) -> list[str]:
+    """The texts whole, from their pieces."""
+    texts: list[list[str]] = [[] for _ in range(n)]
     for step in pieces:
         for text, piece in zip(texts, step, strict=True):
             text.append(piece)
-    for number, text in enumerate(texts, 1):
-        body = "".join(text)
-        write(f"=== sample {number} ===\n{body}" + ("" if body.endswith("\n") else "\n"))
+    return ["".join(text) for text in texts]
+
+
+def _write_sample(pieces: Iterable[list[str]], shown: str, write: Write) -> None:
+    """One text, as it is drawn."""
+    write(shown)
+    ends = shown[-1:]
+    for (piece,) in pieces:
+        write(piece)
+        ends = piece[-1:] or ends
+    if ends != "\n":
+        write("\n")
+
+
+def _write_samples(
+    texts: Iterable[tuple[str, str]], separator: str | None, write: Callable[[str], object]
+) -> None:
+    """Several texts, each under its heading, or with a separator between them."""
+    for k, (heading, text) in enumerate(texts):
+        if separator is None:
+            write(f"=== {heading} ===\n")
+        elif k:
+            write(separator)
+        write(text if text.endswith("\n") else f"{text}\n")
