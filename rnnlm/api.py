@@ -201,6 +201,7 @@ def stream(
 
     Errors are raised by the call itself, before the first piece.
     """
+    _check_filters(filters)
     pieces = samples(
         checkpoint,
         prime,
@@ -231,6 +232,7 @@ def samples(
     Text i is the same however many are drawn.
     """
     _check_checkpoint(checkpoint)
+    _check_filters(filters)
     given = {name: _filter(name, v) for name, v in filters.items() if v is not None}
     index = operator.index
     words = f"an integer from 0 to {MOST_SYMBOLS:,}"
@@ -315,10 +317,15 @@ def _check_checkpoint(value: object) -> None:
         )
 
 
+def _check_filters(names: Iterable[str]) -> None:
+    """Raise ConfigError for a name that is no filter's."""
+    for name in names:
+        if name not in FILTERS:
+            raise ConfigError(f"{name} is not a filter: there are {', '.join(FILTERS)}")
+
+
 def _filter(name: str, value: Any) -> float:
-    """The value of a filter. Raises ConfigError for one that it does not take, or no filter's name."""
-    if name not in FILTERS:
-        raise ConfigError(f"{name} is not a filter: there are {', '.join(FILTERS)}")
+    """The value of a filter. Raises ConfigError for one that it does not take."""
     kind = filter_kind(name)
     try:
         if not isinstance(kind, Number) or isinstance(value, (bool, str, bytes)):

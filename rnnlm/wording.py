@@ -9,12 +9,14 @@ from contextvars import ContextVar
 typed: ContextVar[bool] = ContextVar("typed", default=False)  # whether a command is running
 
 
-def option(name: str, value: str | None = None) -> str:
+def option(name: str, value: str | bool | None = None) -> str:
     """An option as whoever called writes it: `--unknown skip`, or `unknown="skip"` in a script."""
-    if not typed.get():
-        return f"{name}=" if value is None else f'{name}="{value}"'
-    flag = f"--{name.replace('_', '-')}"
-    return flag if value is None else f"{flag} {value}"
+    if typed.get():
+        flag = f"--{name.replace('_', '-')}"
+        return f"{flag} {value}" if isinstance(value, str) else flag
+    if value is None:
+        return name
+    return f'{name}="{value}"' if isinstance(value, str) else f"{name}={value}"
 
 
 def setting(text: str) -> str:

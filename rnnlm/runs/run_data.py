@@ -10,7 +10,7 @@ from ..errors import CheckpointError, ConfigError, DataError
 from ..text.corpus import CORPUS_FILE, SPLITS, Corpus, is_unfinished
 from ..text.format import TextRules
 from ..text.prepare import prepare
-from ..wording import setting
+from ..wording import option, setting
 from .checkpoint import Checkpoint
 
 
@@ -42,7 +42,8 @@ def open_data(
         _check_agreement(config, corpus)
         if start is not None and (difference := corpus.format.difference(start)):
             raise DataError(
-                f"{path}: differs from --init-from in its {difference}: prepare it with --vocab"
+                f"{path}: differs from {option('init_from')} in its {difference}: prepare it with that "
+                "vocabulary"
             )
     else:
         rules = TextRules.of(d)
@@ -91,7 +92,7 @@ def same_data(at: Checkpoint, folder: Path) -> Corpus:
     if corpus.fingerprint != at.data["fingerprint"]:
         raise DataError(
             f"{folder}: not the text that this run was trained on (its content hash differs): "
-            "restore it, or start a new run with --init-from"
+            f"restore it, or start a new run with {option('init_from')}"
         )
     return replace(corpus, format=at.format)
 
@@ -103,7 +104,7 @@ def recorded_data(at: Checkpoint, *others: Path) -> Corpus:
     none of them, raises DataError that says what is in each.
     """
     if not at.data:
-        raise CheckpointError("this checkpoint recorded no data: name a folder with --data")
+        raise CheckpointError(f"this checkpoint recorded no data: name a folder: {option('data')}")
     beside = [] if at.path is None else [at.path.parent / "data"]
     places: dict[Path, Path] = {}  # by absolute path, to try each only once
     for place in (*beside, Path(at.data["folder"]), *others):

@@ -21,7 +21,7 @@ from ..arrays import Array
 from ..errors import DataError
 from ..storage.atomic import as_path
 from ..storage.npy import map_ids, smallest
-from ..wording import counted
+from ..wording import counted, shown
 from .format import TextFormat
 from .lead import lead
 from .sources import Name, Source
@@ -97,14 +97,21 @@ class Corpus(Contents):
         return cls(c.format, c.newlines_replaced, c.sources, c.splits, folder, ids)
 
     def __getitem__(self, split: str) -> Array:
+        self._check_split(split)
         return self._ids[split]
+
+    def _check_split(self, split: str) -> None:
+        if split not in SPLITS:
+            raise DataError(f"{shown(split)} is not a split: there are {', '.join(SPLITS)}")
 
     def length(self, split: str) -> int:
         """How many symbols a split has."""
+        self._check_split(split)
         return self.splits[split].length
 
     def sha256(self, split: str) -> str:
         """The hash of the bytes of a split's ids, little-endian."""
+        self._check_split(split)
         return self.splits[split].sha256
 
     @property
@@ -168,9 +175,9 @@ class Corpus(Contents):
             ends = counted(self.newlines_replaced, "line end")
             lines.append(f"{ends} (CRLF or CR) turned into LF")
         if unseen:
-            shown = ", ".join(self.vocabulary.spell(symbol) for symbol in unseen[:SHOWN])
+            named = ", ".join(self.vocabulary.spell(symbol) for symbol in unseen[:SHOWN])
             more = f" and {counted(len(unseen) - SHOWN, 'other')}" if len(unseen) > SHOWN else ""
-            lines.append(f"never seen in training ({len(unseen):,}): {shown}{more}")
+            lines.append(f"never seen in training ({len(unseen):,}): {named}{more}")
         return lines
 
 

@@ -24,7 +24,7 @@ from ..arrays import Array
 from ..errors import DataError
 from ..storage.atomic import as_path, make_folder, sync_folder, take_lock
 from ..storage.npy import HEADER, is_header, map_array, npy_header, read_ids, smallest
-from ..wording import shown
+from ..wording import option, shown
 from .corpus import (
     ASIDE,
     CORPUS_FILE,
@@ -272,7 +272,8 @@ def _check_free(out: Path, force: bool) -> None:
     try:
         held = {path.name for path in out.iterdir() if not is_aside(path.name)}
         if held and not force:
-            raise DataError(f"{out}: exists and is not empty: name another folder, or use --force")
+            way = f"name another folder, or use {option('force', True)}"
+            raise DataError(f"{out}: exists and is not empty: {way}")
         for path in (out / name for name in FILES if name in held):
             if path.is_dir():
                 raise DataError(f"{path}: a folder, where a file must be written: remove it")

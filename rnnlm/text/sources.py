@@ -21,6 +21,7 @@ from typing import IO, Any, TypeAlias
 
 from ..errors import DataError
 from ..storage.atomic import as_path
+from ..wording import option
 from .format import TextRules
 
 CHUNK = 1 << 20  # bytes of text read at a time
@@ -182,13 +183,14 @@ class Reader:
                 at = offset - held + getattr(error, "start", 0)
                 raise DataError(
                     f"{name}: not {encoding} at byte {at:,} ({getattr(error, 'reason', error)}): "
-                    "name its encoding: --encoding (data.encoding), or use --level byte (data.level)"
+                    f"name its encoding, as {option('encoding', 'latin-1')} (data.encoding), or use "
+                    f"{option('level', 'byte')} (data.level)"
                 ) from None
             offset += len(block)
             if len(decoder.getstate()[0]) > HELD:
                 raise DataError(
                     f"{name}: {HELD:,} bytes before byte {offset:,} give no text in {encoding}: name "
-                    "its encoding: --encoding (data.encoding)"
+                    f"its encoding, as {option('encoding', 'latin-1')} (data.encoding)"
                 )
             if text:
                 yield text.removeprefix("\ufeff") if has_mark else text

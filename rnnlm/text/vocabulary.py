@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Array
 from ..errors import DataError
-from ..wording import counted
+from ..wording import counted, option
 from .alike import alike
 
 Unknown = Literal["error", "skip"]  # symbols outside the vocabulary: a DataError, or left out
@@ -111,7 +111,8 @@ class Vocabulary(ABC):
             return ids[known]
         at = np.flatnonzero(~known)
         outside, first, counts = np.unique(symbols[at], return_index=True, return_counts=True)
-        raise self.unknown(outside, counts, at[first], "the text", "leave them out: --unknown skip")
+        advice = f"leave them out: {option('unknown', 'skip')}"
+        raise self.unknown(outside, counts, at[first], "the text", advice)
 
     def unknown(
         self, symbols: Array, counts: Array, firsts: Array, where: str, advice: str

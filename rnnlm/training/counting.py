@@ -21,6 +21,7 @@ from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run
 from ..runs.run_data import open_data
 from ..text.corpus import Corpus
+from ..wording import option
 from .loop import Event, never
 from .plan import about
 
@@ -130,7 +131,8 @@ def counting_config(config: Config, init_from: Checkpoint | None) -> Config:
                 f"{key}: a model that counts takes no key of train: leave it at its default"
             )
     if init_from is not None:
-        raise ConfigError("a model that counts starts from no checkpoint: leave --init-from out")
+        way = f"leave {option('init_from')} out"
+        raise ConfigError(f"a model that counts starts from no checkpoint: {way}")
     return config
 
 

@@ -12,6 +12,7 @@ from ..optim.schedules import NEEDS_TOTAL
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import is_prepared
 from ..storage.atomic import same_folder
+from ..wording import option
 
 # Keys that a resume may change, because they change no parameter at any step. `train.epochs` must stay
 # where the schedule depends on the length of the run; the text is compared by its content.
@@ -36,13 +37,14 @@ def adopt_config(config: Config, init_from: Checkpoint) -> Config:
     Dropout may differ: it changes no parameter.
     """
     if not isinstance(init_from.model, TrainableModel):
-        raise ConfigError("--init-from: the model of that checkpoint has no weights to start from")
+        start = option("init_from")
+        raise ConfigError(f"{start}: the model of that checkpoint has no weights to start from")
     theirs, ours = (dict(flat(c.to_dict())) for c in (init_from.config, config))
     for key, value in theirs.items():
         adopted = key.startswith("model.") or key in ("data.level", "data.newlines")
         if adopted and key in config.given and ours.get(key) != value and key != "model.dropout":
             raise ConfigError(
-                f"{key}: {ours.get(key)} conflicts with --init-from, which has {value}: "
+                f"{key}: {ours.get(key)} conflicts with {option('init_from')}, which has {value}: "
                 "leave the key out"
             )
     model = dict(init_from.config.model)
@@ -71,9 +73,10 @@ def resumed_config(old: Config, folder: Path, overrides: list[str]) -> Config:
                 if fixed_length
                 else ""
             )
+            way = f" with {option('init_from')}"
             raise ConfigError(
                 f"{folder}: cannot resume with {key} changed from {before} to {after}{why}: set "
-                f"it back, or start a new run{'' if key.startswith('model.') else ' with --init-from'}"
+                f"it back, or start a new run{'' if key.startswith('model.') else way}"
             )
         if key == "data.path" and not (after and is_prepared(Path(after))):
             raise ConfigError(

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TEXT
 from test_cli import SETS, rnnlm
 
-from rnnlm import ConfigError, make_config
+from rnnlm import (
+    ConfigError,
+    RnnlmError,
+    generate,
+    make_config,
+    prepare,
+    resume,
+    train,
+    train_events,
+)
 from rnnlm.assembly import TABLES, key_for
 from rnnlm.config.guesses import USUAL
 from rnnlm.config.parse import valid_keys
@@ -113,3 +124,44 @@ def test_a_key_that_only_looks_right_is_shown_in_quotes() -> None:
         ConfigError, match=r"unknown key 'train.epochs '; did you mean train.epochs"
     ):
         make_config(train={"epochs ": 3})
+
+
+def test_advice_is_in_the_words_of_whoever_called(in_tmp: Path) -> None:
+    """An option to type on the command line, an argument in a script."""
+    Path("a.txt").write_bytes(b"caf\xe9" * 100)
+    Path("full").mkdir()
+    Path("full", "mine").touch()
+    Path("b.txt").write_text("plain " * 50)
+    for name, arguments, typed, called in (
+        ("a.txt", "new", "use --level byte", 'use level="byte"'),
+        ("b.txt", "full", "use --force", "use force=True"),
+    ):
+        assert typed in rnnlm("prepare", name, "--out", arguments, code=1).stderr
+        with pytest.raises(RnnlmError) as error:
+            prepare(name, arguments)
+        assert called in str(error.value)
+        assert "--" not in str(error.value)
+
+
+def test_wrong_arguments_in_a_script_are_one_line(in_tmp: Path) -> None:
+    """Errors of the package, before a run folder is made; not Python's own."""
+    Path("text.txt").write_text(TEXT)
+    corpus = prepare("text.txt", "data")
+    wrong_type: Any = 3
+    config = make_config(None, "data.path=data", "model.kind=ngram")
+    checkpoint = train(config.with_values("run", dir="run")).checkpoint()
+    calls: tuple[tuple[Any, str], ...] = (
+        (lambda: train(config, callback=wrong_type), "callback must be a function"),
+        (lambda: train(config, stop=wrong_type), "stop must be a function"),
+        (lambda: train(config, name=wrong_type), "name must be text"),
+        (lambda: next(train_events(config, stop=wrong_type)), "stop must be a function"),
+        (lambda: resume("run", callback=wrong_type), "callback must be a function"),
+        (lambda: generate(checkpoint, num_samples=3), "num_samples is not a filter"),
+        (lambda: corpus["tset"], "'tset' is not a split: there are train, val, test"),
+        (lambda: corpus.length("tset"), "not a split"),
+        (lambda: make_config(lr=0.1), "did you mean train.optimizer.learning_rate?"),
+    )
+    for wrong, words in calls:
+        with pytest.raises(RnnlmError, match=re.escape(words)):
+            wrong()
+    assert not Path("runs").exists()
