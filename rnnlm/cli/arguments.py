@@ -112,6 +112,8 @@ def _is_config(source: Path) -> bool:
     """Whether a file is a config; where its name does not tell, its first line does, and it is said."""
     from ..config.tree import opens_as_config
 
+    if source.is_dir():
+        return False
     if source.suffix.lower() in (".yaml", ".yml"):
         return True
     if not source.exists() and "=" in source.name:

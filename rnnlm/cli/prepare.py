@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from ..interrupts import end_cleanly, stop
-from ..wording import quoted
-from .arguments import FILE, example
-from .terminal import show_lines
+from ..wording import counted
+from .arguments import FILE, argument, example, unescaped
+from .terminal import say_line, show_lines
 
 
 @click.command("prepare", epilog=example("rnnlm prepare books/ --out data/books"))
@@ -46,8 +46,18 @@ from .terminal import show_lines
 @click.option("--val", metavar="FILE", help="Validation text of its own.")
 @click.option("--test", metavar="FILE", help="Test text of its own.")
 @click.option("--vocab", type=FILE, help="Reuse the vocabulary of a checkpoint, run or folder.")
+@click.option(
+    "--include", multiple=True, metavar="PATTERN", help="Of folders, only such files: *.txt."
+)
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Of folders, no such files.")
+@click.option(
+    "--separator", default="", metavar="TEXT", help=r"Between two files: \n\n, for example."
+)
+@click.option("--skip-unreadable", is_flag=True, help="Leave out files that are not text.")
 @click.option("--force", is_flag=True, help="Replace what an earlier prepare wrote there.")
-def command(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: Any) -> None:
+def command(
+    inputs: tuple[str, ...], out: Path, vocab: Path | None, skip_unreadable: bool, **options: Any
+) -> None:
     """Turn text files, folders or standard input (-) into ids, with a vocabulary and three splits."""
     from ..api import find_vocabulary
     from ..text.prepare import prepare as prepare_corpus
@@ -59,13 +69,16 @@ def command(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: A
         if options["level"] == "byte":
             raise click.UsageError("--newlines has no effect at --level byte")
         options["newlines"] = newlines
+    options["separator"] = unescaped(options["separator"], in_bytes=options["level"] == "byte")
+    left_out: list[object] = []
+
+    def unreadable(error: object) -> None:
+        left_out.append(error)
+        say_line(f"left out: {error}")
+
+    if skip_unreadable:
+        options["unreadable"] = unreadable
     corpus = prepare_corpus(inputs, out, vocabulary=vocabulary, **options)
-    show_lines([*corpus.summary(), f"next: rnnlm train --set {quoted(_setting(out))}"])
-
-
-def _setting(folder: Path) -> str:
-    """What `--set` takes to train on a folder, also on one whose name means null."""
-    from ..assembly import make_config
-
-    setting = f"data.path={folder}"
-    return setting if make_config(None, setting).data.path else f"data.path=./{folder}"
+    if left_out:
+        say_line(f"left out: {counted(len(left_out), 'file')}")
+    show_lines([*corpus.summary(), f"next: rnnlm train {argument(out)}"])

@@ -62,9 +62,13 @@ def _filters(command: Any) -> Any:
     "--num-samples", type=click.IntRange(1), default=1, show_default=True, help="Texts to draw."
 )
 @click.option("--stop", default="", metavar="TEXT", help="End before this text.")
-@click.option("--escapes", is_flag=True, help=r"Read \n, \t, \xNN, \uXXXX in the texts given here.")
+@click.option("--escapes", is_flag=True, help=r"Read \n, \t, \xNN, \uXXXX in --prime and --stop.")
 @click.option("--no-prime", is_flag=True, help="Leave the prime out of the output.")
-@click.option("--separator", metavar="TEXT", help="Between several texts, instead of headings.")
+@click.option(
+    "--separator",
+    metavar="TEXT",
+    help=r"Between several texts, instead of headings: \n, for example.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line for each text.")
 @UNKNOWN
 @click.option("--output", type=FILE, help="Write here instead of standard output.")
@@ -96,7 +100,8 @@ def command(
         in_bytes = checkpoint.format.rules.encoding is None
         prime = unescaped(prime, in_bytes)
         options["stop"] = unescaped(options["stop"], in_bytes=False)
-        separator = None if separator is None else unescaped(separator, in_bytes=False)
+    if separator is not None:
+        separator = unescaped(separator, in_bytes=False)
     start: str | bytes = prime
     if prime_file is not None:
         if prime:

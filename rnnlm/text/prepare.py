@@ -58,15 +58,22 @@ def prepare(
     test: Name | Sequence[Name] | None = None,
     vocabulary: Vocabulary | None = None,
     force: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    separator: str = "",
+    unreadable: Callable[[DataError], object] | None = None,
     stdin: IO[bytes] | None = None,
 ) -> Corpus:
     """Turn text into the prepared folder `out`, and open it; None: into unnamed temporary files.
 
     Inputs are files (.gz, .bz2 and .xz are decompressed), folders (every file inside, sorted; not
     hidden ones, not `out`, not what `val` or `test` name) and "-", standard input. They are joined
-    with nothing between. The last symbols are for validation and then for the test,
+    with `separator` between. The last symbols are for validation and then for the test,
     floor(n · fraction) each, unless `val` or `test` name a text of its own. The vocabulary covers all
-    splits, unless one is given. At level byte nothing is decoded, and `newlines` has no effect.
+    splits, unless one is given. Of a folder only files are read that match a pattern of `include`
+    (`*.txt`), if there is any, and none of `exclude`. `unreadable` is called with the error of each
+    file that is no text, which is then left out; without it the error is raised. At level byte nothing
+    is decoded, and `newlines` has no effect.
 
     Raises DataError for text or settings that cannot be used, for symbols outside a given
     vocabulary, and for an `out` that is not empty, unless `force`: then the files of an earlier
@@ -79,14 +86,14 @@ def prepare(
             f"vocabulary must be that of a checkpoint or corpus, not {shown(vocabulary)}"
         )
     given = None if vocabulary is None else TextFormat(rules, vocabulary)
-    reader = Reader(rules, stdin)
+    reader = Reader(rules, stdin, separator, unreadable)
     texts = {"train": listed(inputs), "val": listed(val), "test": listed(test)}
     fractions = {"val": val_fraction, "test": test_fraction}
     shares = _shares({name: f for name, f in fractions.items() if not texts[name]})
     out = None if out is None else as_path(out, DataError)
     if out is not None and not is_unfinished(out):
         _check_free(out, force)  # before a lock is made in a folder that is not ours
-    files = find_files(texts, out)
+    files = find_files(texts, out, _patterns(include), _patterns(exclude))
     try:
         with (
             nullcontext() if out is None else _locked(out, force),
@@ -123,6 +130,10 @@ def prepare(
             "not enough memory to prepare a text, which takes about 100 MB: end other programs"
         ) from None
     return Corpus.open(out, verify=False)
+
+
+def _patterns(given: Sequence[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
 
 
 def _mapped_corpus(folder: Path, contents: Contents, files: Mapping[str, IO[bytes]]) -> Corpus:

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -74,8 +75,16 @@ def listed(paths: Name | Sequence[Name] | None) -> list[str]:
 # Finding files
 
 
-def find_files(texts: Mapping[str, Sequence[str]], out: Path | None) -> dict[str, list[str]]:
-    """The files of each text, also those in its folders; a text without paths is left out."""
+def find_files(
+    texts: Mapping[str, Sequence[str]],
+    out: Path | None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> dict[str, list[str]]:
+    """The files of each text, also those in its folders; a text without paths is left out.
+
+    Of a folder only files that match a pattern of `include` (all, without any) and none of `exclude`.
+    """
     if not texts["train"]:
         raise DataError("no input: name a file or folder, or - for standard input")
     own = _identities([out] if out else [])
@@ -86,7 +95,8 @@ def find_files(texts: Mapping[str, Sequence[str]], out: Path | None) -> dict[str
             found = [path]
             try:
                 if path != STDIN and Path(path).is_dir():
-                    found = list(_files_under(path, own | (held_out if name == "train" else set())))
+                    below = _files_under(path, own | (held_out if name == "train" else set()))
+                    found = [f for f in below if _chosen(f, path, include, exclude)]
                 elif path != STDIN:
                     Path(path).stat()  # a missing file is reported now, not after an hour
             except (OSError, ValueError) as error:
@@ -116,6 +126,16 @@ def _files_under(folder: str, skip: set[tuple[int, int]]) -> Iterator[str]:
             yield name
 
 
+def _chosen(name: str, folder: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Whether patterns leave a file in; they are matched with its name, and its path in the folder."""
+    names = Path(name).name, Path(name).relative_to(folder).as_posix()
+
+    def matches(patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+    return (not include or matches(include)) and not matches(exclude)
+
+
 def _identities(paths: Iterable[Name]) -> set[tuple[int, int]]:
     """What identifies each existing file or folder, whichever path leads to it."""
     found = set()
@@ -126,6 +146,24 @@ def _identities(paths: Iterable[Name]) -> set[tuple[int, int]]:
     return found
 
 
+def _joined(texts: Iterable[Iterator[Any]], between: Any) -> Iterator[Any]:
+    """The blocks of texts one after another, with something between the texts."""
+    for k, text in enumerate(texts):
+        if k and between:
+            yield between
+        yield from text
+
+
+def _refuse_document(name: str, begins: bytes) -> None:
+    """Raise DataError for a document that is not text, by its name or its first bytes."""
+    suffix, start = Path(name).suffix.lower(), begins[:256].lstrip().lower()
+    for kind in DOCUMENTS:
+        if suffix in kind.suffixes or start.startswith(kind.begins):
+            raise DataError(
+                f"{name}: {kind.what}, not a text: convert it first ({kind.converter}), or leave it out"
+            )
+
+
 def _unreadable(name: str, error: Exception) -> DataError:
     why = getattr(error, "strerror", None) or error
     return DataError(f"{name}: cannot read ({why}): check the file, or leave it out")
@@ -134,11 +172,46 @@ def _unreadable(name: str, error: Exception) -> DataError:
 # Reading files
 
 
-class Reader:
-    """Reads files into blocks of text, or of bytes where the rules decode nothing."""
+@dataclass(frozen=True)
+class Document:
+    """A kind of document that is not text: its names, how it begins, and what makes text of it."""
 
-    def __init__(self, rules: TextRules, stdin: IO[bytes] | None) -> None:
+    what: str
+    suffixes: tuple[str, ...]
+    begins: tuple[bytes, ...]
+    converter: str
+
+
+DOCUMENTS = (
+    Document("a PDF", (".pdf",), (b"%pdf-",), "pdftotext"),
+    Document("an RTF document", (".rtf",), (b"{\\rtf",), "pandoc -t plain"),
+    Document("a web page", (".html", ".htm"), (b"<!doctype html", b"<html"), "pandoc -t plain"),
+    Document("a Word document", (".doc",), (b"\xd0\xcf\x11\xe0",), "libreoffice --convert-to txt"),
+    Document(
+        "a Word, OpenDocument or EPUB file, or a zip archive",
+        (".docx", ".odt", ".epub"),
+        (b"pk\x03\x04",),
+        "pandoc -t plain",
+    ),
+)  # fmt: skip
+
+
+class Reader:
+    """Reads files into blocks of text, or of bytes where the rules decode nothing.
+
+    `separator` comes between two files. `unreadable` is called with the error of a file that is no
+    text, which is then left out whole; without it the error is raised.
+    """
+
+    def __init__(
+        self,
+        rules: TextRules,
+        stdin: IO[bytes] | None,
+        separator: str = "",
+        unreadable: Callable[[DataError], object] | None = None,
+    ) -> None:
         self.rules = rules
+        self._separator, self._unreadable = separator, unreadable
         # A closed standard input counts as empty
         self.stdin: Any = stdin or getattr(sys.stdin, "buffer", io.BytesIO())
         self.newlines_replaced = 0
@@ -147,10 +220,31 @@ class Reader:
     def blocks(self, names: Iterable[str]) -> Iterator[str] | Iterator[bytes]:
         """The files joined, a block at a time."""
         encoding = self.rules.encoding
+        if self._unreadable is not None:
+            names = filter(self._is_readable, names)
         if encoding is None:
-            return chain.from_iterable(map(self._bytes, names))
-        texts = chain.from_iterable(self._decoded(name, encoding) for name in names)
-        return self._normalized(texts) if self.rules.newlines == "normalize" else texts
+            between = self._separator.encode("utf-8", "surrogateescape")
+            return _joined(map(self._bytes, names), between)
+        texts: Iterable[Iterator[str]] = (self._decoded(name, encoding) for name in names)
+        if self.rules.newlines != "normalize":
+            return _joined(texts, self._separator)
+        if self._separator:
+            return _joined(map(self._normalized, texts), self.rules.normalize(self._separator))
+        return self._normalized(_joined(texts, ""))  # a line end may lie between two files
+
+    def _is_readable(self, name: str) -> bool:
+        """Whether a file can be read to its end. Standard input can be read only once."""
+        if name == STDIN:
+            return True
+        trial = Reader(self.rules, None)
+        try:
+            for _ in trial.blocks([name]):
+                pass
+        except DataError as error:
+            assert self._unreadable is not None
+            self._unreadable(error)
+            return False
+        return True
 
     def _bytes(self, name: str) -> Iterator[bytes]:
         """A file's content, decompressed; at its end the file is added to `sources`."""
@@ -176,6 +270,8 @@ class Reader:
         # A codec that writes a byte order mark (utf-16, utf-32) also removes it
         offset, has_mark = 0, not "".encode(encoding)
         for block in chain(self._bytes(name), [b""]):
+            if offset == 0:
+                _refuse_document(name, block)
             held = len(decoder.getstate()[0])
             try:
                 text = decoder.decode(block, final=not block)

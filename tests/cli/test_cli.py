@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 from conftest import TEXT, TINY, environment
 
 from rnnlm import __version__, load, make_config
+from rnnlm.cli.arguments import argument
 from rnnlm.cli.main import COMMANDS, cli
 from rnnlm.cli.terminal import BAR, fitting
 from rnnlm.wording import counted, quoted
@@ -469,7 +470,7 @@ def test_a_command_to_type_next_can_be_typed(path: str, in_tmp: Path) -> None:
     assert subprocess.run(typed, capture_output=True, check=True).stdout == os.fsencode(path)
     Path("text.txt").write_text(TEXT)
     said = rnnlm("prepare", "text.txt", "--out", path).output
-    assert said.endswith(f"\nnext: rnnlm train --set {quoted(f'data.path={path}')}\n")
+    assert said.endswith(f"\nnext: rnnlm train {argument(Path(path))}\n")
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")

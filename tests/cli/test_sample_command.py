@@ -41,7 +41,7 @@ def test_several_texts_have_headings_or_a_separator(run: Path) -> None:
     texts = drawn(run, "--num-samples", 3, "--separator", "")
     headed = drawn(run, "--num-samples", 3).splitlines(keepends=True)
     assert "".join(line for line in headed if not line.startswith("===")) == texts
-    parted = drawn(run, "--num-samples", 3, "--separator", r"--\n", "--escapes")
+    parted = drawn(run, "--num-samples", 3, "--separator", r"--\n")
     assert parted.split("--\n") == drawn(run, "--num-samples", 3, "--separator", "§").split("§")
     assert parted.count("--\n") == 2
 
