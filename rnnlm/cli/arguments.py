@@ -99,7 +99,11 @@ def settings(source: Path | None, overrides: Iterable[str]) -> tuple[Config, str
     if source is None:
         return make_config(None, *overrides), "run"
     if _is_config(source):
-        return make_config(source, *overrides), source.stem
+        config = make_config(source, *overrides)
+        text = config.data.path
+        if text and source.parent != Path() and Path(text).is_relative_to(source.parent):
+            say_line(f"text: {text}")  # beside the config, where the working folder has none
+        return config, source.stem
     config = make_config(None, *overrides)
     if "data.path" in config.given:
         raise click.UsageError(f"{source} is the text: leave --set data.path=... out")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..assembly import make_config, read_config
+from ..assembly import TABLES, read_config
+from ..config.parse import load_config
 from ..config.schema import Config, differences, flat
 from ..errors import ConfigError
 from ..models.base import TrainableModel
@@ -62,7 +63,7 @@ def resumed_config(old: Config, folder: Path, overrides: list[str]) -> Config:
     """
     path = folder / "config.yaml"
     if path.is_file():
-        new = make_config(path, *overrides)
+        new = load_config(path, overrides, TABLES)
     else:
         new = read_config(old.to_yaml(), str(folder), overrides)
     for key, before, after in differences(old, new):

@@ -165,3 +165,17 @@ def test_wrong_arguments_in_a_script_are_one_line(in_tmp: Path) -> None:
         with pytest.raises(RnnlmError, match=re.escape(words)):
             wrong()
     assert not Path("runs").exists()
+
+
+def test_the_text_of_a_config_is_looked_for_beside_it_too(in_tmp: Path) -> None:
+    """The working folder comes first; what was taken is said; --set is of the working folder."""
+    Path("deep").mkdir()
+    Path("deep", "c.yaml").write_text("data: {path: text.txt}")
+    Path("deep", "text.txt").write_text(TEXT)
+    done = rnnlm("train", "deep/c.yaml", *QUICK, "--dry-run")
+    assert done.stderr == f"text: {Path('deep') / 'text.txt'}\n"
+    assert make_config("deep/c.yaml").data.path == str(Path("deep") / "text.txt")
+    rnnlm("train", "deep/c.yaml", "--set", "data.path=c.yaml", "--dry-run", code=1)
+    Path("text.txt").write_text(TEXT)
+    assert make_config("deep/c.yaml").data.path == "text.txt"
+    assert not rnnlm("train", "deep/c.yaml", *QUICK, "--dry-run").stderr
