@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +24,13 @@ def is_prepared(folder: Path) -> bool:
 
 
 def open_data(
-    config: Config, folder: Path | None, init_from: Checkpoint | None = None
+    config: Config,
+    folder: Path | None,
+    init_from: Checkpoint | None = None,
+    most: float = math.inf,
 ) -> tuple[Config, Corpus]:
     """The corpus of `data.path`: a prepared folder, or raw text that is prepared into `folder` (None:
-    into unnamed temporary files).
+    into unnamed temporary files, about the first `most` bytes of it).
 
     Returns also the config, with the text rules of the corpus in its `data` section. Raises ConfigError
     where keys that were given contradict a prepared folder.
@@ -58,6 +62,7 @@ def open_data(
             val_fraction=d.val_fraction,
             test_fraction=d.test_fraction,
             vocabulary=None if start is None else start.vocabulary,
+            most=most,
         )
     return config.with_values("data", **corpus.format.rules.settings()), corpus
 

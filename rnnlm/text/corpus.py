@@ -68,6 +68,7 @@ class Corpus(Contents):
 
     folder: Path
     _ids: Mapping[str, Array] = field(repr=False)
+    scale: float = 1.0  # how many times longer the text is than its ids here, by an estimate
 
     @classmethod
     def open(cls, folder: Name, verify: bool = True) -> Corpus:
@@ -91,10 +92,12 @@ class Corpus(Contents):
         return cls.of(contents, folder, ids)
 
     @classmethod
-    def of(cls, contents: Contents, folder: Path, ids: Mapping[str, Array]) -> Corpus:
+    def of(
+        cls, contents: Contents, folder: Path, ids: Mapping[str, Array], scale: float = 1.0
+    ) -> Corpus:
         """A corpus of ids that are known to match the contents."""
         c = contents
-        return cls(c.format, c.newlines_replaced, c.sources, c.splits, folder, ids)
+        return cls(c.format, c.newlines_replaced, c.sources, c.splits, folder, ids, scale)
 
     def __getitem__(self, split: str) -> Array:
         self._check_split(split)
@@ -105,9 +108,9 @@ class Corpus(Contents):
             raise DataError(f"{shown(split)} is not a split: there are {', '.join(SPLITS)}")
 
     def length(self, split: str) -> int:
-        """How many symbols a split has."""
+        """How many symbols a split has, perhaps by an estimate."""
         self._check_split(split)
-        return self.splits[split].length
+        return round(self.splits[split].length * self.scale)
 
     def sha256(self, split: str) -> str:
         """The hash of the bytes of a split's ids, little-endian."""

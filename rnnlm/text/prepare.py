@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,7 +42,7 @@ from .corpus import (
     is_unfinished,
 )
 from .format import TextFormat, TextRules
-from .sources import Name, Reader, find_files, listed
+from .sources import Name, Reader, find_files, listed, size_on_disk
 from .vocabulary import Numbering, Vocabulary
 
 
@@ -62,6 +63,7 @@ def prepare(
     exclude: Sequence[str] = (),
     separator: str = "",
     unreadable: Callable[[DataError], object] | None = None,
+    most: float = math.inf,
     stdin: IO[bytes] | None = None,
 ) -> Corpus:
     """Turn text into the prepared folder `out`, and open it; None: into unnamed temporary files.
@@ -73,7 +75,8 @@ def prepare(
     splits, unless one is given. Of a folder only files are read that match a pattern of `include`
     (`*.txt`), if there is any, and none of `exclude`. `unreadable` is called with the error of each
     file that is no text, which is then left out; without it the error is raised. At level byte nothing
-    is decoded, and `newlines` has no effect.
+    is decoded, and `newlines` has no effect. Without `out` only about the first `most` bytes are read,
+    and the corpus is as of an estimate.
 
     Raises DataError for text or settings that cannot be used, for symbols outside a given
     vocabulary, and for an `out` that is not empty, unless `force`: then the files of an earlier
@@ -86,7 +89,7 @@ def prepare(
             f"vocabulary must be that of a checkpoint or corpus, not {shown(vocabulary)}"
         )
     given = None if vocabulary is None else TextFormat(rules, vocabulary)
-    reader = Reader(rules, stdin, separator, unreadable)
+    reader = Reader(rules, stdin, separator, unreadable, math.inf if out is not None else most)
     texts = {"train": listed(inputs), "val": listed(val), "test": listed(test)}
     fractions = {"val": val_fraction, "test": test_fraction}
     shares = _shares({name: f for name, f in fractions.items() if not texts[name]})
@@ -119,7 +122,10 @@ def prepare(
             contents = Contents(text_format, reader.newlines_replaced, reader.sources, splits)
             outputs[CORPUS_FILE].write(_index(contents))
             if out is None:
-                return _mapped_corpus(Path(texts["train"][0]), contents, outputs)
+                read = sum(source.bytes for source in reader.sources)
+                whole = size_on_disk(chain(*files.values())) if reader.cut else read
+                scale = max(1.0, whole / max(1, read))
+                return _mapped_corpus(Path(texts["train"][0]), contents, outputs, scale)
     except OSError as error:
         why, where = error.strerror or error, out or tempfile.gettempdir()
         raise DataError(
@@ -136,13 +142,15 @@ def _patterns(given: Sequence[str]) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
 
 
-def _mapped_corpus(folder: Path, contents: Contents, files: Mapping[str, IO[bytes]]) -> Corpus:
+def _mapped_corpus(
+    folder: Path, contents: Contents, files: Mapping[str, IO[bytes]], scale: float
+) -> Corpus:
     """A corpus of open files, which need no names."""
     dtype, ids = smallest(len(contents.format.vocabulary)), {}
     for name, split in contents.splits.items():
         files[f"{name}.npy"].flush()
         ids[name] = map_array(files[f"{name}.npy"], dtype, split.length)
-    return Corpus.of(contents, folder, ids)
+    return Corpus.of(contents, folder, ids, scale)
 
 
 def _index(contents: Contents) -> bytes:

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import math
 import os
 import select
 import sys
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
@@ -146,6 +147,14 @@ def _identities(paths: Iterable[Name]) -> set[tuple[int, int]]:
     return found
 
 
+def size_on_disk(names: Iterable[str]) -> int:
+    """The bytes of files, 0 where one cannot be told, as of standard input."""
+    try:
+        return sum(Path(name).stat().st_size for name in names if name != STDIN)
+    except OSError:
+        return 0
+
+
 def _joined(texts: Iterable[Iterator[Any]], between: Any) -> Iterator[Any]:
     """The blocks of texts one after another, with something between the texts."""
     for k, text in enumerate(texts):
@@ -200,7 +209,8 @@ class Reader:
     """Reads files into blocks of text, or of bytes where the rules decode nothing.
 
     `separator` comes between two files. `unreadable` is called with the error of a file that is no
-    text, which is then left out whole; without it the error is raised.
+    text, which is then left out whole; without it the error is raised. Reading ends after about `most`
+    bytes on disk; then `cut` is true.
     """
 
     def __init__(
@@ -209,8 +219,10 @@ class Reader:
         stdin: IO[bytes] | None,
         separator: str = "",
         unreadable: Callable[[DataError], object] | None = None,
+        most: float = math.inf,
     ) -> None:
         self.rules = rules
+        self._left, self.cut = most, False
         self._separator, self._unreadable = separator, unreadable
         # A closed standard input counts as empty
         self.stdin: Any = stdin or getattr(sys.stdin, "buffer", io.BytesIO())
@@ -220,6 +232,7 @@ class Reader:
     def blocks(self, names: Iterable[str]) -> Iterator[str] | Iterator[bytes]:
         """The files joined, a block at a time."""
         encoding = self.rules.encoding
+        names = takewhile(lambda _: not self.cut, names)
         if self._unreadable is not None:
             names = filter(self._is_readable, names)
         if encoding is None:
@@ -258,10 +271,16 @@ class Reader:
                 file = decompressed(raw) if decompressed else raw
                 while block := file.read(CHUNK):
                     yield block
-                while raw.read(CHUNK):  # the hash also covers what a decompressor leaves unread
+                    if raw.bytes >= self._left:
+                        self.cut = True
+                        break
+                while not self.cut and raw.read(
+                    CHUNK
+                ):  # the hash also covers what a decompressor leaves unread
                     pass
         except UNREADABLE as error:
             raise _unreadable(name, error) from None
+        self._left -= raw.bytes
         self.sources.append(Source(name, raw.bytes, raw.sha256.hexdigest()))
 
     def _decoded(self, name: str, encoding: str) -> Iterator[str]:
@@ -274,7 +293,7 @@ class Reader:
                 _refuse_document(name, block)
             held = len(decoder.getstate()[0])
             try:
-                text = decoder.decode(block, final=not block)
+                text = decoder.decode(block, final=not block and not self.cut)
             except UnicodeError as error:
                 at = offset - held + getattr(error, "start", 0)
                 raise DataError(

@@ -23,7 +23,7 @@ from ..runs.run_data import open_data
 from ..text.corpus import Corpus
 from ..wording import option
 from .loop import Event, never
-from .plan import about
+from .plan import about, estimated_data
 
 
 class Counting:
@@ -143,6 +143,6 @@ def counts(config: Config) -> bool:
 
 def preview_counting(config: Config, init_from: Checkpoint | None) -> Iterator[str]:
     """Lines for a dry run, as `plan.preview` has them for training."""
-    config, corpus = open_data(counting_config(config, init_from), None)
+    config, corpus = estimated_data(counting_config(config, init_from))
     yield from config.to_yaml().splitlines()
     yield from about(build_model(config, len(corpus.vocabulary)), corpus)

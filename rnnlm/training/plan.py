@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator
 
@@ -19,15 +20,18 @@ from ..wording import counted
 from .engine import training_bytes
 from .resume import adopt_config
 
+READ = 16 << 20  # bytes of a raw text for a dry run
+
 
 def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches) -> Iterator[str]:
     """Lines that say what a run will do: data, model, memory, steps."""
     t, noun = config.train, corpus.vocabulary.noun
     yield from about(model, corpus)
+    number = round(len(windows) * corpus.scale)
+    left_out = f"; {counted(windows.left_out, noun)} left out" if corpus.scale == 1 else ""
     yield (
-        f"steps: {counted(t.epochs, 'epoch')} of {counted(len(windows), 'window')}: "
-        f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, noun)} each; "
-        f"{counted(windows.left_out, noun)} left out"
+        f"steps: {counted(t.epochs, 'epoch')} of {counted(number, 'window')}: "
+        f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, noun)} each{left_out}"
     )
     yield f"memory: about {readable(check_memory(model, config, windows))}"
 
@@ -37,6 +41,8 @@ def about(model: LanguageModel, corpus: Corpus) -> Iterator[str]:
     sizes = ", ".join(f"{corpus.length(split):,} {split}" for split in ("train", "val", "test"))
     symbols, noun = counted(len(corpus.vocabulary), "symbol"), corpus.vocabulary.noun
     yield f"data: {corpus.folder}: {sizes} {noun}s, {symbols}"
+    if corpus.scale > 1:
+        yield f"estimated from the first {READ >> 20} MB, all symbols perhaps not among them"
     yield f"model: {model.describe()}"
 
 
@@ -48,13 +54,20 @@ def preview(config: Config, init_from: Checkpoint | None = None) -> Iterator[str
     config = whole_config(config)
     if init_from is not None:
         config = adopt_config(config, init_from)
-    config, corpus = open_data(config, None, init_from)
+    config, corpus = estimated_data(config, init_from)
     check_validation(config, corpus)
     model = trainable(build_model(config, len(corpus.vocabulary)))
     t = config.train
     windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length)
     yield from config.to_yaml().splitlines()
     yield from plan(model, config, corpus, windows)
+
+
+def estimated_data(config: Config, init_from: Checkpoint | None = None) -> tuple[Config, Corpus]:
+    """The data of a dry run: of a long raw text only its beginning, unless a window is a stream."""
+    t = config.train
+    most = math.inf if t.seq_length is None else max(READ, 8 * t.batch_size * t.seq_length)
+    return open_data(config, None, init_from, most)
 
 
 def trainable(model: LanguageModel) -> TrainableModel:
