@@ -93,16 +93,16 @@ def settings(source: Path | None, overrides: Iterable[str]) -> tuple[Config, str
     """The config of a training, and the name of its run, from what stands after `rnnlm train`: a YAML
     file, or the text to train on. A YAML file is known by its suffix or its first line.
     """
-    from ..assembly import make_config
+    from ..assembly import TABLES, make_config
+    from ..config.parse import load_config
     from ..text.sources import COMPRESSED
 
     if source is None:
         return make_config(None, *overrides), "run"
     if _is_config(source):
         config = make_config(source, *overrides)
-        text = config.data.path
-        if text and source.parent != Path() and Path(text).is_relative_to(source.parent):
-            say_line(f"text: {text}")  # beside the config, where the working folder has none
+        if config.data.path != load_config(source, overrides, TABLES).data.path:
+            say_line(f"text: {config.data.path}, beside the config")
         return config, source.stem
     config = make_config(None, *overrides)
     if "data.path" in config.given:

@@ -173,7 +173,7 @@ def test_the_text_of_a_config_is_looked_for_beside_it_too(in_tmp: Path) -> None:
     Path("deep", "c.yaml").write_text("data: {path: text.txt}")
     Path("deep", "text.txt").write_text(TEXT)
     done = rnnlm("train", "deep/c.yaml", *QUICK, "--dry-run")
-    assert done.stderr == f"text: {Path('deep') / 'text.txt'}\n"
+    assert done.stderr == f"text: {Path('deep') / 'text.txt'}, beside the config\n"
     assert make_config("deep/c.yaml").data.path == str(Path("deep") / "text.txt")
     rnnlm("train", "deep/c.yaml", "--set", "data.path=c.yaml", "--dry-run", code=1)
     Path("text.txt").write_text(TEXT)
