@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,10 @@ def evaluate(
     where there is nothing to predict, TrainingError where the predictions are not finite.
     """
     _check_checkpoint(checkpoint)
-    return _evaluate(checkpoint, checkpoint.ids(checkpoint.format.whole(text), unknown))
+    text = checkpoint.format.whole(text)
+    ids = checkpoint.ids(text, unknown)
+    left_out = checkpoint.format.length(text) - len(ids) if unknown == "skip" else 0
+    return _evaluate(checkpoint, ids, left_out)
 
 
 def evaluate_split(
@@ -98,13 +102,13 @@ def evaluate_split(
         raise DataError(
             f"{corpus.folder}: its {split} split has {size}, too few: name another split, or a text"
         )
-    return _evaluate(checkpoint, ids)
+    return _evaluate(checkpoint, ids, corpus.length(split) - len(ids))
 
 
-def _evaluate(checkpoint: Checkpoint, ids: Array) -> Evaluation:
+def _evaluate(checkpoint: Checkpoint, ids: Array, left_out: int) -> Evaluation:
     cut = checkpoint.format.batches
     result = evaluate_ids(checkpoint.model, checkpoint.params, ids, cut=cut)
-    return result.of_text(checkpoint.format, ids)
+    return replace(result.of_text(checkpoint.format, ids), left_out=left_out)
 
 
 def facts(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -187,10 +191,11 @@ def generate(
     At word level a space at the end of the prime is left out: it comes with the word that is drawn.
 
     The text ends before the first `stop`, where that is given. The same seed gives the same text.
-    Without a prime the first symbol is drawn from the frequencies of the training text. `filters`
-    change what is probable, by their names in `inference.sampling.FILTERS`: `temperature` divides the
-    logits (below 1 is safer, 0 takes the most probable symbol), `top_k` draws from the k most probable
-    symbols only, `top_p` from the fewest whose probabilities reach p.
+    Without a prime the text begins as one does after a paragraph, or else a line, of the training text
+    (checkpoints of version 0.1.0: with a symbol drawn from its frequencies). `filters` change what is
+    probable, by their names in `inference.sampling.FILTERS`: `temperature` divides the logits (below 1
+    is safer, 0 takes the most probable symbol), `top_k` draws from the k most probable symbols only,
+    `top_p` from the fewest whose probabilities reach p.
 
     A model of lines goes on to the end of one line, whose newline is left out; with `novel` the line,
     with its prime, is none of the training text. A model that reads backwards draws what leads up to
@@ -227,6 +232,7 @@ def stream(
 
     Errors are raised by the call itself, before the first piece.
     """
+    _check_filters(filters)
     pieces = samples(
         checkpoint,
         prime,
@@ -333,6 +339,7 @@ def _drawing(
     Raises ConfigError or DataError for values that cannot be used.
     """
     _check_checkpoint(checkpoint)
+    _check_filters(filters)
     given = {name: _filter(name, v) for name, v in filters.items() if v is not None}
     index = operator.index
     words = f"an integer from 0 to {MOST_SYMBOLS:,}"
@@ -354,7 +361,7 @@ def _drawing(
         generate_ids,
         checkpoint.model,
         checkpoint.params,
-        [*text_format.start, *prime_ids],
+        [*text_format.start, *(prime_ids if prime else checkpoint.lead)],
         length,
         filters=given,
         seed=seed,
@@ -451,10 +458,15 @@ def _check_checkpoint(value: object) -> None:
         )
 
 
+def _check_filters(names: Iterable[str]) -> None:
+    """Raise ConfigError for a name that is no filter's."""
+    for name in names:
+        if name not in FILTERS:
+            raise ConfigError(f"{name} is not a filter: there are {', '.join(FILTERS)}")
+
+
 def _filter(name: str, value: Any) -> float:
-    """The value of a filter. Raises ConfigError for one that it does not take, or no filter's name."""
-    if name not in FILTERS:
-        raise ConfigError(f"{name} is not a filter: there are {', '.join(FILTERS)}")
+    """The value of a filter. Raises ConfigError for one that it does not take."""
     kind = filter_kind(name)
     try:
         if not isinstance(kind, Number) or isinstance(value, (bool, str, bytes)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import yaml
 
 from .cells import CELLS
+from .config.guesses import meant
 from .config.kinds import MODEL, Chosen, Several, Tables, options
-from .config.parse import load_config, parse_config
+from .config.parse import load_config, parse_config, valid_keys
 from .config.schema import Config, differences
 from .errors import ConfigError
 from .models import MODELS
@@ -36,9 +38,24 @@ def make_config(
     """A Config from a YAML file (None: all defaults), `"section.key=value"` overrides, and values by
     section: `make_config(model={"cell": "gru"}, train={"epochs": 2})`.
 
-    Raises ConfigError that names the key, its place and the nearest valid key.
+    A `data.path` that the file names is looked for in the working folder, then in the file's own; where
+    it is only there, the config has that path. Raises ConfigError that names the key, its place and the
+    nearest valid key.
     """
-    return load_config(path, overrides, TABLES, sections)
+    config = load_config(path, overrides, TABLES, sections)
+    text = None if path is None else load_config(path, (), TABLES).data.path
+    if path is None or text is None or text != config.data.path:
+        return config
+    beside = Path(path).parent / text
+    with suppress(OSError):  # a name that is too long is nowhere
+        if not Path(text).exists() and beside.exists():
+            return config.with_values("data", path=str(beside))
+    return config
+
+
+def key_for(name: str, nearly: bool = True) -> str | None:
+    """The key that a usual name stands for (`lr`) or, with `nearly`, that is spelt nearly so."""
+    return meant(name, valid_keys(TABLES), nearly)
 
 
 def read_config(text: str, name: str, overrides: Iterable[str] = ()) -> Config:

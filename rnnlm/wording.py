@@ -4,6 +4,24 @@ from __future__ import annotations
 
 import os
 import shlex
+from contextvars import ContextVar
+
+typed: ContextVar[bool] = ContextVar("typed", default=False)  # whether a command is running
+
+
+def option(name: str, value: str | bool | None = None) -> str:
+    """An option as whoever called writes it: `--unknown skip`, or `unknown="skip"` in a script."""
+    if typed.get():
+        flag = f"--{name.replace('_', '-')}"
+        return f"{flag} {value}" if isinstance(value, str) else flag
+    if value is None:
+        return name
+    return f'{name}="{value}"' if isinstance(value, str) else f"{name}={value}"
+
+
+def setting(text: str) -> str:
+    """An override of the config in the words of whoever called: `--set ...`, or text in quotes."""
+    return f"--set {text}" if typed.get() else f'"{text}"'
 
 
 def counted(number: int, noun: str) -> str:

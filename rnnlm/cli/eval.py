@@ -1,26 +1,27 @@
-"""`rnnlm eval`: prints how well the model predicts a text, as lines or as one JSON object."""
+"""`rnnlm eval`: prints how well models predict a text, as lines or as a table."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..wording import counted, share
-from .arguments import CHECKPOINT, FILE, UNKNOWN, example, found, read_text
+from . import table
+from .arguments import CHECKPOINTS, FILE, UNKNOWN, example, found, read_text, say_left_out
 from .bars import passes_shown
 from .terminal import figure, show_lines
 
 if TYPE_CHECKING:
     from ..inference.evaluation import Evaluation
+    from ..runs.checkpoint import Checkpoint
     from ..text.vocabulary import Unknown
 
 
 @click.command("eval", epilog=example("rnnlm eval runs/my-run --split val"))
-@CHECKPOINT
+@CHECKPOINTS
 @click.option(
     "--split",
     type=click.Choice(["train", "val", "test"]),
@@ -29,51 +30,78 @@ if TYPE_CHECKING:
 @click.option("--data", type=FILE, help="A prepared folder instead of the run's own data.")
 @click.option("--text", type=click.Path(allow_dash=True), help="Any text: a file or -.")
 @UNKNOWN
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@table.form
 def command(
-    checkpoint_or_run: Path | None,
+    checkpoint_or_run: tuple[Path, ...],
     split: str | None,
     data: Path | None,
     text: str | None,
     unknown: Unknown,
-    as_json: bool,
+    form: str | None,
 ) -> None:
-    """Report nats and bits per symbol and perplexity of a split or of any text."""
+    """Report nats and bits per symbol and perplexity of a split or of any text.
+
+    Several runs are printed as one table.
+    """
     from ..api import evaluate, evaluate_split
 
     if text is not None and (split or data):
         raise click.UsageError("--text excludes --split and --data")
-    checkpoint = found(checkpoint_or_run)
-    with passes_shown():
-        if text is not None:
-            result = evaluate(checkpoint, read_text(text, checkpoint), unknown=unknown)
-        else:
-            result = evaluate_split(checkpoint, split or "test", data, unknown=unknown)
-    show_lines(_json(result) if as_json else _lines(result, checkpoint.vocabulary.noun))
+    if text == "-" and len(checkpoint_or_run) > 1:
+        raise click.UsageError("standard input can be read only once: name a file for --text")
+    rows = []
+    for path in checkpoint_or_run or [None]:
+        checkpoint = found(path)
+        with passes_shown():
+            if text is not None:
+                result = evaluate(checkpoint, read_text(text, checkpoint), unknown=unknown)
+            else:
+                result = evaluate_split(checkpoint, split or "test", data, unknown=unknown)
+        say_left_out(result.left_out, checkpoint)
+        what: dict[str, Any] = {"text": text} if text is not None else {"split": split or "test"}
+        if unknown == "skip":
+            what["left_out"] = result.left_out
+        rows.append({**_which(checkpoint, what, data), **_figures(result)})
+    for name in ("lines", "nats_per_line"):
+        if all(row[name] is None for row in rows):  # no model of lines
+            rows = [{k: v for k, v in row.items() if k != name} for row in rows]
+    if form is None and len(rows) == 1:
+        show_lines(_lines(rows[0], checkpoint.vocabulary.noun))
+    else:
+        show_lines(table.FORMS[form](rows))
 
 
-def _json(result: Evaluation) -> Iterator[str]:
-    from ..inference.evaluation import in_json
-
-    figures = ("nats_per_character", "nats_per_symbol", "bits_per_symbol", "perplexity")
-    values = {name: in_json(getattr(result, name)) for name in figures}
-    counts = {name: getattr(result, name) for name in ("symbols", "characters", "unknown")}
-    if result.lines is not None:
-        counts |= {"lines": result.lines, "nats_per_line": in_json(result.nats_per_line)}
-    yield json.dumps({**counts, **values})
+def _which(checkpoint: Checkpoint, what: dict[str, Any], data: Path | None) -> dict[str, Any]:
+    """What was evaluated: the checkpoint, its step, and on what."""
+    if data is not None:
+        what = {**what, "data": str(data)}
+    return {"checkpoint": str(checkpoint.path), "step": checkpoint.progress.step, **what}
 
 
-def _lines(result: Evaluation, noun: str) -> Iterator[str]:
-    lines = "" if result.lines is None else f" in {counted(result.lines, 'line')}"
-    yield f"{counted(result.symbols, noun)} predicted{lines}"
-    if result.nats_per_line is not None:
-        yield f"nats per line: {figure(result.nats_per_line)}"
-    yield f"nats per {noun}: {figure(result.nats_per_symbol)}"
-    yield f"bits per {noun}: {figure(result.bits_per_symbol)}"
-    yield f"perplexity: {figure(result.perplexity)}"
-    if result.per_character():
-        text = counted(result.characters or 0, "character")
-        yield f"nats per character: {figure(result.nats_per_character)}, {text}"
-    if result.unknown:
-        unknown = share(result.unknown, result.symbols, noun)
-        yield f"{unknown} are <unk>: nats per character do not compare with those of other models"
+def _figures(result: Evaluation) -> dict[str, Any]:
+    """What was counted, and every figure that an Evaluation has."""
+    figures = [name for name, value in vars(type(result)).items() if isinstance(value, property)]
+    names = ("symbols", "characters", "unknown", "lines", *figures)
+    return {name: getattr(result, name) for name in names}
+
+
+def _lines(row: dict[str, Any], noun: str) -> Iterator[str]:
+    values = dict(row)
+    yield f"checkpoint: {values.pop('checkpoint')}, step {values.pop('step'):,}"
+    symbols, characters = values.pop("symbols"), values.pop("characters", None)
+    unknown, lines = values.pop("unknown"), values.pop("lines", None)
+    values.pop("left_out", None)  # said already
+    for name in ("text", "split", "data"):
+        if name in values:
+            yield f"{name}: {values.pop(name)}"
+    yield f"{counted(symbols, noun)} predicted" + (f" in {counted(lines, 'line')}" if lines else "")
+    beside: dict[str, Any] = {
+        n: values.pop(n) for n in ("nats_per_character", "nats_per_line") if n in values
+    }
+    if characters == symbols and noun == "character":
+        del beside["nats_per_character"]
+    for name, value in {**values, **beside}.items():
+        yield f"{name.replace('_', ' ').replace('symbol', noun)}: {figure(value)}"
+    if unknown:
+        what = share(unknown, symbols, noun)
+        yield f"{what} are <unk>: nats per character do not compare with those of other models"

@@ -17,6 +17,7 @@ import click
 from .. import __version__
 from ..errors import RnnlmError
 from ..interrupts import end_at_once, stop
+from ..wording import typed
 from .terminal import end_streams, open_streams, say, say_line
 
 COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help` says of it
@@ -25,6 +26,7 @@ COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help`
     "sample": "Generate text.",
     "eval": "Measure how well a model predicts a text.",
     "info": "Say what is inside a checkpoint.",
+    "compare": "Compare runs; those that differ only by seed are one.",
     "mix": "Mix trained models into one that predicts better than each.",
     "score": "Say how surprising a model finds each line of a text.",
     "export": "Write a model in another program's format.",
@@ -61,7 +63,12 @@ class Commands(click.Group):
         return name, import_module(f".{name}", __package__).command, rest
 
     def main(self, *args: Any, **options: Any) -> NoReturn:
-        sys.exit(self._exit_code(*args, **{**options, "standalone_mode": False}))
+        before = typed.set(True)
+        try:
+            code = self._exit_code(*args, **{**options, "standalone_mode": False})
+        finally:
+            typed.reset(before)
+        sys.exit(code)
 
     def _exit_code(self, *args: Any, **options: Any) -> int:
         try:
@@ -97,7 +104,7 @@ def cli() -> None:
     """Train character-level recurrent language models on your own text, on your own CPU.
 
     \b
-    rnnlm train --set data.path=my.txt
+    rnnlm train my.txt
     rnnlm sample --prime "Once "
     rnnlm eval
     """

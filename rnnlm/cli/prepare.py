@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from ..interrupts import end_cleanly, stop
-from ..wording import counted, quoted
-from .arguments import FILE, UNKNOWN, example, new_symbols
+from ..wording import counted
+from .arguments import FILE, UNKNOWN, argument, example, new_symbols, unescaped
 from .bars import passes_shown
-from .terminal import show, show_lines
+from .terminal import say_line, show, show_lines
 
 
 @click.command("prepare", epilog=example("rnnlm prepare books/ --out data/books"))
@@ -71,8 +71,18 @@ from .terminal import show, show_lines
 )
 @click.option("--extend-vocab", is_flag=True, help="With --vocab: add the text's new symbols.")
 @UNKNOWN
+@click.option(
+    "--include", multiple=True, metavar="PATTERN", help="Of folders, only such files: *.txt."
+)
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Of folders, no such files.")
+@click.option(
+    "--separator", default="", metavar="TEXT", help=r"Between two files: \n\n, for example."
+)
+@click.option("--skip-unreadable", is_flag=True, help="Leave out files that are not text.")
 @click.option("--force", is_flag=True, help="Replace what an earlier prepare wrote there.")
-def command(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: Any) -> None:
+def command(
+    inputs: tuple[str, ...], out: Path, vocab: Path | None, skip_unreadable: bool, **options: Any
+) -> None:
     """Turn text files, folders or standard input (-) into ids, with a vocabulary and three splits."""
     from ..api import find_vocabulary
     from ..text.prepare import prepare as prepare_corpus
@@ -87,16 +97,19 @@ def command(inputs: tuple[str, ...], out: Path, vocab: Path | None, **options: A
         if options["level"] == "byte":
             raise click.UsageError("--newlines has no effect at --level byte")
         options["newlines"] = newlines
+    options["separator"] = unescaped(options["separator"], in_bytes=options["level"] == "byte")
+    left_out: list[object] = []
+
+    def unreadable(error: object) -> None:
+        left_out.append(error)
+        say_line(f"left out: {error}")
+
+    if skip_unreadable:
+        options["unreadable"] = unreadable
     with passes_shown():
         corpus = prepare_corpus([*map(ready, inputs)], out, vocabulary=vocabulary, **options)
+    if left_out:
+        say_line(f"left out: {counted(len(left_out), 'file')}")
     if corpus.left_out:
         show(f"{counted(corpus.left_out, corpus.format.noun)} outside the vocabulary left out")
-    show_lines([*corpus.summary(), f"next: rnnlm train --set {quoted(_setting(out))}"])
-
-
-def _setting(folder: Path) -> str:
-    """What `--set` takes to train on a folder, also on one whose name means null."""
-    from ..assembly import make_config
-
-    setting = f"data.path={folder}"
-    return setting if make_config(None, setting).data.path else f"data.path=./{folder}"
+    show_lines([*corpus.summary(), f"next: rnnlm train {argument(out)}"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -13,11 +15,18 @@ from ..config.kinds import Integer, Number
 from ..inference.sampling import FILTERS, filter_kind
 from ..interrupts import end_cleanly, stop
 from ..wording import counted, share
-from .arguments import CHECKPOINT, FILE, UNKNOWN, example, found, read_text
+from .arguments import (
+    CHECKPOINT,
+    FILE,
+    SEED,
+    UNKNOWN,
+    example,
+    found,
+    read_text,
+    say_left_out,
+    unescaped,
+)
 from .terminal import Write, open_output, say_line
-
-if TYPE_CHECKING:
-    from ..text.format import TextRules
 
 
 def _filters(command: Any) -> Any:
@@ -29,7 +38,8 @@ def _filters(command: Any) -> Any:
         limits: Any = {"min": low, "max": kind.high, "min_open": kind.above is not None}
         number: Any = click.IntRange if isinstance(kind, Integer) else click.FloatRange
         option = f"--{name.replace('_', '-')}"
-        command = click.option(option, type=number(**limits), help=text.splitlines()[0])(command)
+        type_, line = number(**limits), text.splitlines()[0]
+        command = click.option(option, type=type_, multiple=True, help=line)(command)
     return command
 
 
@@ -49,10 +59,10 @@ def _filters(command: Any) -> Any:
 @_filters
 @click.option(
     "--seed",
-    type=click.IntRange(0),
-    default=0,
+    type=SEED,
+    default="0",
     show_default=True,
-    help="The same seed, the same text.",
+    help="The same seed, the same text; `random` draws one and says it.",
 )
 @click.option(
     "--num-samples", type=click.IntRange(1), default=1, show_default=True, help="Texts to draw."
@@ -63,28 +73,50 @@ def _filters(command: Any) -> Any:
     metavar="TEXT",
     help="End before this text; read backwards: begin after it.",
 )
+@click.option("--escapes", is_flag=True, help=r"Read \n, \t, \xNN, \uXXXX in --prime and --stop.")
 @click.option("--no-prime", is_flag=True, help="Leave the prime out of the output.")
 @click.option("--novel", is_flag=True, help="Of lines: only those not in the training text.")
+@click.option(
+    "--separator",
+    metavar="TEXT",
+    help=r"Between several texts, instead of headings: \n, for example.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, an object a line for each text.")
 @UNKNOWN
 @click.option("--output", type=FILE, help="Write here instead of standard output.")
+@click.option("--append", is_flag=True, help="Add to the end of --output.")
 def command(
     checkpoint_or_run: Path | None,
     prime: str,
     prime_file: str | None,
     no_prime: bool,
     novel: bool,
+    escapes: bool,
+    separator: str | None,
+    as_json: bool,
     output: Path | None,
+    append: bool,
     **options: Any,
 ) -> None:
     """Generate text, symbol by symbol. Without a path: from the newest run under ./runs.
 
     A model of lines draws whole lines. A model that reads backwards goes on from --prime to what leads
-    up to it.
+    up to it. --temperature, --top-k and --top-p can be given several times: every combination is drawn.
     """
     from ..api import novel_lines, samples
 
+    if append and output is None:
+        raise click.UsageError("--append adds to a file: name it with --output")
+    if as_json and (no_prime or separator is not None):
+        raise click.UsageError("--json has the prime and each text apart: it excludes the others")
     checkpoint = found(checkpoint_or_run)
     text_format = checkpoint.format
+    if escapes:
+        in_bytes = text_format.rules.encoding is None
+        prime = unescaped(prime, in_bytes)
+        options["stop"] = unescaped(options["stop"], in_bytes=False)
+    if separator is not None:
+        separator = unescaped(separator, in_bytes=False)
     start: str | bytes = prime
     if prime_file is not None:
         if prime:
@@ -94,42 +126,95 @@ def command(
             start = start[:-1]
     n = options["num_samples"]
     stop.at_first = end_cleanly
-    if novel:
-        lines, drawn = novel_lines(checkpoint, start, **options)
-        pieces: Iterable[list[str]] = [lines]
-        say_line(f"{counted(drawn, 'line')} drawn, {drawn - n:,} of them in the training text")
-    else:
-        pieces = samples(checkpoint, start, **options)
+    settings = list(_settings({name: options.pop(name) for name in FILTERS}))
+    drawn: list[Iterable[list[str]]] = []
+    for values in settings:
+        if not novel:
+            drawn.append(samples(checkpoint, start, **options, **values))
+            continue
+        lines, number = novel_lines(checkpoint, start, **options, **values)
+        drawn.append([lines])
+        say_line(f"{counted(number, 'line')} drawn, {number - n:,} of them in the training text")
     ids = text_format.prime(start, options["unknown"])
+    if options["unknown"] == "skip":
+        say_left_out(text_format.length(start) - len(ids), checkpoint)
     if unknown := text_format.unknowns(ids):
         say_line(f"of the prime {share(unknown, len(ids), text_format.noun)} are <unk>")
-    shown = "" if no_prime else text_format.text(ids)
-    if text_format.rules.reverse and output is None and sys.stdout.isatty():
+    shown = text_format.text(ids)
+    backwards = text_format.rules.reverse
+    if backwards and output is None and sys.stdout.isatty():
         say_line("the model reads backwards: a text is shown when it is whole")
-    with open_output(output) as write:
-        _write_samples(pieces, shown, n, text_format.rules, write)
+    with open_output(output, append) as write:
+        if as_json:
+            known = {"prime": shown, "seed": options["seed"]}
+            for values, pieces in zip(settings, drawn, strict=True):
+                given = {name: value for name, value in values.items() if value is not None}
+                for number, text in enumerate(_whole(pieces, n), 1):
+                    line = {"text": text, **known, "sample": number, **given}
+                    write(json.dumps(line) + "\n")
+            return
+        shown = "" if no_prime else shown
+        if n == len(settings) == 1 and not backwards:
+            _write_sample(drawn[0], shown, write)
+            return
+        numbered = n > 1 and not text_format.rules.of_lines
+        texts = (
+            (
+                _heading(values, settings, number if numbered else None),
+                text + shown if backwards else shown + text,
+            )
+            for values, pieces in zip(settings, drawn, strict=True)
+            for number, text in enumerate(_whole(pieces, n), 1)
+        )
+        _write_samples(texts, separator, write)
 
 
-def _write_samples(
-    pieces: Iterable[list[str]], shown: str, n: int, rules: TextRules, write: Write
-) -> None:
-    """One sample as it is drawn; several one after another, each under a line with its number, unless
-    they are lines. What was drawn backwards is written when it is whole, with its prime after it.
-    """
-    if n == 1 and not rules.reverse:
-        write(shown)
-        ends = shown[-1:]
-        for (piece,) in pieces:
-            write(piece)
-            ends = piece[-1:] or ends
-        if ends != "\n":
-            write("\n")
-        return
+Settings = dict[str, Any]
+
+
+def _settings(given: dict[str, tuple[float, ...]]) -> Iterator[Settings]:
+    """Every combination of the values of the filters."""
+    for values in product(*(some or (None,) for some in given.values())):
+        yield dict(zip(given, values, strict=True))
+
+
+def _heading(values: Settings, settings: list[Settings], number: int | None) -> str:
+    """What a text is drawn with, as far as that differs from others, and its number."""
+    parts = [
+        f"{name.replace('_', '-')} {value:g}"
+        for name, value in values.items()
+        if value is not None and len({other[name] for other in settings}) > 1
+    ]
+    return ", ".join(parts + ([] if number is None else [f"sample {number}"]))
+
+
+def _whole(pieces: Iterable[list[str]], n: int) -> list[str]:
+    """The texts whole, from their pieces."""
     texts: list[list[str]] = [[] for _ in range(n)]
     for step in pieces:
         for text, piece in zip(texts, step, strict=True):
             text.append(piece)
-    for number, text in enumerate(texts, 1):
-        body = "".join([*text, shown] if rules.reverse else [shown, *text])
-        heading = "" if n == 1 or rules.of_lines else f"=== sample {number} ===\n"
-        write(heading + body + ("" if body.endswith("\n") else "\n"))
+    return ["".join(text) for text in texts]
+
+
+def _write_sample(pieces: Iterable[list[str]], shown: str, write: Write) -> None:
+    """One text, as it is drawn."""
+    write(shown)
+    ends = shown[-1:]
+    for (piece,) in pieces:
+        write(piece)
+        ends = piece[-1:] or ends
+    if ends != "\n":
+        write("\n")
+
+
+def _write_samples(
+    texts: Iterable[tuple[str, str]], separator: str | None, write: Callable[[str], object]
+) -> None:
+    """Several texts, each under its heading if it has one, or with a separator between them."""
+    for k, (heading, text) in enumerate(texts):
+        if separator is None and heading:
+            write(f"=== {heading} ===\n")
+        elif separator is not None and k:
+            write(separator)
+        write(text if text.endswith("\n") else f"{text}\n")

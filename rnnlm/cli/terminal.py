@@ -94,7 +94,7 @@ def figure(value: float | None) -> str:
 
 
 @contextmanager
-def open_output(path: Path | None) -> Iterator[Write]:
+def open_output(path: Path | None, append: bool = False) -> Iterator[Write]:
     """A function that writes text: to a file, raw; to a pipe, raw; to a terminal, escaped."""
     if path is None:
         out = sys.stdout
@@ -108,10 +108,14 @@ def open_output(path: Path | None) -> Iterator[Write]:
         yield write
         return
     try:
-        with path.open("x", encoding="utf-8", newline="", errors="surrogatepass") as file:
+        with path.open(
+            "a" if append else "x", encoding="utf-8", newline="", errors="surrogatepass"
+        ) as file:
             yield file.write
     except FileExistsError:
-        raise DataError(f"{path}: exists already, and is not overwritten") from None
+        raise DataError(
+            f"{path}: exists already, and is not overwritten (--append adds to it)"
+        ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot write: {error.strerror}") from None
 

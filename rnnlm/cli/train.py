@@ -16,12 +16,21 @@ from ..errors import TrainingError
 from ..interrupts import end_cleanly, stop
 from ..watching import watching
 from ..wording import counted
-from .arguments import FILE, UNKNOWN, Name, argument, example, new_symbols
+from .arguments import (
+    FILE,
+    UNKNOWN,
+    KeyGuesser,
+    Name,
+    argument,
+    example,
+    new_symbols,
+    settings,
+)
 from .bars import StepsBar, passes_shown
 from .terminal import figure, lenient_output, say, say_in_handler, show, show_lines
 
 if TYPE_CHECKING:
-    from ..config.schema import Config, TrainConfig
+    from ..config.schema import TrainConfig
     from ..text.vocabulary import NewSymbols
     from ..training.at_once import AtOnce
     from ..training.loop import Event, Training
@@ -37,10 +46,8 @@ class RunName(Name):
         return value if value is NEWEST else super().convert(value, param, ctx)
 
 
-@click.command(
-    "train", epilog=example("rnnlm train configs/tinyshakespeare.yaml --set train.epochs=3")
-)
-@click.argument("config", required=False, type=FILE)
+@click.command("train", cls=KeyGuesser, epilog=example("rnnlm train my.txt --set train.epochs=3"))
+@click.argument("config_or_text", required=False, type=FILE)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key.")
 @click.option("--run-dir", type=FILE, help="The run folder, as run.dir.")
 @click.option(
@@ -59,7 +66,7 @@ class RunName(Name):
 @UNKNOWN
 @click.option("--dry-run", is_flag=True, help="Show config, size, memory and steps, and stop.")
 def command(
-    config: Path | None,
+    config_or_text: Path | None,
     overrides: tuple[str, ...],
     run_dir: Path | None,
     resume: Path | None,
@@ -69,7 +76,7 @@ def command(
     unknown: NewSymbols,
     dry_run: bool,
 ) -> None:
-    """Train a model on a prepared folder or a raw text, as CONFIG says."""
+    """Train a model on a prepared folder or a raw text, or as a YAML file says."""
     from ..api import load
     from ..training import start
     from ..training.loop import Training
@@ -78,29 +85,30 @@ def command(
     stop.at_first = end_cleanly
     with _memory_error_named():
         if resume is not None:
-            beside = (config, run_dir, init_from, extend_vocab, dry_run, resume_or_start)
+            beside = (config_or_text, run_dir, init_from, extend_vocab, dry_run, resume_or_start)
             if any(beside) or unknown != "error":
                 raise click.UsageError("--resume takes nothing beside it but --set")
             folder = _newest() if resume is NEWEST else resume
             _train(lambda: Training.resume(folder, overrides))
             return
         unknown = new_symbols(unknown, extend_vocab, "--init-from", init_from)
-        settings = _settings(config, overrides, run_dir)
+        config, name = settings(config_or_text, overrides)
+        if run_dir is not None:  # not as an override, which would read `null` as no folder
+            config = config.with_values("run", dir=str(run_dir))
         weights = None if init_from is None else load(init_from)
-        if settings.data.path is not None:
-            ready(settings.data.path)
-        name = config.stem if config else "run"
+        if config.data.path is not None:
+            ready(config.data.path)
         if not resume_or_start:
             if not dry_run:
-                _train(lambda: start.start(settings, name, weights, unknown))
+                _train(lambda: start.start(config, name, weights, unknown))
             else:
                 with passes_shown():
-                    lines = [*start.preview(settings, weights, unknown)]
+                    lines = [*start.preview(config, weights, unknown)]
                 show_lines(lines)
-        elif settings.run.dir is None or dry_run:
+        elif config.run.dir is None or dry_run:
             raise click.UsageError("--resume-or-start needs --run-dir, and excludes --dry-run")
         else:
-            _train(lambda: start.resume_or_start(settings, name, weights, unknown))
+            _train(lambda: start.resume_or_start(config, name, weights, unknown))
 
 
 def _newest() -> Path:
@@ -117,16 +125,6 @@ def _memory_error_named() -> Iterator[None]:
         yield
     except MemoryError:
         raise TrainingError("not enough memory for this model, batch and window") from None
-
-
-def _settings(config: Path | None, overrides: tuple[str, ...], run_dir: Path | None) -> Config:
-    from ..assembly import make_config
-
-    settings = make_config(config, *overrides)
-    if run_dir is None:
-        return settings
-    # Not as an override, which would read `null` as no folder
-    return settings.with_values("run", dir=str(run_dir))
 
 
 def _train(opened: Callable[[], Training | AtOnce | None]) -> None:

@@ -6,13 +6,14 @@ not known here: they come in tables, and each declares its own options.
 
 from __future__ import annotations
 
-import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import ConfigError
-from ..wording import brief, shown
+from ..wording import brief, setting, shown
+from .guesses import meant
 from .kinds import (
     NAME,
     Chosen,
@@ -38,6 +39,7 @@ from .tree import (
     read_file,
 )
 
+KEY = re.compile(r"[\w.-]+", re.ASCII)
 # Keys of version 0.1.0, and where they are today
 MOVED = {
     ("model", "activation"): ["model", "cell", "activation"],
@@ -75,6 +77,11 @@ def parse_config(
         raise ConfigError(brief(str(error), MAX_BYTES)) from None
 
 
+def valid_keys(tables: Tables) -> list[str]:
+    """Every dotted key, those of all entries of the tables included."""
+    return _Reading(tables).valid
+
+
 class _Reading:
     """Reads one tree, with the options that the entries of the tables declare."""
 
@@ -97,6 +104,7 @@ class _Reading:
                 )
             tree = Branch({}, name)
         for text in overrides:
+            self._check_section(text)
             override(tree, text, self._takes_mapping)
         for section, values in sections.items():
             if section not in SECTIONS:
@@ -242,6 +250,13 @@ class _Reading:
         prefix = ".".join(path) + "."
         return any(key.startswith(prefix) for key in self.valid)
 
+    def _check_section(self, text: str) -> None:
+        """Raise ConfigError for an override of a key without its section, with the one to write."""
+        key, equals, value = text.partition("=") if isinstance(text, str) else ("", "", "")
+        if equals and key.split(".")[0] not in SECTIONS and (near := meant(key, self.valid)):
+            right = setting(f"{near}={value}")
+            raise ConfigError(f"{setting(text)}: unknown key {_shown_key(key)}: write {right}")
+
     def _unknown(self, dotted: str, where: str, valid: Iterable[str]) -> NoReturn:
         """Raise ConfigError with the valid key nearest by its whole name, else by its last part."""
         valid = list(valid)
@@ -249,13 +264,14 @@ class _Reading:
             *outer, name = dotted.split(".")
             nested = "".join(f"{part}: {{" for part in outer) + f"{name}: ...{'}' * len(outer)}"
             raise ConfigError(f"{where}: write {dotted} as {nested}")
-        near = difflib.get_close_matches(dotted, valid, 1, 0.6)
-        if not near:
-            last = {v.rsplit(".", 1)[-1]: v for v in reversed(valid)}
-            parts = difflib.get_close_matches(dotted.rsplit(".", 1)[-1], last, 1, 0.6)
-            near = [last[part] for part in parts]
-        hint = f"; did you mean {near[0]}?" if near else f"; sections are {', '.join(SECTIONS)}"
-        raise ConfigError(f"{where}: unknown key {brief(dotted)}{hint}")
+        near = meant(dotted, valid)
+        hint = f"; did you mean {near}?" if near else f"; sections are {', '.join(SECTIONS)}"
+        raise ConfigError(f"{where}: unknown key {_shown_key(dotted)}{hint}")
+
+
+def _shown_key(dotted: str) -> str:
+    """In quotes where it only looks like a valid key."""
+    return brief(dotted) if KEY.fullmatch(dotted) else shown(dotted)
 
 
 def _given(branch: Branch, prefix: str = "") -> Iterator[str]:

@@ -17,11 +17,14 @@ import yaml
 
 from ..errors import ConfigError
 from ..storage.atomic import as_path
-from ..wording import brief, shown
+from ..wording import brief, setting, shown
 from .kinds import Interval
+from .schema import SECTIONS
 
 MAX_BYTES = 1 << 16  # of a YAML file; a config is a page of text
 MAX_DEPTH = 9  # section, key, option; two more for a mixture of models, and for one in a mixture
+
+At = Callable[[Any], str]  # how an error names a place in YAML, from PyYAML's mark
 
 
 @dataclass(frozen=True)
@@ -62,26 +65,42 @@ def read_file(name: str | Path) -> str:
         raise ConfigError(f"{path}:{line}:{column}: not UTF-8: {error.reason}") from None
 
 
+def opens_as_config(path: Path) -> bool:
+    """Whether the first line of a file opens a section, comments left aside; not where none is read."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            lines = file.read(MAX_BYTES).splitlines()
+    except (OSError, ValueError):
+        return False
+    said = (line.rstrip() for line in lines if line.strip() and not line.startswith("#"))
+    word, colon, rest = next(said, "").partition(":")
+    return bool(colon) and word in SECTIONS and (not rest or rest.lstrip()[:1] in ("{", "#"))
+
+
 def check_size(size: int, name: object) -> None:
     """Raise ConfigError for a size that no config has."""
     if size > MAX_BYTES:
         raise ConfigError(
-            f"{name}: larger than {MAX_BYTES} bytes: not a config (--set data.path=... names a text)"
+            f"{name}: larger than {MAX_BYTES} bytes: not a config (data.path is the key for a text)"
         )
 
 
-def from_yaml(text: str, name: str, depth: int = 0) -> Leaf | Branch:
-    """The one value or mapping of a YAML text; errors call it `name`."""
-    events = _events(text, name)
+def from_yaml(text: str, name: str) -> Leaf | Branch:
+    """The one value or mapping of a YAML text; errors call it `name`, and add the line and column."""
+    return _from_yaml(text, lambda mark: f"{name}:{mark.line + 1}:{mark.column + 1}", name, 0)
+
+
+def _from_yaml(text: str, at: At, name: str, depth: int) -> Leaf | Branch:
+    events = _events(text, at)
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent):
             break
     else:
         return Leaf("", False, name)
-    tree = _node(next(events), events, name, depth)
+    tree = _node(next(events), events, at, depth)
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent):
-            raise ConfigError(f"{_at(name, event.start_mark)}: bad YAML: a second document")
+            raise ConfigError(f"{at(event.start_mark)}: bad YAML: a second document")
     return tree
 
 
@@ -103,15 +122,15 @@ def override(tree: Branch, text: str, takes_mapping: Callable[[list[str]], bool]
     if not isinstance(text, str):
         raise ConfigError(f"an override is text such as train.epochs=3, not {shown(text)}")
     dotted, equals, value = text.partition("=")
-    where = f"--set {text}"
+    where = setting(text)
     path = dotted.split(".")
     if dotted != dotted.strip():
         raise ConfigError(f"{where}: write section.key=value without spaces around the key")
     if not equals or len(path) < 2:
-        raise ConfigError(f"{where}: expected section.key=value")
+        raise ConfigError(f"{where}: expected section.key=value, as one word without spaces")
     leaf: Leaf | Branch = Leaf(value, False, where)
     if value.lstrip().startswith("{") and takes_mapping(path):
-        leaf = replace(from_yaml(value, where, len(path)), where=where)
+        leaf = _from_yaml(value, lambda _: where, where, len(path))
     put(tree, path, leaf)
 
 
@@ -128,40 +147,37 @@ def put(tree: Branch, path: list[str], leaf: Leaf | Branch) -> None:
     branch.children[path[-1]] = leaf
 
 
-def _events(text: str, name: str) -> Iterator[yaml.Event]:
+def _events(text: str, at: At) -> Iterator[yaml.Event]:
     """The starts and ends of YAML nodes, parsed on demand; no Python objects are built from them."""
     try:
         loader = yaml.SafeLoader(text)
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        column = error.position - text.rfind("\n", 0, error.position)
-        raise ConfigError(f"{name}:{line}:{column}: bad YAML: {error.reason}") from None
+        line = text.count("\n", 0, error.position)
+        column = error.position - text.rfind("\n", 0, error.position) - 1
+        where = at(yaml.Mark("", error.position, line, column, "", 0))
+        raise ConfigError(f"{where}: bad YAML: {error.reason}") from None
     try:
         while loader.check_event():
             event = loader.get_event()  # type: ignore[no-untyped-call]
             if getattr(event, "anchor", None) is not None:
                 raise ConfigError(
-                    f"{_at(name, event.start_mark)}: anchors and aliases (& and *) are not supported: "
+                    f"{at(event.start_mark)}: anchors and aliases (& and *) are not supported: "
                     "write the value out, or quote it"
                 )
             yield event
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark or loader.get_mark()
-        raise ConfigError(
-            f"{_at(name, mark)}: bad YAML: {error.problem or error.context}"
-        ) from None
+        raise ConfigError(f"{at(mark)}: bad YAML: {error.problem or error.context}") from None
     except (ValueError, OverflowError):  # numbers that PyYAML passes to chr and int unchecked
-        at = _at(name, loader.get_mark())
-        raise ConfigError(f"{at}: bad YAML: a character or version that does not exist") from None
+        where = at(loader.get_mark())
+        raise ConfigError(
+            f"{where}: bad YAML: a character or version that does not exist"
+        ) from None
 
 
-def _at(name: str, mark: Any) -> str:
-    return f"{name}:{mark.line + 1}:{mark.column + 1}"
-
-
-def _node(event: yaml.Event, events: Iterator[yaml.Event], name: str, depth: int) -> Leaf | Branch:
+def _node(event: yaml.Event, events: Iterator[yaml.Event], at: At, depth: int) -> Leaf | Branch:
     """The node that starts with `event`; the rest of it is read from `events`."""
-    where = _at(name, event.start_mark)
+    where = at(event.start_mark)
     if isinstance(event, yaml.ScalarEvent):
         return Leaf(event.value, event.style is not None, where)
     if not isinstance(event, yaml.MappingStartEvent):
@@ -170,12 +186,12 @@ def _node(event: yaml.Event, events: Iterator[yaml.Event], name: str, depth: int
         raise ConfigError(f"{where}: nested too deeply")
     children: dict[str, Leaf | Branch] = {}
     while not isinstance(event := next(events), yaml.MappingEndEvent):
-        at = _at(name, event.start_mark)
+        place = at(event.start_mark)
         if not isinstance(event, yaml.ScalarEvent):
-            raise ConfigError(f"{at}: a key must be a word")
+            raise ConfigError(f"{place}: a key must be a word")
         if event.value in children:
-            raise ConfigError(f"{at}: key {brief(event.value)} is given twice")
-        child = _node(next(events), events, name, depth + 1)
+            raise ConfigError(f"{place}: key {brief(event.value)} is given twice")
+        child = _node(next(events), events, at, depth + 1)
         # An error about a value points at the line of its key
-        children[event.value] = replace(child, where=at)
+        children[event.value] = replace(child, where=place)
     return Branch(children, where)

@@ -57,6 +57,7 @@ class Evaluation:
     It is infinite where the model gave probability 0 to a symbol that came. The text of these symbols
     has so many `characters`, bytes that are no valid UTF-8 among them (None: nobody counted);
     `unknown` of the symbols are the unknown symbol, whose text is not that of what it stands for.
+    `left_out` are the symbols outside the vocabulary that were not read.
     """
 
     symbols: int
@@ -64,6 +65,7 @@ class Evaluation:
     characters: int | None = None
     unknown: int = 0
     lines: int | None = None  # texts of their own in it; None: it is one
+    left_out: int = 0
 
     def of_text(self, text_format: TextFormat, ids: Array) -> Evaluation:
         """The same, with what there is to count in the text of the ids (n,) that were evaluated."""
@@ -77,14 +79,21 @@ class Evaluation:
         )
 
     @property
-    def nats_per_symbol(self) -> float:
-        """The mean, which training calls the loss."""
-        return self.nats / self.symbols
+    def nats_per_character(self) -> float | None:
+        """The total over the characters, which compares models of all levels (not where symbols are
+        unknown); None where no character was counted.
+        """
+        return self.nats / self.characters if self.characters else None
 
     @property
     def nats_per_line(self) -> float | None:
         """The mean of the lines' sums; None where the text is not read by lines."""
         return None if self.lines is None else self.nats / self.lines
+
+    @property
+    def nats_per_symbol(self) -> float:
+        """The mean, which training calls the loss."""
+        return self.nats / self.symbols
 
     @property
     def bits_per_symbol(self) -> float:
@@ -95,13 +104,6 @@ class Evaluation:
     def perplexity(self) -> float | None:
         """exp of the mean; None beyond the range of floats."""
         return perplexity(self.nats_per_symbol)
-
-    @property
-    def nats_per_character(self) -> float | None:
-        """The total over the characters, which compares models of all levels (not where symbols are
-        unknown); None where no character was counted.
-        """
-        return self.nats / self.characters if self.characters else None
 
     def per_character(self) -> dict[str, Any]:
         """What metrics.jsonl has beside the loss, where symbols are not characters."""

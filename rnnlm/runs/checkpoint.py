@@ -3,7 +3,8 @@
 Members: the parameters under their names (`layers.0.Wh`, ...), for a model that is trained step by step
 `optimizer.<name>` (the optimizer's vectors, in the parameters' order) and `state` (L, S, B, H; the
 carried hidden state), `text` (the text
-format's JSON, as bytes), `counts` (of each symbol in the training text), `config` (YAML) and `meta`
+format's JSON, as bytes), `counts` (of each symbol in the training text), perhaps `lead` (ids that come
+before a sample without a prime), `config` (YAML) and `meta`
 (JSON: format, version, position, losses, the data's fingerprint, each array's dtype, shape and CRC-32;
 in newer files also the environments that computed them, and the checkpoint that a run with --init-from
 began with). Version 1, that of rnnlm 0.1.0, has `vocabulary` (the symbols' numbers) instead of `text`,
@@ -36,6 +37,7 @@ from ..optim.optimizers import OPTIMIZERS, state_names
 from ..storage.atomic import as_path, atomic_write
 from ..storage.npz import read_npz, write_npz
 from ..text.format import TextFormat, TextRules
+from ..text.lead import LENGTH
 from ..text.vocabulary import Unknown, Vocabulary
 from ..wording import shown
 from .provenance import Environment, checked
@@ -80,6 +82,7 @@ class Checkpoint:
     state: Array | None = None  # (L, S, B, H)
     environments: Sequence[Environment] = ()  # that computed it, the last one last
     origin: Mapping[str, str] = field(default_factory=dict)  # what its run began with
+    lead: Array = field(default_factory=lambda: np.zeros(0, np.uint32))  # (n,): see text/lead.py
     path: Path | None = None  # where it was read from
 
     @cached_property
@@ -121,6 +124,8 @@ class Checkpoint:
         }
         if self.state is not None:
             arrays["state"] = self.state
+        if self.lead.size:
+            arrays["lead"] = self.lead
         try:
             _restore(self.config, self.model, arrays)
             arrays["text"] = _text_member(self.format, self.config)
@@ -192,6 +197,7 @@ class Checkpoint:
             state=arrays["state"].copy() if "state" in arrays else None,
             origin=_origin(meta.get("origin", {})),
             environments=checked(meta.get("environments", [])),
+            lead=arrays["lead"].copy() if "lead" in arrays else np.zeros(0, np.uint32),
             path=path,
         )
 
@@ -204,10 +210,10 @@ def _restore(config: Config, model: LanguageModel, arrays: Mapping[str, Array]) 
     beside = {
         name: array
         for name, array in arrays.items()
-        if name in ("counts", "state") or name.startswith("optimizer.")
+        if name in ("counts", "state", "lead") or name.startswith("optimizer.")
     }
     known = _training_shapes(config, model) if isinstance(model, TrainableModel) else {}
-    if strange := [name for name in beside if name != "counts" and name not in known]:
+    if strange := [name for name in beside if name not in ("counts", "lead", *known)]:
         raise ValueError(f"arrays {str(sorted(strange))[:80]}")
     for name, shape in known.items():
         if name in beside:
@@ -216,6 +222,11 @@ def _restore(config: Config, model: LanguageModel, arrays: Mapping[str, Array]) 
     check_array("counts", counts, (model.vocabulary_size,), np.int64)
     if counts.min() < 0 or not counts.any():
         raise ValueError("array counts: not those of a text")
+    if "lead" in beside:
+        ids = beside["lead"]
+        check_array("lead", ids, (min(ids.size, LENGTH),), np.uint32)
+        if not ids.size or ids.max() >= model.vocabulary_size:
+            raise ValueError("array lead: not ids of the vocabulary")
     return model.restore({name: a for name, a in arrays.items() if name not in beside})
 
 

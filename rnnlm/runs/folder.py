@@ -25,7 +25,7 @@ from ..storage.atomic import (
     take_lock,
 )
 from ..text.corpus import FILES, is_aside
-from ..wording import quoted
+from ..wording import option, quoted
 from .checkpoint import read_progress
 
 RUNS = Path("runs")
@@ -166,13 +166,14 @@ class Run:
             if have < length:
                 raise CheckpointError(
                     f"{self.metrics}: {have} bytes, but last.npz recorded {length}: restore the file, "
-                    f"or start a new run with --init-from {quoted(str(self.last))}"
+                    f"or start a new run with {option('init_from')} {quoted(str(self.last))}"
                 )
             self._metrics = os.open(self.metrics, os.O_RDWR | os.O_APPEND | OWN_FILE, 0o666)
             if length and os.pread(self._metrics, 1, length - 1) != b"\n":
                 raise CheckpointError(
                     f"{self.metrics}: not the log that last.npz recorded: no line ends at byte "
-                    f"{length}: restore the file, or start a new run with --init-from {self.last}"
+                    f"{length}: restore the file, or start a new run with {option('init_from')} "
+                    f"{quoted(str(self.last))}"
                 )
             os.ftruncate(self._metrics, length)
         except OSError as error:
@@ -234,7 +235,9 @@ def _check_unused(folder: Path) -> None:
             if "last.npz" in held
             else "empty it"
         )
-        raise CheckpointError(f"{folder}: already holds something: give another folder, or {way}")
+        raise CheckpointError(
+            f"{folder}: already holds something: name another run folder, or {way}"
+        )
 
 
 def _read_mark(lock: Path) -> bytes | None:

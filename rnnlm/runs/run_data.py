@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from ..text.corpus import CORPUS_FILE, SPLITS, Corpus, is_unfinished
 from ..text.format import TextRules
 from ..text.prepare import prepare, prepare_again
 from ..text.vocabulary import NewSymbols
+from ..wording import option, setting
 from .checkpoint import Checkpoint
 
 
@@ -28,9 +30,10 @@ def open_data(
     folder: Path | None,
     init_from: Checkpoint | None = None,
     unknown: NewSymbols = "error",
+    most: float = math.inf,
 ) -> tuple[Config, Corpus]:
     """The corpus of `data.path`: a prepared folder, or raw text that is prepared into `folder` (None:
-    into unnamed temporary files).
+    into unnamed temporary files, about the first `most` bytes of it).
 
     With `init_from` the vocabulary is that of the checkpoint. `unknown` says what becomes of symbols
     that it does not have; a prepared folder of another vocabulary is prepared again, into `folder`.
@@ -39,7 +42,8 @@ def open_data(
     """
     d = config.data
     if d.path is None:
-        raise ConfigError("data.path is not set: name a text file, e.g. --set data.path=my.txt")
+        text = setting("data.path=my.txt")
+        raise ConfigError(f"data.path is not set: name a text file, for example {text}")
     name = local(d.path)
     path = Path(name)
     start = None if init_from is None else init_from.format
@@ -49,8 +53,8 @@ def open_data(
         if start is not None:
             if corpus.level != start.level:
                 raise DataError(
-                    f"{path}: prepared at {corpus.level} level, and --init-from is of {start.level} "
-                    "level: prepare it again"
+                    f"{path}: prepared at {corpus.level} level, and {option('init_from')} is of "
+                    f"{start.level} level: prepare it again"
                 )
             corpus = prepare_again(corpus, folder, start.vocabulary, unknown)
         corpus = facing(corpus, d.reverse)
@@ -73,6 +77,7 @@ def open_data(
             min_count=d.min_count,
             max_vocabulary=d.max_vocabulary,
             unknown=unknown,
+            most=most,
         )
         corpus = facing(corpus, reverse)
     return config.with_values("data", **corpus.format.rules.settings()), corpus
@@ -125,7 +130,7 @@ def same_data(at: Checkpoint, folder: Path) -> Corpus:
     if corpus.fingerprint != at.data["fingerprint"]:
         raise DataError(
             f"{folder}: not the text that this run was trained on (its content hash differs): "
-            "restore it, or start a new run with --init-from"
+            f"restore it, or start a new run with {option('init_from')}"
         )
     return replace(corpus, format=at.format)
 
@@ -137,7 +142,7 @@ def recorded_data(at: Checkpoint, *others: Path) -> Corpus:
     none of them, raises DataError that says what is in each.
     """
     if not at.data:
-        raise CheckpointError("this checkpoint recorded no data: name a folder with --data")
+        raise CheckpointError(f"this checkpoint recorded no data: name a folder: {option('data')}")
     beside = [] if at.path is None else [at.path.parent / "data"]
     places: dict[Path, Path] = {}  # by absolute path, to try each only once
     for place in (*beside, Path(at.data["folder"]), *others):

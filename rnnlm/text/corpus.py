@@ -21,8 +21,9 @@ from ..arrays import Array
 from ..errors import DataError
 from ..storage.atomic import as_path
 from ..storage.npy import map_ids, smallest
-from ..wording import counted, share
+from ..wording import counted, share, shown
 from .format import TextFormat
+from .lead import lead
 from .sources import Name, Source
 from .vocabulary import SHOWN, Vocabulary
 
@@ -71,6 +72,7 @@ class Corpus(Contents):
     folder: Path
     _ids: Mapping[str, Array] = field(repr=False)
     left_out: int = 0  # symbols of the text, outside a given vocabulary; known after preparing only
+    scale: float = 1.0  # how many times longer the text is than its ids here, by an estimate
 
     @classmethod
     def open(cls, folder: Name, verify: bool = True) -> Corpus:
@@ -94,14 +96,24 @@ class Corpus(Contents):
         return cls.of(contents, folder, ids)
 
     @classmethod
-    def of(cls, contents: Contents, folder: Path, ids: Mapping[str, Array]) -> Corpus:
+    def of(
+        cls, contents: Contents, folder: Path, ids: Mapping[str, Array], scale: float = 1.0
+    ) -> Corpus:
         """A corpus of ids that are known to match the contents."""
         c = contents
         return cls(
-            c.format, c.newlines_replaced, c.newlines_added, c.sources, c.splits, folder, ids
+            c.format,
+            c.newlines_replaced,
+            c.newlines_added,
+            c.sources,
+            c.splits,
+            folder,
+            ids,
+            scale=scale,
         )
 
     def __getitem__(self, split: str) -> Array:
+        self._check_split(split)
         return self.format.in_reading_order(self._ids[split])
 
     def units(self, split: str) -> int:
@@ -109,12 +121,18 @@ class Corpus(Contents):
         newline = self.format.end
         return self.length(split) if newline is None else int(self.splits[split].counts[newline])
 
+    def _check_split(self, split: str) -> None:
+        if split not in SPLITS:
+            raise DataError(f"{shown(split)} is not a split: there are {', '.join(SPLITS)}")
+
     def length(self, split: str) -> int:
-        """How many symbols a split has."""
-        return self.splits[split].length
+        """How many symbols a split has, perhaps by an estimate."""
+        self._check_split(split)
+        return round(self.splits[split].length * self.scale)
 
     def sha256(self, split: str) -> str:
         """The hash of the bytes of a split's ids, little-endian."""
+        self._check_split(split)
         return self.splits[split].sha256
 
     @property
@@ -148,6 +166,13 @@ class Corpus(Contents):
         """How often each symbol occurs in the training text; (V,) int64."""
         return self.splits["train"].counts
 
+    @cached_property
+    def lead(self) -> Array:
+        """What comes before a sample that has no prime: see lead.py."""
+        if self.format.rules.of_lines:  # which begin from the zero state
+            return np.zeros(0, np.uint32)
+        return lead(self.format, self["train"])
+
     @property
     def entropy(self) -> float:
         """Entropy of the symbol frequencies in bits: the best loss of a model without context."""
@@ -180,9 +205,9 @@ class Corpus(Contents):
         if unknown is not None:
             lines.append(f"{share(int(counts[unknown]), int(counts.sum()), noun)} are <unk>")
         if unseen:
-            shown = ", ".join(self.vocabulary.spell(symbol) for symbol in unseen[:SHOWN])
+            named = ", ".join(self.vocabulary.spell(symbol) for symbol in unseen[:SHOWN])
             more = f" and {counted(len(unseen) - SHOWN, 'other')}" if len(unseen) > SHOWN else ""
-            lines.append(f"never seen in training ({len(unseen):,}): {shown}{more}")
+            lines.append(f"never seen in training ({len(unseen):,}): {named}{more}")
         return lines
 
 

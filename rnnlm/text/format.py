@@ -189,6 +189,12 @@ class TextFormat:
             text = self.rules.normalize(text)
         return self.in_reading_order(self.vocabulary.ids(text, unknown))
 
+    def length(self, text: str | bytes) -> int:
+        """How many symbols a text has, in or out of the vocabulary."""
+        return len(
+            self.vocabulary.units(self.rules.normalize(text) if isinstance(text, str) else text)
+        )
+
     def in_reading_order(self, ids: Array) -> Array:
         """Ids (n,) in the order of the text, as a model reads them; a second time, the text's order.
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -28,7 +29,7 @@ from ..errors import DataError
 from ..storage.atomic import as_path, make_folder, sync_folder, take_lock
 from ..storage.npy import HEADER, is_header, map_array, npy_header, read_ids, smallest
 from ..watching import report
-from ..wording import shown
+from ..wording import option, shown
 from .corpus import (
     ASIDE,
     CORPUS_FILE,
@@ -45,7 +46,7 @@ from .corpus import (
     is_unfinished,
 )
 from .format import TextFormat, TextRules, check_new_symbols
-from .sources import Name, Reader, find_files, listed
+from .sources import Name, Reader, find_files, listed, size_on_disk
 from .vocabulary import NewSymbols, Numbering, Vocabulary, check_limits, limited_vocabulary
 
 LINES = 1 << 12  # that are put in order at a time: each may be on a page of its own
@@ -70,18 +71,28 @@ def prepare(
     max_vocabulary: int | None = None,
     unknown: NewSymbols = "error",
     force: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    separator: str = "",
+    unreadable: Callable[[DataError], object] | None = None,
+    most: float = math.inf,
     stdin: IO[bytes] | None = None,
 ) -> Corpus:
     """Turn text into the prepared folder `out`, and open it; None: into unnamed temporary files.
 
     Inputs are files (.gz, .bz2 and .xz are decompressed), folders (every file inside, sorted; not
     hidden ones, not `out`, not what `val` or `test` name) and "-", standard input. They are joined
-    with nothing between. The last symbols are for validation and then for the test,
+    with `separator` between. The last symbols are for validation and then for the test,
     floor(n · fraction) each, unless `val` or `test` name a text of its own. The vocabulary covers all
     splits, unless one is given: symbols outside it are left out where `unknown` is "skip", and added to
     it where that is "extend". At level word symbols that occur less than `min_count` times, and all
     but the most frequent of the others, so that the vocabulary has at most `max_vocabulary`, become the
     unknown symbol. At level byte nothing is decoded, and `newlines` has no effect.
+
+    Of a folder only files are read that match a pattern of `include` (`*.txt`), if there is any, and
+    none of `exclude`. `unreadable` is called with the error of each file that is no text, which is then
+    left out; without it the error is raised. Without `out` only about the first `most` bytes are read,
+    and the corpus is as of an estimate.
 
     With unit line the splits are of whole lines, floor(L · fraction) of L for validation and for the
     test, taken from the end after the lines were shuffled, in an order that depends on L alone; with
@@ -95,6 +106,8 @@ def prepare(
     rules = TextRules.named(level, encoding, newlines, unit)
     if shuffle_lines is not None and not rules.of_lines:
         raise DataError(f"shuffle_lines: a {unit} has no lines to shuffle: use unit line")
+    if separator and rules.of_lines:
+        raise DataError("separator: a file of lines ends with a newline, so leave it out")
     if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
         raise DataError(
             f"vocabulary must be that of a checkpoint or corpus, not {shown(vocabulary)}"
@@ -106,14 +119,14 @@ def prepare(
         )
     check_new_symbols(unknown)
     given = None if vocabulary is None else TextFormat(rules, vocabulary)
-    reader = Reader(rules, stdin)
+    reader = Reader(rules, stdin, separator, unreadable, math.inf if out is not None else most)
     texts = {"train": listed(inputs), "val": listed(val), "test": listed(test)}
     fractions = {"val": val_fraction, "test": test_fraction}
     shares = _shares({name: f for name, f in fractions.items() if not texts[name]})
     out = None if out is None else as_path(out, DataError)
     if out is not None and not is_unfinished(out):
         _check_free(out, force)  # before a lock is made in a folder that is not ours
-    files = find_files(texts, out)
+    files = find_files(texts, out, _patterns(include), _patterns(exclude))
     reader.expect(files)
     try:
         with (
@@ -159,7 +172,10 @@ def prepare(
             )
             outputs[CORPUS_FILE].write(_index(contents))
             if out is None:
-                corpus = _mapped_corpus(Path(texts["train"][0]), contents, outputs)
+                read = sum(source.bytes for source in reader.sources)
+                whole = size_on_disk(chain(*files.values())) if reader.cut else read
+                scale = max(1.0, whole / max(1, read))
+                corpus = _mapped_corpus(Path(texts["train"][0]), contents, outputs, scale)
                 return replace(corpus, left_out=spool.left_out)
     except OSError as error:
         why, where = error.strerror or error, out or tempfile.gettempdir()
@@ -210,7 +226,7 @@ def prepare_again(
             )
             outputs[CORPUS_FILE].write(_index(contents))
             if out is None:
-                again = _mapped_corpus(corpus.folder, contents, outputs)
+                again = _mapped_corpus(corpus.folder, contents, outputs, corpus.scale)
                 return replace(again, left_out=left_out)
     except OSError as error:
         why, where = error.strerror or error, out or tempfile.gettempdir()
@@ -218,13 +234,19 @@ def prepare_again(
     return replace(Corpus.open(out, verify=False), left_out=left_out)
 
 
-def _mapped_corpus(folder: Path, contents: Contents, files: Mapping[str, IO[bytes]]) -> Corpus:
+def _patterns(given: Sequence[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
+
+
+def _mapped_corpus(
+    folder: Path, contents: Contents, files: Mapping[str, IO[bytes]], scale: float
+) -> Corpus:
     """A corpus of open files, which need no names."""
     dtype, ids = smallest(len(contents.format.vocabulary)), {}
     for name, split in contents.splits.items():
         files[f"{name}.npy"].flush()
         ids[name] = map_array(files[f"{name}.npy"], dtype, split.length)
-    return Corpus.of(contents, folder, ids)
+    return Corpus.of(contents, folder, ids, scale)
 
 
 def _index(contents: Contents) -> bytes:
@@ -487,7 +509,8 @@ def _check_free(out: Path, force: bool) -> None:
     try:
         held = {path.name for path in out.iterdir() if not is_aside(path.name)}
         if held and not force:
-            raise DataError(f"{out}: exists and is not empty: name another folder, or use --force")
+            way = f"name another folder, or use {option('force', True)}"
+            raise DataError(f"{out}: exists and is not empty: {way}")
         for path in (out / name for name in FILES if name in held):
             if path.is_dir():
                 raise DataError(f"{path}: a folder, where a file must be written: remove it")

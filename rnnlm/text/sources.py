@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import math
 import os
 import select
 import sys
@@ -15,13 +16,15 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from itertools import chain
+from fnmatch import fnmatchcase
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
 from ..errors import DataError
 from ..storage.atomic import as_path
 from ..watching import report
+from ..wording import option
 from .format import TextRules
 
 CHUNK = 1 << 20  # bytes of text read at a time
@@ -74,8 +77,16 @@ def listed(paths: Name | Sequence[Name] | None) -> list[str]:
 # Finding files
 
 
-def find_files(texts: Mapping[str, Sequence[str]], out: Path | None) -> dict[str, list[str]]:
-    """The files of each text, also those in its folders; a text without paths is left out."""
+def find_files(
+    texts: Mapping[str, Sequence[str]],
+    out: Path | None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+) -> dict[str, list[str]]:
+    """The files of each text, also those in its folders; a text without paths is left out.
+
+    Of a folder only files that match a pattern of `include` (all, without any) and none of `exclude`.
+    """
     if not texts["train"]:
         raise DataError("no input: name a file or folder, or - for standard input")
     own = _identities([out] if out else [])
@@ -86,7 +97,8 @@ def find_files(texts: Mapping[str, Sequence[str]], out: Path | None) -> dict[str
             found = [path]
             try:
                 if path != STDIN and Path(path).is_dir():
-                    found = list(_files_under(path, own | (held_out if name == "train" else set())))
+                    below = _files_under(path, own | (held_out if name == "train" else set()))
+                    found = [f for f in below if _chosen(f, path, include, exclude)]
                 elif path != STDIN:
                     Path(path).stat()  # a missing file is reported now, not after an hour
             except (OSError, ValueError) as error:
@@ -116,6 +128,16 @@ def _files_under(folder: str, skip: set[tuple[int, int]]) -> Iterator[str]:
             yield name
 
 
+def _chosen(name: str, folder: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Whether patterns leave a file in; they are matched with its name, and its path in the folder."""
+    names = Path(name).name, Path(name).relative_to(folder).as_posix()
+
+    def matches(patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+    return (not include or matches(include)) and not matches(exclude)
+
+
 def _identities(paths: Iterable[Name]) -> set[tuple[int, int]]:
     """What identifies each existing file or folder, whichever path leads to it."""
     found = set()
@@ -126,6 +148,32 @@ def _identities(paths: Iterable[Name]) -> set[tuple[int, int]]:
     return found
 
 
+def size_on_disk(names: Iterable[str]) -> int:
+    """The bytes of files, 0 where one cannot be told, as of standard input."""
+    try:
+        return sum(Path(name).stat().st_size for name in names if name != STDIN)
+    except OSError:
+        return 0
+
+
+def _joined(texts: Iterable[Iterator[Any]], between: Any) -> Iterator[Any]:
+    """The blocks of texts one after another, with something between the texts."""
+    for k, text in enumerate(texts):
+        if k and between:
+            yield between
+        yield from text
+
+
+def _refuse_document(name: str, begins: bytes) -> None:
+    """Raise DataError for a document that is not text, by its name or its first bytes."""
+    suffix, start = Path(name).suffix.lower(), begins[:256].lstrip().lower()
+    for kind in DOCUMENTS:
+        if suffix in kind.suffixes or start.startswith(kind.begins):
+            raise DataError(
+                f"{name}: {kind.what}, not a text: convert it first ({kind.converter}), or leave it out"
+            )
+
+
 def _unreadable(name: str, error: Exception) -> DataError:
     why = getattr(error, "strerror", None) or error
     return DataError(f"{name}: cannot read ({why}): check the file, or leave it out")
@@ -134,11 +182,49 @@ def _unreadable(name: str, error: Exception) -> DataError:
 # Reading files
 
 
-class Reader:
-    """Reads files into blocks of text, or of bytes where the rules decode nothing."""
+@dataclass(frozen=True)
+class Document:
+    """A kind of document that is not text: its names, how it begins, and what makes text of it."""
 
-    def __init__(self, rules: TextRules, stdin: IO[bytes] | None) -> None:
+    what: str
+    suffixes: tuple[str, ...]
+    begins: tuple[bytes, ...]
+    converter: str
+
+
+DOCUMENTS = (
+    Document("a PDF", (".pdf",), (b"%pdf-",), "pdftotext"),
+    Document("an RTF document", (".rtf",), (b"{\\rtf",), "pandoc -t plain"),
+    Document("a web page", (".html", ".htm"), (b"<!doctype html", b"<html"), "pandoc -t plain"),
+    Document("a Word document", (".doc",), (b"\xd0\xcf\x11\xe0",), "libreoffice --convert-to txt"),
+    Document(
+        "a Word, OpenDocument or EPUB file, or a zip archive",
+        (".docx", ".odt", ".epub"),
+        (b"pk\x03\x04",),
+        "pandoc -t plain",
+    ),
+)  # fmt: skip
+
+
+class Reader:
+    """Reads files into blocks of text, or of bytes where the rules decode nothing.
+
+    `separator` comes between two files. `unreadable` is called with the error of a file that is no
+    text, which is then left out whole; without it the error is raised. Reading ends after about `most`
+    bytes on disk; then `cut` is true.
+    """
+
+    def __init__(
+        self,
+        rules: TextRules,
+        stdin: IO[bytes] | None,
+        separator: str = "",
+        unreadable: Callable[[DataError], object] | None = None,
+        most: float = math.inf,
+    ) -> None:
         self.rules = rules
+        self._left, self.cut = most, False
+        self._separator, self._unreadable = separator, unreadable
         # A closed standard input counts as empty
         self.stdin: Any = stdin or getattr(sys.stdin, "buffer", io.BytesIO())
         self.newlines_replaced = 0
@@ -168,10 +254,32 @@ class Reader:
 
     def _joined(self, names: Iterable[str]) -> Iterator[Any]:
         encoding = self.rules.encoding
+        names = takewhile(lambda _: not self.cut, names)
+        if self._unreadable is not None:
+            names = filter(self._is_readable, names)
         if encoding is None:
-            return chain.from_iterable(map(self._bytes, names))
-        texts = chain.from_iterable(self._decoded(name, encoding) for name in names)
-        return self._normalized(texts) if self.rules.newlines == "normalize" else texts
+            between = self._separator.encode("utf-8", "surrogateescape")
+            return _joined(map(self._bytes, names), between)
+        texts: Iterable[Iterator[str]] = (self._decoded(name, encoding) for name in names)
+        if self.rules.newlines != "normalize":
+            return _joined(texts, self._separator)
+        if self._separator:
+            return _joined(map(self._normalized, texts), self.rules.normalize(self._separator))
+        return self._normalized(_joined(texts, ""))  # a line end may lie between two files
+
+    def _is_readable(self, name: str) -> bool:
+        """Whether a file can be read to its end. Standard input can be read only once."""
+        if name == STDIN:
+            return True
+        trial = Reader(self.rules, None)
+        try:
+            for _ in trial.blocks([name]):
+                pass
+        except DataError as error:
+            assert self._unreadable is not None
+            self._unreadable(error)
+            return False
+        return True
 
     def _ended(self, blocks: Iterator[Any]) -> Iterator[Any]:
         """A file's blocks, and a newline where it does not end with one."""
@@ -198,10 +306,16 @@ class Reader:
                 while block := file.read(CHUNK):
                     self.position = before + raw.bytes
                     yield block
-                while raw.read(CHUNK):  # the hash also covers what a decompressor leaves unread
+                    if raw.bytes >= self._left:
+                        self.cut = True
+                        break
+                while not self.cut and raw.read(
+                    CHUNK
+                ):  # the hash also covers what a decompressor leaves unread
                     pass
         except UNREADABLE as error:
             raise _unreadable(name, error) from None
+        self._left -= raw.bytes
         self.sources.append(Source(name, raw.bytes, raw.sha256.hexdigest()))
 
     def _decoded(self, name: str, encoding: str) -> Iterator[str]:
@@ -210,20 +324,23 @@ class Reader:
         # A codec that writes a byte order mark (utf-16, utf-32) also removes it
         offset, has_mark = 0, not "".encode(encoding)
         for block in chain(self._bytes(name), [b""]):
+            if offset == 0:
+                _refuse_document(name, block)
             held = len(decoder.getstate()[0])
             try:
-                text = decoder.decode(block, final=not block)
+                text = decoder.decode(block, final=not block and not self.cut)
             except UnicodeError as error:
                 at = offset - held + getattr(error, "start", 0)
                 raise DataError(
                     f"{name}: not {encoding} at byte {at:,} ({getattr(error, 'reason', error)}): "
-                    "name its encoding: --encoding (data.encoding), or use --level byte (data.level)"
+                    f"name its encoding, as {option('encoding', 'latin-1')} (data.encoding), or use "
+                    f"{option('level', 'byte')} (data.level)"
                 ) from None
             offset += len(block)
             if len(decoder.getstate()[0]) > HELD:
                 raise DataError(
                     f"{name}: {HELD:,} bytes before byte {offset:,} give no text in {encoding}: name "
-                    "its encoding: --encoding (data.encoding)"
+                    f"its encoding, as {option('encoding', 'latin-1')} (data.encoding)"
                 )
             if text:
                 yield text.removeprefix("\ufeff") if has_mark else text

@@ -18,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..arrays import Array
 from ..errors import DataError
-from ..wording import shown
+from ..wording import counted, option, shown
+from .alike import alike
 
 Unknown = Literal["error", "skip"]  # symbols outside the vocabulary: a DataError, or left out
 NewSymbols = Literal["error", "skip", "extend"]  # the same of a text to train on, or added
@@ -135,7 +136,8 @@ class Vocabulary(ABC):
             return ids[known]
         at = np.flatnonzero(~known)
         outside, first, counts = np.unique(symbols[at], return_index=True, return_counts=True)
-        raise self.unknown(outside, counts, at[first], "the text", "leave them out: --unknown skip")
+        advice = f"leave them out: {option('unknown', 'skip')}"
+        raise self.unknown(outside, counts, at[first], "the text", advice)
 
     def extended(self, symbols: Array) -> Vocabulary:
         """A vocabulary with these symbols too; ids may be others."""
@@ -150,16 +152,21 @@ class Vocabulary(ABC):
         """The error that names symbols outside the vocabulary, their counts and first offsets."""
         order = np.argsort(firsts)[:SHOWN]
         named = "; ".join(
-            f"{self.spell(symbol)} ×{count:,}, first at {first:,}"
+            f"{self.spell(symbol)} ×{count:,}, first at {first:,}{self._instead(symbol)}"
             for symbol, count, first in zip(
                 *(column[order].tolist() for column in (symbols, counts, firsts)), strict=True
             )
         )
-        more = f"; and {symbols.size - SHOWN:,} others" if symbols.size > SHOWN else ""
+        others = symbols.size - SHOWN
+        more = f"; and {counted(others, 'other')}" if others > 0 else ""
         return DataError(
             f"{where} has {self.noun}s outside the vocabulary ({counts.sum():,} in all): "
             f"{named}{more}: remove or replace them, or {advice}"
         )
+
+    def _instead(self, symbol: Any) -> str:
+        """What the vocabulary has for a symbol that it lacks, in words; else nothing."""
+        return ""
 
     def to_json(self) -> dict[str, Any]:
         """The level, and the symbols as `from_items` reads them."""
@@ -373,6 +380,10 @@ class CharVocabulary(CodeVocabulary):
     @staticmethod
     def spell(symbol: int) -> str:
         return f"{chr(symbol)!r} U+{symbol:04X}"
+
+    def _instead(self, symbol: int) -> str:
+        found = alike(chr(symbol), lambda other: self._id_of[ord(other)] >= 0)
+        return "" if found is None else f" (did you mean {found!r}?)"
 
     @staticmethod
     def _to_items(symbols: list[int]) -> list[Any]:

@@ -87,6 +87,7 @@ class AtOnce(ABC):
             progress=p,
             data={"folder": str(corpus.folder.absolute()), "fingerprint": corpus.fingerprint},
             environments=recorded(),
+            lead=corpus.lead,
         )
         checkpoint.save(self.run.last)
         if p.best_step is not None:

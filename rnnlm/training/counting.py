@@ -13,8 +13,9 @@ from ..models.base import CountedModel
 from ..runs.checkpoint import Checkpoint
 from ..runs.folder import Run
 from ..runs.run_data import open_data
+from ..wording import option
 from .at_once import AtOnce
-from .plan import about
+from .plan import about, estimated_data
 
 
 class Counting(AtOnce):
@@ -62,7 +63,8 @@ def counting_config(config: Config, init_from: Checkpoint | None) -> Config:
                 f"{key}: a model that counts takes no key of train: leave it at its default"
             )
     if init_from is not None:
-        raise ConfigError("a model that counts starts from no checkpoint: leave --init-from out")
+        way = f"leave {option('init_from')} out"
+        raise ConfigError(f"a model that counts starts from no checkpoint: {way}")
     return config
 
 
@@ -73,6 +75,6 @@ def counts(config: Config) -> bool:
 
 def preview_counting(config: Config, init_from: Checkpoint | None) -> Iterator[str]:
     """Lines for a dry run, as `plan.preview` has them for training."""
-    config, corpus = open_data(counting_config(config, init_from), None)
+    config, corpus = estimated_data(counting_config(config, init_from))
     yield from config.to_yaml().splitlines()
     yield from about(build_model(config, len(corpus.vocabulary)), corpus)

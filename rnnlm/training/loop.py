@@ -263,7 +263,7 @@ class Training:
         if max(batch.ids.max(), batch.targets.max()) >= len(self.corpus.vocabulary):
             raise DataError(
                 f"{self.corpus.folder}: train.npy has changed since this run opened it: put "
-                "it back, and go on with --resume"
+                "it back, and resume the run"
             )
         learning_rate = self.learning_rate(p.step)
         loss, norm = self._engine.step(batch, self.state, p.step + 1, learning_rate)
@@ -453,6 +453,7 @@ class Training:
             state=self.state,
             environments=recorded(self._environments),
             origin=self._origin,
+            lead=self.corpus.lead,
         )
         checkpoint.save(path)
         if path == self.run.last:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator
 
@@ -23,15 +24,19 @@ from .engine import training_bytes
 from .resume import adopt_config
 from .validation import Validation
 
+READ = 16 << 20  # bytes of a raw text for a dry run
+
 
 def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches) -> Iterator[str]:
     """Lines that say what a run will do: data, model, memory, steps."""
     t, noun = config.train, corpus.vocabulary.noun
     yield from about(model, corpus)
+    number = round(len(windows) * corpus.scale)
+    left_out = f"; {counted(windows.left_out(0), noun)} left out" if corpus.scale == 1 else ""
     yield (
-        f"steps: {counted(t.epochs, 'epoch')} of {counted(len(windows), 'window')}: "
-        f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, noun)} each; "
-        f"{counted(windows.left_out(0), noun)} left out{''.join(_limits(config))}"
+        f"steps: {counted(t.epochs, 'epoch')} of {counted(number, 'window')}: "
+        f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, noun)} each"
+        f"{left_out}{''.join(_limits(config))}"
     )
     val = Validation.of(config, windows, len(corpus["val"]))
     first = "" if val.apart is None else f", first after step {val.apart:,}"
@@ -56,6 +61,8 @@ def about(model: LanguageModel, corpus: Corpus) -> Iterator[str]:
     sizes = ", ".join(f"{corpus.length(split):,} {split}" for split in ("train", "val", "test"))
     symbols, noun = counted(len(corpus.vocabulary), "symbol"), corpus.vocabulary.noun
     yield f"data: {corpus.folder}: {sizes} {noun}s, {symbols}"
+    if corpus.scale > 1:
+        yield f"estimated from the first {READ >> 20} MB, all symbols perhaps not among them"
     rules = corpus.format.rules
     if rules.of_lines:
         sizes = ", ".join(f"{corpus.units(split):,} {split}" for split in ("train", "val", "test"))
@@ -75,7 +82,7 @@ def preview(
     config = whole_config(config)
     if init_from is not None:
         config = adopt_config(config, init_from)
-    config, corpus = open_data(config, None, init_from, unknown)
+    config, corpus = estimated_data(config, init_from, unknown)
     check_validation(config, corpus)
     model = trainable(build_model(config, len(corpus.vocabulary)))
     t = config.train
@@ -84,6 +91,15 @@ def preview(
     yield from plan(model, config, corpus, windows)
     if init_from is not None:
         yield from about_beginning(init_from, corpus)
+
+
+def estimated_data(
+    config: Config, init_from: Checkpoint | None = None, unknown: NewSymbols = "error"
+) -> tuple[Config, Corpus]:
+    """The data of a dry run: of a long raw text only its beginning, unless a window is a stream."""
+    t = config.train
+    most = math.inf if t.seq_length is None else max(READ, 8 * t.batch_size * t.seq_length)
+    return open_data(config, None, init_from, unknown, most)
 
 
 def trainable(model: LanguageModel) -> TrainableModel:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..config.schema import Config
+from ..errors import ConfigError
 from ..runs.checkpoint import Checkpoint
 from ..runs.folder import read_metrics
 from ..text.vocabulary import NewSymbols
+from ..wording import shown
 from .at_once import AtOnce
 from .loop import Event, Training, never
 from .start import start
@@ -67,7 +69,8 @@ def train(
     or the folder cannot be used, and leaves no folder then. Raises TrainingError when a loss or
     gradient is not finite; last.npz stays as it was last saved.
     """
-    with start(config, name, init_from, unknown) as training:
+    _check_functions(callback=callback or never, stop=stop)
+    with start(config, _checked_name(name), init_from, unknown) as training:
         return run_to_end(training, callback, stop)
 
 
@@ -84,7 +87,8 @@ def train_events(
     Nothing is done before the first event is asked for. A training whose events are no longer asked
     for stands still: close the iterator to release the run folder.
     """
-    with start(config, name, init_from, unknown) as training:
+    _check_functions(stop=stop)
+    with start(config, _checked_name(name), init_from, unknown) as training:
         yield from training.events(stop)
 
 
@@ -100,8 +104,23 @@ def resume(
     longer. `callback` and `stop` are those of `train`. Raises CheckpointError where the folder is no
     run or another process trains in it, ConfigError and DataError for what has changed since.
     """
+    _check_functions(callback=callback or never, stop=stop)
     with Training.resume(folder, overrides) as training:
         return run_to_end(training, callback, stop)
+
+
+def _check_functions(**given: object) -> None:
+    """Raise ConfigError for what cannot be called, before a run folder is made."""
+    for name, function in given.items():
+        if not callable(function):
+            raise ConfigError(f"{name} must be a function, not {shown(function)}")
+
+
+def _checked_name(name: str) -> str:
+    """The name of a run. Raises ConfigError where no folder can begin with it."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        raise ConfigError(f"name must be text that a folder's name begins with, not {shown(name)}")
+    return name
 
 
 def run_to_end(

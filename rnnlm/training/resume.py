@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..assembly import make_config, read_config
+from ..assembly import TABLES, read_config
+from ..config.parse import load_config
 from ..config.schema import Config, differences, flat
 from ..errors import ConfigError
 from ..models.base import TrainableModel
@@ -13,6 +14,7 @@ from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import is_prepared
 from ..storage.atomic import same_folder
 from ..text.format import TextRules
+from ..wording import option
 
 # Keys that a resume may change, because they change no parameter at any step. LENGTH must stay where
 # the schedule depends on it; the text is compared by its content.
@@ -44,7 +46,7 @@ def adopt_config(config: Config, init_from: Checkpoint) -> Config:
     """
     if not isinstance(init_from.model, TrainableModel):
         raise ConfigError(
-            "--init-from: the model of that checkpoint has no weights to start from: "
+            f"{option('init_from')}: the model of that checkpoint has no weights to start from: "
             f"{init_from.model.describe()}"
         )
     theirs, ours = (dict(flat(c.to_dict())) for c in (init_from.config, config))
@@ -52,7 +54,7 @@ def adopt_config(config: Config, init_from: Checkpoint) -> Config:
         adopted = key.startswith("model.") or key in map("data.{}".format, ADOPTED)
         if adopted and key in config.given and ours.get(key) != value and key != "model.dropout":
             raise ConfigError(
-                f"{key}: {ours.get(key)} conflicts with --init-from, which has {value}: "
+                f"{key}: {ours.get(key)} conflicts with {option('init_from')}, which has {value}: "
                 "leave the key out"
             )
     model = dict(init_from.config.model)
@@ -72,7 +74,7 @@ def resumed_config(
     """
     path = folder / "config.yaml"
     if path.is_file():
-        new = make_config(path, *overrides)
+        new = load_config(path, overrides, TABLES)
     else:
         new = read_config(old.to_yaml(), str(folder), overrides)
     if "train.eval_symbols" not in old.given:  # until then every validation read the whole text
@@ -88,9 +90,10 @@ def resumed_config(
                 if fixed_length
                 else ""
             )
+            way = f" with {option('init_from')}"
             raise ConfigError(
                 f"{folder}: cannot resume with {key} changed from {before} to {after}{why}: set "
-                f"it back, or start a new run{'' if key.startswith('model.') else ' with --init-from'}"
+                f"it back, or start a new run{'' if key.startswith('model.') else way}"
             )
         if key == "data.path" and not (after and is_prepared(Path(after))):
             raise ConfigError(

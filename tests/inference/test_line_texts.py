@@ -194,7 +194,9 @@ def test_a_user_draws_lines_and_new_ones(run: Path) -> None:
 
 def test_a_user_sees_figures_of_lines(run: Path) -> None:
     """Beside those of characters; the same for a text as for the split that it is."""
-    assert " characters predicted in 16 lines\nnats per line: " in command("eval", run).stdout
+    said = command("eval", run).stdout
+    assert " characters predicted in 16 lines\n" in said
+    assert "\nnats per line: " in said
     figures = json.loads(command("eval", run, "--json").stdout)
     assert figures["lines"] == 16
     at = rnnlm.load(run)

@@ -612,7 +612,7 @@ def test_init_from_starts_from_weights_and_vocabulary(text_file: Path, tmp_path:
     with pytest.raises(DataError, match="'ß'"):
         run(config.with_values("run", dir=str(tmp_path / "c")), init_from=start)
     assert not (tmp_path / "c").exists()
-    with pytest.raises(ConfigError, match="conflicts with --init-from"):
+    with pytest.raises(ConfigError, match="conflicts with init_from"):
         run(make_config(None, f"data.path={other}", "model.hidden_size=99"), init_from=start)
 
 

@@ -1,0 +1,46 @@
+"""`rnnlm compare`: prints a table of runs, those that differ only by their seed in one row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+import click
+
+from . import table
+from .arguments import FILE, example
+from .terminal import show_lines
+
+if TYPE_CHECKING:
+    from ..training.comparison import Group
+
+
+@click.command("compare", epilog=example("rnnlm compare runs/*"))
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=FILE)
+@table.form
+def command(runs: tuple[Path, ...], form: str | None) -> None:
+    """Compare runs by validation and test loss, in nats per symbol.
+
+    Runs that differ only by their seed are one row: their mean, the spread (standard deviation) and the
+    best of them. The other columns are the keys in which the rows differ.
+    """
+    from ..api import load
+    from ..training.comparison import compare
+
+    show_lines(table.FORMS[form](list(map(_row, compare(map(load, runs))))))
+
+
+def _row(group: Group) -> table.Row:
+    from ..training.comparison import spread
+
+    return {
+        **group.differs,
+        "runs": len(group.runs),
+        "validation": fmean(group.validation) if group.validation else None,
+        "spread": spread(group.validation),
+        "best": min(group.validation, default=None),
+        "test": fmean(group.test) if group.test else None,
+        "test spread": spread(group.test),
+        "best run": str(group.best.path and group.best.path.parent),
+    }

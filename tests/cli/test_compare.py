@@ -1,0 +1,63 @@
+"""`rnnlm compare`: runs that differ only by seed are one row, and the columns say what differs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+from pathlib import Path
+
+import pytest
+from conftest import TEXT, tiny_config
+from test_cli import rnnlm
+
+from rnnlm import train
+
+QUICK = ("train.epochs=1", "train.batch_size=32", "train.threads=1")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two seeds of one config, and another config; trained for a moment."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "text.txt").write_text(TEXT)
+    found = []
+    for name, keys in {
+        "a": ("train.seed=0",),
+        "b": ("train.seed=1", "train.log_every=3"),
+        "c": ("model.hidden_size=5",),
+    }.items():
+        config = tiny_config(folder / "text.txt", folder / name, *QUICK, *keys)
+        found.append(train(config).folder)
+    return found
+
+
+def test_runs_that_differ_only_by_seed_are_one_row(runs: list[Path]) -> None:
+    """Mean, spread and best over the seeds; only keys that differ are columns."""
+    rows = [json.loads(line) for line in rnnlm("compare", *runs, "--json").stdout.splitlines()]
+    by_size = {row["model.hidden_size"]: row for row in rows}
+    assert {size: row["runs"] for size, row in by_size.items()} == {12: 2, 5: 1}
+    infos = [json.loads(rnnlm("info", run, "--json").stdout) for run in runs[:2]]
+    losses = [info["losses"]["best"]["nats_per_symbol"] for info in infos]
+    assert by_size[12]["validation"] == pytest.approx(statistics.fmean(losses))
+    assert by_size[12]["spread"] == pytest.approx(abs(losses[0] - losses[1]) / 2**0.5)
+    assert by_size[12]["best"] == min(losses)
+    assert by_size[12]["best run"] == str(runs[losses.index(min(losses))])
+    assert by_size[5]["spread"] is None
+    tests = [json.loads(rnnlm("eval", run, "--json").stdout)["nats_per_symbol"] for run in runs[:2]]
+    assert by_size[12]["test"] == pytest.approx(statistics.fmean(tests))
+    assert [row["validation"] for row in rows] == sorted(row["validation"] for row in rows)
+    assert {key for key in rows[0] if "." in key} == {"model.hidden_size"}
+
+
+def test_the_table_is_readable(runs: list[Path], tmp_path: Path) -> None:
+    """A heading, a line for each group; a run without its log has no test loss."""
+    shutil.copytree(runs[2], tmp_path / "c")
+    (tmp_path / "c" / "metrics.jsonl").unlink()
+    lines = rnnlm("compare", *runs[:2], tmp_path / "c").stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[0].split()[:4] == ["model.hidden_size", "runs", "validation", "spread"]
+    (row,) = (line.split() for line in lines if str(tmp_path / "c") in line)
+    assert row[5] == "-"
+    rnnlm("compare", code=2)
+    rnnlm("compare", tmp_path, code=1)
