@@ -7,7 +7,12 @@ from collections.abc import Callable
 from .base import LanguageModel
 from .ngram import NGram
 from .recurrent import Recurrent
+from .window import Window
 
 __all__ = ["MODELS"]
 
-MODELS: dict[str, Callable[..., LanguageModel]] = {"recurrent": Recurrent, "ngram": NGram}
+MODELS: dict[str, Callable[..., LanguageModel]] = {
+    "recurrent": Recurrent,
+    "ngram": NGram,
+    "window": Window,
+}
