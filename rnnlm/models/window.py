@@ -32,7 +32,7 @@ from .layers import (
     sum_rows,
 )
 
-ROWS = 2048  # of a window in one block: products are large, and long windows take no more memory
+ROWS = 1024  # of a batch in one block: products are large, and long windows take no more memory
 NOTHING = -1  # stands in a window, instead of an id, before the beginning of a text
 
 
@@ -73,10 +73,10 @@ class Window(Declared):
         8, "symbols of the window, from which the next one is predicted", Integer(low=1, high=1000)
     )
     embedding_size: int = option(
-        32, "a learned embedding of every symbol", Integer(low=1, high=1 << 16)
+        64, "a learned embedding of every symbol", Integer(low=1, high=1 << 16)
     )
     hidden_size: int = option(128, "hidden units of each layer", Integer(low=1, high=1 << 16))
-    num_layers: int = option(1, "hidden layers", Integer(low=1, high=1000))
+    num_layers: int = option(2, "hidden layers", Integer(low=1, high=1000))
     activation: str = option(
         "tanh", "of its hidden units: `tanh` or `relu`", Text(one_of=("tanh", "relu"))
     )

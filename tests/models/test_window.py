@@ -300,7 +300,7 @@ def test_its_options_are_those_of_its_kind() -> None:
         config = make_config(None, "model.kind=window", f"model.{key}")
         assert key.replace("=", ": ") in config.to_yaml()
     assert (
-        build_model(config, 9).describe().startswith("window of 8, embedding of 32, 1 x 128 relu")
+        build_model(config, 9).describe().startswith("window of 8, embedding of 64, 2 x 128 relu")
     )
     config = make_config(None, "model.cell=rnn", "model.activation=relu")
     assert build_model(config, 9).cell.activation == "relu"
