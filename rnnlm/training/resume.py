@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..assembly import make_config, read_config
-from ..config.schema import Config, differences, flat
+from ..config.schema import MODEL, Config, differences, flat
 from ..errors import ConfigError
 from ..models.base import TrainableModel
 from ..optim.schedules import NEEDS_TOTAL
@@ -48,10 +49,16 @@ def adopt_config(config: Config, init_from: Checkpoint) -> Config:
                 "leave the key out"
             )
     model = dict(init_from.config.model)
+    for key in sorted(config.given):
+        section, _, name = key.partition(".")
+        if section == "model" and name and name.partition(".")[0] not in model:
+            raise ConfigError(
+                f"{key} conflicts with --init-from, a {model[MODEL.by]} model: leave the key out"
+            )
     if "model.dropout" in config.given:
         model["dropout"] = config.model["dropout"]
     data = {name: getattr(init_from.config.data, name) for name in ADOPTED}
-    return config.with_values("model", **model).with_values("data", **data)
+    return replace(config, model=model).with_values("data", **data)
 
 
 def resumed_config(old: Config, folder: Path, overrides: list[str]) -> Config:

@@ -22,6 +22,7 @@ from rnnlm.models import window
 from rnnlm.models.window import Window
 from rnnlm.text.batches import IGNORED, Batch
 from rnnlm.training.loop import Training
+from rnnlm.training.resume import adopt_config
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -268,7 +269,7 @@ def test_the_memory_of_a_window_is_as_stated(
     assert 0.9 * stated < ws.nbytes < 1.1 * stated
 
 
-def test_a_run_resumes_to_the_bit_evaluates_and_reads_lines(
+def test_a_run_of_lines_resumes_to_the_bit_evaluates_and_starts_others(
     text_file: Path, tmp_path: Path
 ) -> None:
     """With dropout and texts that begin inside windows; what evaluation finds is the oracle's."""
@@ -292,6 +293,11 @@ def test_a_run_resumes_to_the_bit_evaluates_and_reads_lines(
     found = evaluate(a, text)
     np.testing.assert_allclose(found.nats, nats, rtol=1e-4)
     assert found.nats_per_symbol < 1.3
+    assert adopt_config(make_config(None), a).model == a.config.model
+    with pytest.raises(
+        ConfigError, match=r"model\.cell conflicts with --init-from, a window model"
+    ):
+        adopt_config(make_config(None, "model.cell=gru"), a)
 
 
 def test_its_options_are_those_of_its_kind() -> None:
