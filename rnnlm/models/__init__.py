@@ -8,6 +8,7 @@ from .base import LanguageModel
 from .mixture import Mixture
 from .ngram import NGram
 from .recurrent import Recurrent
+from .window import Window
 
 __all__ = ["MODELS"]
 
@@ -15,4 +16,5 @@ MODELS: dict[str, Callable[..., LanguageModel]] = {
     "recurrent": Recurrent,
     "ngram": NGram,
     "mixture": Mixture,
+    "window": Window,
 }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..assembly import TABLES, read_config
+from ..config.kinds import MODEL
 from ..config.parse import load_config
 from ..config.schema import Config, differences, flat
 from ..errors import ConfigError
@@ -58,10 +60,17 @@ def adopt_config(config: Config, init_from: Checkpoint) -> Config:
                 "leave the key out"
             )
     model = dict(init_from.config.model)
+    for key in sorted(config.given):
+        section, _, name = key.partition(".")
+        if section == "model" and name and name.partition(".")[0] not in model:
+            raise ConfigError(
+                f"{key} conflicts with {option('init_from')}, a {model[MODEL.by]} model: leave the "
+                "key out"
+            )
     if "model.dropout" in config.given:
         model["dropout"] = config.model["dropout"]
     data = {name: getattr(init_from.config.data, name) for name in ADOPTED}
-    return config.with_values("model", **model).with_values("data", **data)
+    return replace(config, model=model).with_values("data", **data)
 
 
 def resumed_config(
