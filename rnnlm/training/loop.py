@@ -30,7 +30,7 @@ from ..optim.schedules import SCHEDULES
 from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run, numbered
 from ..runs.run_data import open_data, recorded_data, same_data
-from ..storage.atomic import as_path
+from ..storage.atomic import as_path, keep_as, patiently
 from ..text.corpus import Corpus
 from .engine import Engine
 from .plan import check_memory, check_validation, plan, trainable
@@ -273,7 +273,7 @@ class Training:
         if better:
             p.best_loss, p.best_step, p.bad_evals = loss, p.step, 0
             with suppress(OSError):  # there is no best.npz yet, or the link is there already
-                (self.run.folder / KNOWN_BEST).hardlink_to(self.run.best)
+                keep_as(self.run.best, self.run.folder / KNOWN_BEST)
             self.save(self.run.best)
         else:
             p.bad_evals += 1
@@ -288,7 +288,7 @@ class Training:
         known = self.run.folder / KNOWN_BEST
         with suppress(CheckpointError):  # best.npz is the one of that time
             if Checkpoint.load(known).progress.step == self.progress.best_step:
-                known.replace(self.run.best)
+                patiently(known.replace, self.run.best)
             else:
                 known.unlink()
 
