@@ -177,9 +177,7 @@ class Run:
                     f"or start a new run with --init-from {quoted(str(self.last))}"
                 )
             self._metrics = os.open(self.metrics, os.O_RDWR | os.O_APPEND | OWN_FILE, 0o666)
-            os.lseek(
-                self._metrics, max(0, length - 1), os.SEEK_SET
-            )  # what is written goes to its end
+            os.lseek(self._metrics, max(0, length - 1), os.SEEK_SET)
             if length and os.read(self._metrics, 1) != b"\n":
                 raise CheckpointError(
                     f"{self.metrics}: not the log that last.npz recorded: no line ends at byte "

@@ -95,10 +95,12 @@ def keep_as(path: Path, name: Path) -> None:
     is taken.
     """
     try:
-        name.hardlink_to(path)
+        os.link(path, name)
     except (FileExistsError, FileNotFoundError):
         raise
-    except (OSError, NotImplementedError):
+    except (OSError, AttributeError):
+        if os.path.lexists(name):
+            raise FileExistsError(name) from None
         with path.open("rb") as old, atomic_write(name) as new:
             shutil.copyfileobj(old, new)
 
