@@ -13,7 +13,9 @@ import sys
 import time
 from collections.abc import Callable
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Windows has no SIGHUP, and a SIGBREAK of its own
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+SIGNALS = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 SIGPIPE = 13  # signal.SIGPIPE, which Windows does not have
 SAME_REQUEST = 0.1  # seconds; `timeout` and service managers send two signals for one request
 
@@ -56,7 +58,7 @@ class Stop:
             self.signal = self.signal or number
             self.at_first(number)
         # A closing terminal may send SIGHUP twice; no user sends it to end the process faster
-        elif now - self._came > SAME_REQUEST and number != signal.SIGHUP:
+        elif now - self._came > SAME_REQUEST and number != getattr(signal, "SIGHUP", None):
             end_at_once(number)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from contextvars import ContextVar
 
@@ -58,8 +59,10 @@ def escaped(text: str, keep: str = "\n\t") -> str:
     )
 
 
-def quoted(word: str) -> str:
+def quoted(word: str, windows: bool = os.name == "nt") -> str:
     """Any word of a command line, quoted so that it can be pasted into a shell."""
+    if windows:  # where a backslash is no sign of its own, and cmd.exe knows no other quotes
+        return escaped(word if re.fullmatch(r"[\w./\\:=+-]+", word) else f'"{word}"', keep="")
     plain = shlex.quote(word)
     if escaped(plain, keep="") == plain:
         return plain

@@ -30,7 +30,9 @@ from numpy.typing import DTypeLike
 
 from ..arrays import Array, Shape
 from ..errors import TrainingError
+from ..interrupts import SIGNALS
 
+FORKING = ((os, "fork"), (os, "sysconf"), (signal, "pthread_sigmask"))  # what it takes
 CHECK_PARENT_AFTER = 1.0  # seconds without a job, then a worker checks that its parent is alive
 Job = Callable[..., None]  # its first argument is the number of the worker
 
@@ -61,9 +63,16 @@ def make_pool(size: int, jobs: Sequence[Job]) -> WorkerPool:
 
 
 def may_fork() -> bool:
-    """Whether it is safe to fork: on Linux, in a process with a single thread."""
+    """Whether it is safe to fork: on Linux, in a process with a single thread.
+
+    macOS has threads of its own in its libraries, and Windows has no fork.
+    """
     try:
-        return sys.platform == "linux" and len([*Path("/proc/self/task").iterdir()]) == 1
+        return (
+            sys.platform == "linux"
+            and all(hasattr(module, name) for module, name in FORKING)
+            and len([*Path("/proc/self/task").iterdir()]) == 1
+        )
     except OSError:  # no /proc
         return False
 
@@ -126,7 +135,7 @@ class ForkedWorkers:
 
     They see the parent's memory as it was then. Of later changes they see only those in memory from
     `shared_zeros`. They end when the pool is closed or the parent has ended, however it ended. They
-    ignore SIGINT, SIGTERM and SIGHUP, since a terminal sends Ctrl-C to the workers too: the parent
+    ignore SIGNALS, since a terminal sends Ctrl-C to the workers too: the parent
     decides.
     """
 
@@ -164,11 +173,9 @@ class ForkedWorkers:
 class WorkerProcess:
     """A forked process. It receives a job's number and arguments, and answers with an error or None."""
 
-    IGNORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
     def __init__(self, k: int, jobs: list[Job]) -> None:
         self._pipe, workers_end = Pipe()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, self.IGNORED_SIGNALS)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             parent = os.getpid()
             self._pid = os.fork()
@@ -219,9 +226,9 @@ class WorkerProcess:
         """The life of the forked process: do jobs until told to end, or until the parent is gone."""
         try:
             gc.freeze()  # objects of the parent must not be finalised here
-            for number in self.IGNORED_SIGNALS:
+            for number in SIGNALS:
                 signal.signal(number, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, self.IGNORED_SIGNALS)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             # Close all other files: locks and pipes of the parent must not stay open in its workers
             os.closerange(3, pipe.fileno())
             os.closerange(pipe.fileno() + 1, os.sysconf("SC_OPEN_MAX"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -10,8 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO, cast
-
-import click
 
 from ..errors import DataError
 from ..interrupts import stop
@@ -23,7 +22,7 @@ Write = Callable[[str], object]
 def show(text: str, keep: str = "\n\t") -> None:
     """Print on standard output."""
     with _standard_output():
-        click.echo(escaped(text, keep))
+        _print(sys.stdout, escaped(text, keep))
 
 
 def show_lines(lines: Iterable[str]) -> None:
@@ -35,12 +34,18 @@ def show_lines(lines: Iterable[str]) -> None:
 def say(text: str, keep: str = "\n\t") -> None:
     """Print on standard error, if that can be done."""
     with suppress(OSError):
-        click.echo(escaped(text, keep), err=True)
+        _print(sys.stderr, escaped(text, keep))
 
 
 def say_line(text: str) -> None:
     """Print one line on standard error, whatever the text holds."""
     say(text, keep="")
+
+
+def _print(stream: TextIO, text: str) -> None:
+    """Not by Click, which takes another encoding than the stream's where that is ASCII."""
+    stream.write(f"{text}\n")
+    stream.flush()
 
 
 def say_in_handler(text: str) -> None:
@@ -55,7 +60,13 @@ def _standard_output() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, error.strerror, "standard output") from None
+        number = errno.EPIPE if _reader_is_gone(error) else error.errno
+        raise OSError(number, error.strerror, "standard output") from None
+
+
+def _reader_is_gone(error: OSError) -> bool:
+    """Whether a write failed since nobody reads; Windows may call that an invalid argument."""
+    return error.errno in (errno.EPIPE, errno.EINVAL)
 
 
 def open_streams() -> None:
@@ -99,6 +110,8 @@ def open_output(path: Path | None, append: bool = False) -> Iterator[Write]:
     if path is None:
         out = sys.stdout
         escape = escaped if out.isatty() else str
+        if escape is str and isinstance(out, io.TextIOWrapper):
+            out.reconfigure(newline="")  # Windows would write a newline as two characters
 
         def write(text: str) -> None:
             with _standard_output():
@@ -146,11 +159,10 @@ class Lenient:
     def _forgiven(self) -> Iterator[None]:
         try:
             yield
-        except BrokenPipeError:
-            _flush_or_drop(self._stream)
-            stop.nobody_reads()
-        except OSError:
-            pass
+        except OSError as error:
+            if _reader_is_gone(error):
+                _flush_or_drop(self._stream)
+                stop.nobody_reads()
 
 
 @contextmanager

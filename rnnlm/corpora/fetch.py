@@ -14,14 +14,20 @@ import shutil
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import IO
 from urllib.error import HTTPError, URLError
 
 from ..errors import DataError
-from ..storage.atomic import atomic_write, make_folder, sync_folder, take_lock
+from ..storage.atomic import (
+    atomic_write,
+    make_folder,
+    patiently,
+    release_lock,
+    sync_folder,
+    take_lock,
+)
 from ..wording import brief, shown
 from .table import TEXTS, PublicText
 
@@ -101,12 +107,10 @@ def fetch(name: str) -> Iterator[int]:
         try:
             if not is_cached(name):
                 yield from _transfer(name, text, part)
-                part.replace(file)
+                patiently(part.replace, file)
                 sync_folder(file.parent)
         finally:
-            with suppress(OSError):
-                turn.unlink()
-            os.close(lock)
+            release_lock(lock, delete=turn)
     except OSError as error:
         raise DataError(
             f"{file}: cannot be kept there ({error.strerror or error}): free space, or set "

@@ -21,6 +21,8 @@ from ..storage.atomic import (
     atomic_write,
     is_temporary,
     make_folder,
+    patiently,
+    release_lock,
     remove_temporaries,
     take_lock,
 )
@@ -121,17 +123,24 @@ class Run:
 
     def close(self) -> None:
         """Close the metrics file and release the lock."""
-        for descriptor in (self._metrics, self._lock):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._metrics, self._lock = None, None  # type: ignore[assignment]
+        self._close_metrics()
+        if self._lock is not None:
+            release_lock(self._lock)
+        self._lock = None  # type: ignore[assignment]
+
+    def _close_metrics(self) -> None:
+        if self._metrics is not None:
+            os.close(self._metrics)
+        self._metrics = None
 
     def abandon(self) -> None:
         """Close, and delete what was made since `create` unless there is a checkpoint."""
+        self._close_metrics()  # Windows deletes no open file
         with suppress(OSError):  # the folder holds something else, or is gone
-            if not self.last.exists():
+            if self._lock is not None and not self.last.exists():
                 self._clear()
-                (self.folder / LOCK).unlink()
+                release_lock(self._lock, delete=self.folder / LOCK)
+                self._lock = None  # type: ignore[assignment]
                 if self._made:
                     self.folder.rmdir()
         self.close()
@@ -169,7 +178,8 @@ class Run:
                     f"or start a new run with {option('init_from')} {quoted(str(self.last))}"
                 )
             self._metrics = os.open(self.metrics, os.O_RDWR | os.O_APPEND | OWN_FILE, 0o666)
-            if length and os.pread(self._metrics, 1, length - 1) != b"\n":
+            os.lseek(self._metrics, max(0, length - 1), os.SEEK_SET)
+            if length and os.read(self._metrics, 1) != b"\n":
                 raise CheckpointError(
                     f"{self.metrics}: not the log that last.npz recorded: no line ends at byte "
                     f"{length}: restore the file, or start a new run with {option('init_from')} "
@@ -205,7 +215,7 @@ class Run:
             found = filter(_is_numbered, self.folder.iterdir())
             paths = sorted(found, key=lambda path: int(path.stem[5:]))
             for path in paths[: max(0, len(paths) - keep)]:
-                path.unlink(missing_ok=True)
+                patiently(path.unlink, True)
         except OSError as error:
             raise _failed(self.folder, "delete old checkpoints", error) from None
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from ..errors import RnnlmError
 from ..wording import shown
 
-OWN_FILE = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # follow no link, wait for no pipe
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+# Follow no link, wait for no pipe, leave newlines as they are: each where the system has it
+OWN_FILE = os.O_CREAT | sum(getattr(os, f"O_{n}", 0) for n in ("NOFOLLOW", "NONBLOCK", "BINARY"))
+LOCKED_BYTE = 1 << 30  # far beyond the content: Windows lets nobody else read what is locked
+# Seconds; Windows does not replace or delete a file that anybody has open, as who samples from it
+HELD_OPEN = 5.0 if os.name == "nt" else 0.0
 TEMPORARY = re.compile(  # names from `temporary`; then those of version 0.1.0, in run folders
     r"\..+\.[0-9a-f]+\.rnnlm-tmp|\.(config\.yaml|(last|best|step-\d{9,})\.npz)\.\d+\.tmp",
     re.ASCII | re.DOTALL,
@@ -56,12 +67,42 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        new.replace(path)
+        patiently(new.replace, path)
     except BaseException:
         with suppress(OSError):
             new.unlink()
         raise
     sync_folder(path.parent)
+
+
+def patiently(action: Callable[..., object], *arguments: object) -> None:
+    """Replace or delete a file, and wait for HELD_OPEN where that is refused. Raises OSError."""
+    until = time.monotonic() + HELD_OPEN
+    while True:
+        try:
+            action(*arguments)
+            return
+        except PermissionError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(0.02)
+
+
+def keep_as(path: Path, name: Path) -> None:
+    """Give a file a second name, which it keeps when another file replaces it at `path`.
+
+    A link, or a copy where the file system has no links. Raises OSError; FileExistsError where `name`
+    is taken.
+    """
+    try:
+        os.link(path, name)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except (OSError, AttributeError):
+        if os.path.lexists(name):
+            raise FileExistsError(name) from None
+        with path.open("rb") as old, atomic_write(name) as new:
+            shutil.copyfileobj(old, new)
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -100,8 +141,10 @@ def same_folder(a: Path, b: Path) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in a folder survive a power loss."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Make renames in a folder survive a power loss. On Windows that is left to the system."""
+    if not hasattr(os, "O_DIRECTORY"):  # folders cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
@@ -109,17 +152,54 @@ def sync_folder(folder: Path) -> None:
 
 
 def take_lock(path: Path) -> int:
-    """Lock a file, made where it is missing. Returns a descriptor; closing it releases the lock.
+    """Lock a file, made where it is missing. Returns a descriptor for `release_lock`.
 
     The system also releases it when the process ends. Raises BlockingIOError where another has it.
     """
     while True:
         descriptor = os.open(path, os.O_RDWR | OWN_FILE, 0o666)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(descriptor)
+            if fcntl is None:  # Windows deletes no open file
+                return descriptor
             if path.exists() and os.path.samestat(os.fstat(descriptor), path.lstat()):
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
         os.close(descriptor)  # its last holder deleted it: others would lock a new file
+
+
+def release_lock(descriptor: int, delete: Path | None = None) -> None:
+    """Release a lock. Its file stays, or is deleted: `delete`, where that can be done."""
+    if fcntl is None:
+        with suppress(OSError):
+            _lock_byte(descriptor, "LK_UNLCK")  # closing it would do so too, but perhaps later
+    elif delete is not None:  # now, or others could lock what is then deleted
+        with suppress(OSError):
+            delete.unlink()
+    os.close(descriptor)
+    if fcntl is None and delete is not None:  # no open file is deleted, so none that others lock
+        with suppress(OSError):
+            delete.unlink()
+
+
+def _lock(descriptor: int) -> None:
+    """Lock an open file. Raises BlockingIOError where another process has it."""
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    try:
+        _lock_byte(descriptor, "LK_NBLCK")
+    except PermissionError as error:
+        raise BlockingIOError(error.errno, error.strerror) from None
+
+
+def _lock_byte(descriptor: int, mode: str) -> None:
+    """Lock or unlock LOCKED_BYTE of an open file, as Windows does it."""
+    msvcrt: Any = import_module("msvcrt")
+    os.lseek(descriptor, LOCKED_BYTE, os.SEEK_SET)
+    try:
+        msvcrt.locking(descriptor, getattr(msvcrt, mode), 1)
+    finally:
+        os.lseek(descriptor, 0, os.SEEK_SET)

@@ -26,7 +26,7 @@ import numpy as np
 from ..arrays import Array
 from ..backend.seeds import Purpose, generator
 from ..errors import DataError
-from ..storage.atomic import as_path, make_folder, sync_folder, take_lock
+from ..storage.atomic import as_path, make_folder, release_lock, sync_folder, take_lock
 from ..storage.npy import HEADER, is_header, map_array, npy_header, read_ids, smallest
 from ..watching import report
 from ..wording import option, shown
@@ -556,8 +556,7 @@ def _locked(folder: Path, force: bool) -> Iterator[None]:
             _check_free(folder, force)  # another process may have written there since
             yield
         finally:
-            _quietly((folder / LOCK).unlink)
-            os.close(lock)
+            release_lock(lock, delete=folder / LOCK)
     except BaseException:
         for path in new:
             _quietly(path.rmdir)

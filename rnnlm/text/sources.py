@@ -10,8 +10,8 @@ import io
 import lzma
 import math
 import os
-import select
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -403,7 +403,7 @@ class _HashedFile:
     def read(self, size: int = -1) -> bytes:
         """The next bytes; empty only at the end of the file."""
         while (data := self._file.read(size)) is None:  # a non-blocking file without data yet
-            select.select([self._file], [], [])
+            time.sleep(0.01)
         self.bytes += len(data)
         self.sha256.update(data)
         self._count(len(data))

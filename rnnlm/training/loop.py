@@ -32,7 +32,7 @@ from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run, numbered
 from ..runs.provenance import recorded
 from ..runs.run_data import open_data, recorded_data, same_data
-from ..storage.atomic import as_path
+from ..storage.atomic import as_path, keep_as, patiently
 from ..text.corpus import Corpus
 from ..text.vocabulary import NewSymbols
 from ..watching import watching
@@ -325,7 +325,7 @@ class Training:
         if better:
             p.best_loss, p.best_step, p.bad_evals = loss, p.step, 0
             with suppress(OSError):  # there is no best.npz yet, or the link is there already
-                (self.run.folder / KNOWN_BEST).hardlink_to(self.run.best)
+                keep_as(self.run.best, self.run.folder / KNOWN_BEST)
             self.save(self.run.best)
         elif self.validation.counts(p.step):
             p.bad_evals += 1
@@ -359,7 +359,7 @@ class Training:
         known = self.run.folder / KNOWN_BEST
         with suppress(CheckpointError):  # best.npz is the one of that time
             if Checkpoint.load(known).progress.step == self.progress.best_step:
-                known.replace(self.run.best)
+                patiently(known.replace, self.run.best)
             else:
                 known.unlink()
 

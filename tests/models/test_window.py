@@ -294,9 +294,7 @@ def test_a_run_of_lines_resumes_to_the_bit_evaluates_and_starts_others(
     np.testing.assert_allclose(found.nats, nats, rtol=1e-4)
     assert found.nats_per_symbol < 1.3
     assert adopt_config(make_config(None), a).model == a.config.model
-    with pytest.raises(
-        ConfigError, match=r"model\.cell conflicts with init_from, a window model"
-    ):
+    with pytest.raises(ConfigError, match=r"model\.cell conflicts with init_from, a window model"):
         adopt_config(make_config(None, "model.cell=gru"), a)
 
 
