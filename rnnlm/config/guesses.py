@@ -22,7 +22,7 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "train.max_steps": ("steps", "num_steps", "iterations", "iters", "max_iters", "max_iter"),
     "train.max_minutes": ("minutes", "time_limit", "max_time"),
     "train.batch_size": ("batch", "bs", "batchsize", "minibatch"),
-    "train.seq_length": ("seq", "seq_len", "sequence_length", "bptt", "block_size", "context"),
+    "train.seq_length": ("seq", "seq_len", "sequence_length", "bptt", "block_size"),
     "train.optimizer": ("optim", "optimiser", "opt"),
     "train.optimizer.learning_rate": ("lr", "rate", "learningrate", "step_size", "alpha"),
     "train.optimizer.weight_decay": ("wd", "l2"),
