@@ -101,7 +101,7 @@ LISTED = {name: click.Command(name, short_help=line) for name, line in COMMANDS.
 )
 @click.version_option(__version__, prog_name="rnnlm")
 def cli() -> None:
-    """Train character-level recurrent language models on your own text, on your own CPU.
+    """Train language models on your own text, on your own CPU: nets, counts, and mixtures of both.
 
     \b
     rnnlm train my.txt
