@@ -27,6 +27,14 @@ class Declared:
         raise NotImplementedError
 
     @property
+    def symbol_axes(self) -> dict[str, int]:
+        """By name, the parameters that have numbers for each symbol, and along which axis.
+
+        The bias of the symbols in the output is `by`.
+        """
+        raise NotImplementedError
+
+    @property
     def shapes(self) -> dict[str, Shape]:
         """The shape of every parameter, in storage order."""
         return {name: parameter.shape for name, parameter in self.parameters.items()}
@@ -42,6 +50,23 @@ class Declared:
             for name, parameter in self.parameters.items():
                 parameter.init(params[name], rng)
         return params
+
+    def with_symbols(self, params: Parameters, old: Array, log_frequency: Array) -> Parameters:
+        """The rows and columns of `params` for symbols with an id in `old` (V,), their mean for others.
+
+        In a model of biases alone, by is the log of each symbol's share and a constant: so the bias of
+        a new symbol is the mean of the others, plus its `log_frequency` (V,) less the mean of theirs.
+        """
+        known = old >= 0
+        taken = Parameters(self.shapes, params.flat.dtype)
+        for name, view in taken.items():
+            if name not in self.symbol_axes:
+                view[...] = params[name]
+                continue
+            theirs, mine = (np.moveaxis(a, self.symbol_axes[name], 0) for a in (params[name], view))
+            mine[known], mine[~known] = theirs[old[known]], theirs.mean(0)
+        taken["by"][~known] += log_frequency[~known] - log_frequency[known].mean()
+        return taken
 
     def restore(self, arrays: Mapping[str, Array]) -> Parameters:
         """Parameters with these values, in float32. Raises ValueError unless each is there, has its

@@ -101,24 +101,10 @@ class Recurrent(Declared):
             f"{inputs}{dropout}: {self.num_parameters:,} parameters"
         )
 
-    def with_symbols(self, params: Parameters, old: Array, log_frequency: Array) -> Parameters:
-        """The rows and columns of `params` for symbols with an id in `old` (V,), their mean for others.
-
-        In a model of biases alone, by is the log of each symbol's share and a constant: so the bias of
-        a new symbol is the mean of the others, plus its `log_frequency` (V,) less the mean of theirs.
-        """
-        known = old >= 0
+    @property
+    def symbol_axes(self) -> dict[str, int]:
         table = "layers.0.Wx" if self.embedding_size is None else "embedding"
-        axes = {table: -2, "Wy": -1, "by": -1}  # of the symbols
-        taken = Parameters(self.shapes, params.flat.dtype)
-        for name, view in taken.items():
-            if name not in axes:
-                view[...] = params[name]
-                continue
-            theirs, mine = (np.moveaxis(a, axes[name], 0) for a in (params[name], view))
-            mine[known], mine[~known] = theirs[old[known]], theirs.mean(0)
-        taken["by"][~known] += log_frequency[~known] - log_frequency[known].mean()
-        return taken
+        return {table: -2, "Wy": -1, "by": -1}
 
     def state_shape(self, B: int) -> Shape:
         """(L, S, B, H)."""
