@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 from ..errors import ConfigError
 from ..wording import brief, shown
 from .kinds import (
+    MODEL,
     NAME,
     Chosen,
     Clip,
@@ -105,7 +106,7 @@ class _Reading:
                 raise ConfigError(f"{section}: a section is a mapping of keys, not {shown(values)}")
             for key, value in values.items():
                 put(tree, [section, str(key)], from_python(value, f"{section}.{key}"))
-        _move(tree)
+        _move(tree, self.tables)
         for section, child in tree.children.items():
             if section not in SECTIONS:
                 self._unknown(section, child.where, [*SECTIONS, *self.valid])
@@ -266,11 +267,17 @@ def _given(branch: Branch, prefix: str = "") -> Iterator[str]:
             yield from _given(child, f"{prefix}{name}.")
 
 
-def _move(tree: Branch) -> None:
-    """Move keys of version 0.1.0 to where they are today; drop null ones, which had no effect."""
+def _move(tree: Branch, tables: Tables) -> None:
+    """Move keys of version 0.1.0 to where they are today, unless the kind of model that is named has
+    them itself; drop null ones, which had no effect.
+    """
     for (section, name), path in MOVED.items():
         branch = tree.children.get(section)
         if isinstance(branch, Branch) and name in branch.children:
+            kind = branch.children.get(MODEL.by)
+            make = tables[MODEL.table].get(kind.text) if isinstance(kind, Leaf) else None
+            if make is not None and name in options(make):
+                continue
             leaf = branch.children.pop(name)
             if not (isinstance(leaf, Leaf) and leaf.is_null):
                 put(tree, path, leaf)

@@ -15,7 +15,7 @@ from oracles import all_cells, cell_keys
 
 from rnnlm.assembly import TABLES, make_config, whole_config
 from rnnlm.cells import LSTM
-from rnnlm.config.kinds import Chosen, Interval, Kind, options
+from rnnlm.config.kinds import Chosen, Interval, Kind, Option, options
 from rnnlm.config.parse import load_config, parse_config
 from rnnlm.config.schema import SECTIONS, Config, TrainConfig, differences
 from rnnlm.errors import ConfigError
@@ -419,10 +419,21 @@ def shown(default: object, kind: Kind) -> str:
 
 
 def test_every_key_is_in_the_readme_with_its_default() -> None:
-    """The config reference lists each key, its default and its meaning as the code has them."""
+    """The config reference lists each key, its default and its meaning as the code has them.
+
+    Where a key of one kind of model has another default in a later kind, the table of options has it.
+    """
     owners = [(s, owner) for s, owner in SECTIONS.items() if not isinstance(owner, Chosen)]
-    for section, owner in [*owners, *(("model", make) for make in TABLES["model"].values())]:
+    first: dict[str, Option] = {}
+    for kind, make in TABLES["model"].items():
+        keys = {name: (first.setdefault(name, key), key) for name, key in options(make).items()}
+        own = [f"`{n}: {b.default}`" for n, (a, b) in keys.items() if a.default != b.default]
+        assert not own or f"others | `{kind}` | {', '.join(own)} |" in README, own
+        owners.append(("model", make))
+    for section, owner in owners:
         for name, key in options(owner).items():
+            if section == "model" and first[name].default != key.default:
+                continue
             row = f"| `{section}.{name}` | `{shown(key.default, key.kind)}` | {key.doc} |"
             assert row in README, row
     assert "| `model.kind` | `recurrent` |" in README

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import both_depths, both_dtypes, both_inputs, every_cell, masks
-from oracles import Problem, Result, assert_is_gradient, batch_losses, cross_entropy, texts
+from cases import both_depths, both_dtypes, both_inputs, every_cell, every_model, masks
+from oracles import Other, Problem, Result, assert_is_gradient, batch_losses, cross_entropy, texts
 from processes import forking
 
 from rnnlm.arrays import Array
@@ -47,7 +47,7 @@ def counting(p: Problem, counts: Array) -> Problem:
     return replace(p, batch=replace(p.batch, targets=targets))
 
 
-def problem(cell: Cell, **size: Any) -> Problem:
+def problem(cell: Cell | Other, **size: Any) -> Problem:
     """A problem with texts that begin in different places of different streams."""
     return with_texts(Problem.of(cell, T=T, B=B, **size), *BEGINS)
 
@@ -260,8 +260,8 @@ def test_what_does_not_count_is_left_out_of_loss_and_gradients(
     assert p.model.loss(p.weights(), p.batch, state, p.workspace()) == result.loss
 
 
-@every_cell
-def test_a_batch_in_which_nothing_counts_gives_zeros(cell: Cell) -> None:
+@every_model
+def test_a_batch_in_which_nothing_counts_gives_zeros(cell: Cell | Other) -> None:
     """The state is carried on all the same."""
     p = problem(cell, layers=2)
     result = counting(p, np.zeros((T, B), np.bool_)).gradients()
@@ -299,16 +299,16 @@ def test_rows_that_count_have_the_bits_that_they_have_when_all_count(R: int, dty
 # Both, in training
 
 
-def training_problem(cell: Cell, streams: int, dtype: Any = np.float64) -> Problem:
+def training_problem(cell: Cell | Other, streams: int, dtype: Any = np.float64) -> Problem:
     """Texts of a few symbols, some of whose targets do not count."""
     p = Problem.of(cell, layers=2, T=T, B=streams, dropout=0.0, H=8, V=11, dtype=dtype)
     p = shuffled(p, 1)
     return counting(p, some_count(p))
 
 
-@every_cell
+@every_model
 @pytest.mark.parametrize("streams", [7, 33, 300])
-def test_an_update_divides_by_what_counts(cell: Cell, streams: int) -> None:
+def test_an_update_divides_by_what_counts(cell: Cell | Other, streams: int) -> None:
     """Loss, norm, parameters and state are those of the mean over what counts, in one pass over the
     batch; where no text begins any more, none does.
     """
@@ -330,9 +330,9 @@ def test_an_update_divides_by_what_counts(cell: Cell, streams: int) -> None:
 
 
 @forking
-@every_cell
+@every_model
 def test_threads_and_processes_read_the_same_texts(
-    cell: Cell, monkeypatch: pytest.MonkeyPatch
+    cell: Cell | Other, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One thread, several, and processes, with marks and windows that come and go: the same bits."""
     results = []

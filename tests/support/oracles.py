@@ -16,8 +16,10 @@ from rnnlm.backend.params import Parameters
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import CELLS, Cell
 from rnnlm.config.kinds import options
+from rnnlm.models import MODELS
 from rnnlm.models.base import Masks
-from rnnlm.models.recurrent import Recurrent, Weights
+from rnnlm.models.declared import Declared
+from rnnlm.models.recurrent import Recurrent
 from rnnlm.text.batches import Batch
 
 # Every cell with every value of its options
@@ -51,6 +53,33 @@ def cell_keys(cell: Cell) -> list[str]:
     """The overrides of a config that choose a cell with its options."""
     chosen = {"cell": name_of(cell), **vars(cell)}
     return [f"model.{key}={str(value).lower()}" for key, value in chosen.items()]
+
+
+# Models of other kinds that gradient descent trains
+
+
+@dataclass(frozen=True)
+class Other:
+    """A kind of model other than a stack of cells, where tests choose between cells."""
+
+    kind: str
+
+
+def all_others() -> list[Other]:
+    """Every registered kind that gradient descent trains, but the stack of cells."""
+    return [
+        Other(kind)
+        for kind, make in MODELS.items()
+        if make is not Recurrent and issubclass(make, Declared)
+    ]
+
+
+def build(of: Cell | Other, V: int, H: int, layers: int, embedding: int | None, rate: float) -> Any:
+    """A model of that cell or kind: the options that kinds share have the same names."""
+    if not isinstance(of, Other):
+        return Recurrent(V, of, H, layers, embedding, rate)
+    sizes = {"hidden_size": H, "num_layers": layers, "dropout": rate}
+    return MODELS[of.kind](V, **sizes, **({"embedding_size": embedding} if embedding else {}))
 
 
 # One step of each cell: x (B, D), state (one (B, H) for each of the cell's states) -> new state
@@ -233,15 +262,15 @@ def batch_losses(
 class Problem:
     """A model with random parameters, one window of random text and a random state before it."""
 
-    model: Recurrent
+    model: Any  # Recurrent, or of another kind
     params: Parameters
     batch: Batch  # T steps of B streams
-    state: Array  # (L, S, B, H)
+    state: Array  # (L, S, B, H), or what that kind has
 
     @classmethod
     def of(
         cls,
-        cell: Cell,
+        cell: Cell | Other,
         *,
         layers: int = 1,
         embedding: int | None = None,
@@ -254,15 +283,20 @@ class Problem:
         seed: int = 0,
     ) -> Problem:
         rng = np.random.default_rng(seed)
-        model = Recurrent(V, cell, H, layers, embedding, dropout)
+        model = build(cell, V, H, layers, embedding, dropout)
         params = model.init(rng, np.float64)
         params.flat += rng.normal(0, 0.7 / np.sqrt(H), params.flat.size)  # so that no bias is zero
         ids, targets = rng.integers(V, size=(2, T, B))
-        state = 0.5 * rng.standard_normal((layers, len(cell.states), B, H))
+        if isinstance(cell, Other):  # the state after some text
+            state = model.zero_state(B)
+            before = Batch(*rng.integers(V, size=(2, T, B)))
+            model.loss(model.weights(params, B), before, state, Workspace(np.float64))
+        else:
+            state = 0.5 * rng.standard_normal(model.state_shape(B))
         params = Parameters(params.shapes, dtype, params.flat.astype(dtype))
         return cls(model, params, Batch(ids, targets), state.astype(dtype))
 
-    def weights(self) -> Weights:
+    def weights(self) -> Any:
         return self.model.weights(self.params, rows=self.batch.ids.shape[1])
 
     def workspace(self) -> Workspace:
@@ -286,6 +320,7 @@ class Problem:
         d, state = self.params.like(), self.state.copy()
         d.flat.fill(np.nan)
         dstate = np.zeros_like(state) if dstate is None else dstate.copy()
+        gives_dstate = [dstate] if isinstance(self.model, Recurrent) else []
         loss = self.model.loss_and_grad(
             self.weights(),
             self.batch,
@@ -294,7 +329,7 @@ class Problem:
             ws or self.workspace(),
             1.0,
             masks,
-            dstate,
+            *gives_dstate,
         )
         return Result(loss, d, state, dstate)
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import every_cell
+from cases import every_cell, every_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import Problem
+from oracles import Other, Problem
 from processes import children, forking
 
 from rnnlm.arrays import Array
@@ -44,13 +44,13 @@ def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "may_fork", lambda: False)
 
 
-def problem(cell: Cell, B: int, **size: Any) -> Problem:
+def problem(cell: Cell | Other, B: int, **size: Any) -> Problem:
     """A small model as training begins: fresh parameters, random text, the zero state."""
     sizes: dict[str, Any] = {"layers": 2, "T": 3, "H": 8, "V": 11, "dtype": np.float32} | size
     with blas.one_thread():  # test processes that run side by side would wait for each other
         p = Problem.of(cell, B=B, **sizes)
         p.params.flat[:] = p.model.init(np.random.default_rng(1), np.float64).flat
-    p.state[:] = 0
+    p.state = p.model.zero_state(B, p.state.dtype)
     return p
 
 
@@ -84,13 +84,13 @@ def assert_threads_change_no_bit(make: Callable[[], Problem]) -> None:
             np.testing.assert_array_equal(a, b)
 
 
-@every_cell
+@every_model
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("B", [1, 7, 16, 33, 50, 64, 100, 300])
 def test_the_number_of_threads_changes_no_bit(
-    cell: Cell, dropout: float, B: int, monkeypatch: pytest.MonkeyPatch
+    cell: Cell | Other, dropout: float, B: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For every cell, from one shard to more shards than lanes."""
+    """For every model, from one shard to more shards than lanes."""
     monkeypatch.setattr(parallel, "CHUNK", 100)  # so that there are chunks for every thread
     assert_threads_change_no_bit(lambda: problem(cell, B, dropout=dropout))
 
@@ -156,10 +156,10 @@ def test_a_lost_process_stops_the_step_and_changes_nothing(monkeypatch: pytest.M
     assert children() == set()
 
 
-@every_cell
+@every_model
 @pytest.mark.parametrize("B", [33, 300])
 def test_poisoned_buffers_change_no_bit(
-    cell: Cell, B: int, monkeypatch: pytest.MonkeyPatch
+    cell: Cell | Other, B: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lanes, scratch and all shared memory but what is trained, full of NaN before a step, give what
     they give untouched.
@@ -194,7 +194,8 @@ def test_poisoned_buffers_change_no_bit(
                     a.fill(np.nan) if a.dtype.kind == "f" else a.view(np.uint8).fill(255)
                 for ws in spaces:
                     ws.poison()
-                e.weights.refresh()
+                for task in e.weights.tasks:
+                    task()
             results.append((*e.step(p.batch, p.state, 2, 0.05), p.params.flat))
     assert results[0][:2] == results[1][:2]
     np.testing.assert_array_equal(results[0][2], results[1][2])
