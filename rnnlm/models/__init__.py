@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .base import LanguageModel
+from .jordan import Jordan
 from .mixture import Mixture
 from .ngram import NGram
 from .recurrent import Recurrent
@@ -15,4 +16,5 @@ MODELS: dict[str, Callable[..., LanguageModel]] = {
     "recurrent": Recurrent,
     "ngram": NGram,
     "mixture": Mixture,
+    "jordan": Jordan,
 }

@@ -55,7 +55,7 @@ class Recurrent(Declared):
         Chosen(table="cell", default="lstm"),
     )
     hidden_size: int = option(128, "hidden units of each layer", Integer(low=1, high=1 << 16))
-    num_layers: int = option(2, "recurrent layers", Integer(low=1, high=1000))
+    num_layers: int = option(2, "hidden layers", Integer(low=1, high=1000))
     embedding_size: int | None = option(
         None,
         "null: one-hot input; a number: a learned embedding",
