@@ -186,14 +186,17 @@ class Jordan(Declared):
     def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
         """About how many bytes a window takes in training, in float32.
 
-        Beside what the layers below take, for each row: z and H, with dropout twice more, and two
-        arrays of a step; S and C, probabilities and logits, over the whole vocabulary.
+        Beside what the layers below take and a block of logits, for each row: z and H, with dropout
+        twice more, with layers below dX; S over the whole vocabulary. With feedback `target`, two more
+        rows of hidden units (C Wh and dH); with `output`, the logits, Y where there is a decay, and C
+        where texts begin inside.
         """
         R, H, V = T * B, self.hidden_size, self.vocabulary_size
-        over_symbols = 2 + (1 if self.decay or self.feedback == "target" else 0)
-        over_symbols += 1 if fresh and self.feedback == "output" else 0
-        numbers = R * ((4 if self.dropout else 2) * H + over_symbols * V) + 3 * B * (H + V)
-        calls = min(T, LONGEST_TAPE) * TAPE_BYTES * (2 if fresh else 1)
+        of_target = self.feedback == "target"
+        over_units = 2 + 2 * bool(self.dropout) + 2 * of_target + (self.num_layers > 1)
+        over_symbols = 1 if of_target else 2 + bool(self.decay) + fresh
+        calls = 0 if of_target else min(T, LONGEST_TAPE) * TAPE_BYTES * (2 if fresh else 1)
+        numbers = R * (over_units * H + over_symbols * V) + 3 * B * (H + V)
         return 4 * numbers + calls + self.below.window_bytes(T, B, fresh)
 
     # Windows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from cases import both_depths, both_dtypes, both_inputs, masks
 from conftest import TEXT, tiny_config
 from oracles import PHI, STEPS, Problem, Result, assert_is_gradient, cross_entropy, name_of
+from processes import forking
 
 from rnnlm import Checkpoint, evaluate, generate, score, train
 from rnnlm.arrays import Array
@@ -18,9 +20,11 @@ from rnnlm.backend import workspace
 from rnnlm.backend.params import Parameters
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import GRU
-from rnnlm.models import jordan
+from rnnlm.models import jordan, recurrent
 from rnnlm.models.jordan import Jordan
+from rnnlm.optim.optimizers import sgd
 from rnnlm.text.batches import IGNORED, Batch
+from rnnlm.training.engine import Engine
 from rnnlm.training.loop import Training
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
@@ -104,10 +108,16 @@ def kept(p: Problem) -> list[Array] | None:
 
 @both_feedbacks
 @both_decays
-@both_depths
-@both_inputs
-@stream_and_lines
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize(
+    ("depth", "embedding", "lines", "dropout"),
+    [
+        (1, None, False, 0.0),
+        (1, None, True, 0.0),
+        (1, 4, True, 0.4),
+        (2, None, True, 0.4),
+        (3, 4, False, 0.0),
+    ],
+)
 def test_loss_state_and_gradients_are_those_of_the_oracle(
     feedback: str, decay: float, depth: int, embedding: int | None, lines: bool, dropout: float
 ) -> None:
@@ -187,15 +197,14 @@ def test_logits_of_any_size_are_safe() -> None:
 
 
 @both_feedbacks
-@both_decays
 @stream_and_lines
 @pytest.mark.parametrize("longest", [workspace.LONGEST_TAPE, 2])
 def test_poisoned_buffers_change_no_bit(
-    feedback: str, decay: float, lines: bool, longest: int, monkeypatch: pytest.MonkeyPatch
+    feedback: str, lines: bool, longest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Recorded or not, after other windows, in buffers full of NaN: what new ones give."""
     monkeypatch.setattr(workspace, "LONGEST_TAPE", longest)
-    options: dict[str, Any] = {"feedback": feedback, "decay": decay, "num_layers": 2}
+    options: dict[str, Any] = {"feedback": feedback, "decay": 0.5, "num_layers": 2}
     p = problem(lines=lines, dropout=0.4, dtype=np.float32, **options)
     w, ws = p.weights(), Workspace(np.float32)
     others = [
@@ -286,19 +295,55 @@ def test_symbols_of_another_vocabulary_keep_what_was_learned(
                 np.testing.assert_allclose(a - a[0], b - b[0], rtol=0, atol=0.5)
 
 
+@forking
 @both_feedbacks
-@pytest.mark.parametrize("unit", ["stream", "line"])
+def test_the_number_of_threads_changes_no_bit(feedback: str) -> None:
+    """Of what training steps make of texts that begin inside windows, with a layer below."""
+    results = []
+    for threads in (1, 2, 4):
+        options: dict[str, Any] = {"feedback": feedback, "decay": 0.5, "num_layers": 2}
+        p = problem(lines=True, dropout=0.3, dtype=np.float32, streams=130, **options)
+        with closing(Engine(p.model, p.params, sgd, {}, batch_size=130, threads=threads)) as e:
+            steps = [e.step(p.batch, p.state, k, 0.1) for k in (1, 2)]
+        results.append((steps, p.params.flat.copy(), p.state))
+    for steps, flat, state in results[1:]:
+        assert steps == results[0][0]
+        np.testing.assert_array_equal(flat, results[0][1])
+        np.testing.assert_array_equal(state, results[0][2])
+
+
+@both_feedbacks
+@both_decays
+@pytest.mark.parametrize("lines", [False, True])
+def test_the_bytes_of_a_window_are_about_those_that_are_counted(
+    feedback: str, decay: float, lines: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded calls aside."""
+    for module in (jordan, recurrent):
+        monkeypatch.setattr(module, "TAPE_BYTES", 0)
+    for depth, H, dropout in ((1, 64, 0.0), (2, 3, 0.3)):
+        options: dict[str, Any] = {"num_layers": depth, "hidden_size": H, "dropout": dropout}
+        p = problem(
+            lines=lines, streams=40, dtype=np.float32, feedback=feedback, decay=decay, **options
+        )
+        ws = p.workspace()
+        p.gradients(ws, masks)
+        assert 0.8 < p.model.window_bytes(T, 40, lines) / ws.nbytes < 1.4
+
+
+@pytest.mark.parametrize(("feedback", "unit"), [("output", "line"), ("target", "stream")])
 def test_a_user_trains_resumes_evaluates_and_samples(
     feedback: str, unit: str, text_file: Path, tmp_path: Path
 ) -> None:
     """To the bit after an interruption, through the same commands as any model."""
     keys = (
         *("model.kind=jordan", f"model.feedback={feedback}", "model.decay=0.5", "model.cell=rnn"),
-        *(f"data.unit={unit}", "train.batch_size=4", "train.epochs=2"),
+        *(f"data.unit={unit}", "train.epochs=1", "train.threads=1"),
+        "train.optimizer.learning_rate=1e-2",
     )
     train(tiny_config(text_file, tmp_path / "whole", *keys))
     with Training.start(tiny_config(text_file, tmp_path / "cut", *keys), "cut") as training:
-        for event in training.events(lambda: training.progress.step >= 20):
+        for event in training.events(lambda: training.progress.step >= 9):
             assert event.kind != "end"
     with Training.resume(tmp_path / "cut") as training:
         assert [event.kind for event in training.events()][-1] == "end"
