@@ -26,13 +26,12 @@ from .base import Masks
 from .declared import Declared, Reading
 from .layers import (
     OutputGradients,
-    dense_projection,
-    dense_projection_backward,
     dropout,
     dropout_backward,
     logits_rows,
-    one_hot_projection,
     one_hot_projection_backward,
+    projection,
+    projection_backward,
     softmax_cross_entropy,
 )
 
@@ -169,16 +168,19 @@ class Recurrent(Declared):
         """
         G, (_, T, B, *rest) = len(self.cell.gates), z.shape
         gates = z[:G].reshape(G, T * B, *rest)
-        if X is None:
-            one_hot_projection(run, ids, p["table"], gates)
-        else:
-            dense_projection(run, X, p["Wx"], p["b"], gates)
+        projection(run, p, X, ids, gates)
         for t in range(T):
             if keep is not None:
                 run(np.multiply, s[:, t], keep[t], s_prev[:, t])
             self.cell.step(run, p, z[:, t], s_prev[:, t], s[:, t + 1], ws)
 
     # Windows
+
+    def inputs(self, w: Weights, batch: Batch, ws: Workspace) -> tuple[Array, Array | None]:
+        """The ids of a batch as rows (T·B,), and their embeddings; None for one-hot input."""
+        ids = ws("model.ids", batch.ids.size, dtype=np.intp)
+        np.copyto(ids, batch.ids.reshape(-1))
+        return ids, self.record_inputs(Unrecorded(), w, ids, ws)
 
     def weights(
         self,
@@ -200,10 +202,8 @@ class Recurrent(Declared):
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         G, S = len(self.cell.gates), len(self.cell.states)
-        ids = ws("model.ids", T * B, dtype=np.intp)
-        np.copyto(ids, batch.ids.reshape(-1))
-        keep = _keep(batch, ws)
-        X = self.record_inputs(Unrecorded(), w, ids, ws)
+        ids, X = self.inputs(w, batch, ws)
+        keep = keep_factors(batch, ws)
         traces = []
         for layer, p in enumerate(w.layers):
             z = _window(ws, f"model.z.{layer}", G + self.cell.saved, T, B, H)
@@ -269,9 +269,8 @@ class Recurrent(Declared):
         final state and becomes the gradient of the initial state.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
-        ids, keep = batch.ids.reshape(T * B), _keep(batch, ws)
         traces = self.forward(w, batch, state, ws, masks)
-        dX = ws("model.dX", T * B, H)  # of each layer's output in turn, from the top down
+        dX = ws("model.dX", T * B, H)
         loss = softmax_cross_entropy(
             traces[-1].output,
             w.params["Wy"],
@@ -280,6 +279,26 @@ class Recurrent(Declared):
             ws,
             OutputGradients(dX, d["Wy"], d["by"], scale),
         )
+        self.backward(w, batch, traces, dX, d, ws, dstate)
+        return loss
+
+    def backward(
+        self,
+        w: Weights,
+        batch: Batch,
+        traces: list[LayerTrace],
+        dX: Array,
+        d: Parameters,
+        ws: Workspace,
+        dstate: Array | None = None,
+    ) -> None:
+        """The gradients `d` of all parameters but those of the softmax.
+
+        dX (T·B, H) is the gradient of the top layer's output, and becomes that of each layer's output
+        in turn. Without layers it is the gradient of the embedded input.
+        """
+        (T, B), H = batch.ids.shape, self.hidden_size
+        ids, keep = batch.ids.reshape(T * B), keep_factors(batch, ws)
         ds = ws("model.ds", len(self.cell.states), B, H)
         for layer in reversed(range(self.num_layers)):
             trace, own = traces[layer], d.group(f"layers.{layer}.")
@@ -301,17 +320,11 @@ class Recurrent(Declared):
                     ds[:, batch.fresh[0]] = 0
                 dstate[layer] = ds
             dz = flat_rows(z[: len(self.cell.gates)])
-            if trace.X is None:
-                one_hot_projection_backward(ids, dz, own["Wx"], ws)
-                # Each row of dz is in the sum of one symbol, so the sum over symbols is Σ_rows dz
-                np.add.reduce(own["Wx"], axis=1, out=own["b"])
-                continue
-            dX = dX if layer else ws("model.dembedded", *trace.X.shape)
-            Wx = w.params[f"layers.{layer}.Wx"]
-            dense_projection_backward(trace.X, Wx, dz, own["Wx"], own["b"], dX, ws)
+            if layer == 0 and trace.X is not None:
+                dX = ws("model.dembedded", *trace.X.shape)
+            projection_backward(trace.X, ids, w.params[f"layers.{layer}.Wx"], dz, own, dX, ws)
         if self.embedding_size is not None:
             one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)
-        return loss
 
     def read(self, params: Parameters, streams: int) -> Reading:
         """A reader of `streams` streams, from the zero state."""
@@ -321,7 +334,13 @@ class Recurrent(Declared):
 
     def begin(self, params: Parameters, n: int) -> Steps:
         """N texts before their first symbol."""
-        return Steps(self, params, n)
+        return Steps(self, params, n, partial(self._record_output, params))
+
+    def _record_output(
+        self, params: Parameters, run: Tape, X: Array, ids: Array, logits: Array, ws: Workspace
+    ) -> None:
+        run(np.matmul, X, params["Wy"], logits)
+        run(np.add, logits, repeated(params["by"], logits.shape), logits)
 
 
 def _window(ws: Workspace, name: str, *shape: int) -> Array:
@@ -335,7 +354,7 @@ def _window(ws: Workspace, name: str, *shape: int) -> Array:
     return ws(name, T, C, B, H).swapaxes(0, 1) if B == 1 else ws(name, *shape)
 
 
-def _keep(batch: Batch, ws: Workspace) -> Array | None:
+def keep_factors(batch: Batch, ws: Workspace) -> Array | None:
     """Factors (T, B, 1) for the state: 0 where a text begins inside the window, else 1. None where no
     text begins inside.
 
@@ -366,9 +385,15 @@ class Steps:
 
     Products run over blocks of a fixed number of rows (`blas.rows_at_once`). So the bits of a text do
     not depend on the number of texts.
+
+    `record_output(run, X, ids, logits, ws)` records what makes the logits (K, R, V) of the output X
+    (K, R, D) of the layers of `model`, or where it has none, of its input: X or, for one-hot input,
+    None and the ids (K, R).
     """
 
-    def __init__(self, model: Recurrent, params: Parameters, n: int) -> None:
+    def __init__(
+        self, model: Recurrent, params: Parameters, n: int, record_output: Callable[..., None]
+    ) -> None:
         R = blas.rows_at_once()
         K, H, V = -(-n // R), model.hidden_size, model.vocabulary_size
         C, S = len(model.cell.gates) + model.cell.saved, len(model.cell.states)
@@ -388,8 +413,7 @@ class Steps:
                 z = ws(f"z.{layer}", C, 1, K, R, H)
                 model.record_layer(run, p, X, ids, z, s[layer], s[layer, :, :1], None, ws)
                 X = s[layer, 0, 1]
-            run(np.matmul, X, params["Wy"], logits)
-            run(np.add, logits, _repeated(params["by"], logits.shape), logits)
+            record_output(run, X, ids, logits, ws)
 
     def step(self, ids: Array | Sequence[int]) -> Array:
         """Feed one id per text; the logits (N, V) of the next symbol, valid until the next step."""
@@ -399,7 +423,7 @@ class Steps:
         return self._logits
 
 
-def _repeated(a: Array, shape: Shape) -> Array:
+def repeated(a: Array, shape: Shape) -> Array:
     """`a` repeated to a shape: adding the copy takes a quarter of the time of broadcasting."""
     return np.broadcast_to(a, shape).copy()
 
@@ -438,24 +462,13 @@ class Weights:
         declared = model.cell.parameters(model.hidden_size)
         packed = [name for name, parameter in declared.items() if parameter.packed]
         for layer in range(model.num_layers):
+            one_hot = layer == 0 and model.embedding_size is None
             own = params.group(f"layers.{layer}.")
-            G, D, H = own["Wx"].shape
-            copies: dict[str, Any] = {}
-            for name in packed:
-                K, N = own[name].shape[1:]
-                copies[name] = PackedMatrix.empty((G, K, N), rows, new)
-                if backward:
-                    copies[name + "T"] = PackedMatrix.empty((G, N, K), rows, new)
-            if layer == 0 and model.embedding_size is None:
-                # With one row a step, the gates of a symbol are together, as in `_window`
-                one_row = rows == 1 and blocks is None
-                copies["table"] = new((D, G, H)).swapaxes(0, 1) if one_row else new((G, D, H))
-            else:
-                copies["Wx"] = PackedMatrix.empty((G, D, H), rows if blocks else None, new)
-                copies["b"] = new((G, blocks, rows, H) if blocks else (G, 1, H))
-            for k, scale in enumerate(model.cell.scale):
-                self.tasks.append(partial(_refresh_gate, own, copies, packed, k, scale))
+            copies, tasks = layer_copies(
+                own, packed, model.cell.scale, one_hot, rows, blocks, backward, new
+            )
             self.layers.append(own | copies)
+            self.tasks += tasks
         self.refresh()
 
     def refresh(self) -> None:
@@ -463,6 +476,36 @@ class Weights:
         with np.errstate(all="ignore"):  # an overflow shows in the loss
             for task in self.tasks:
                 task()
+
+
+def layer_copies(
+    own: dict[str, Array],
+    packed: list[str],
+    scale: Sequence[float],
+    one_hot: bool,
+    rows: int,
+    blocks: int | None,
+    backward: bool,
+    new: Callable[[Shape], Array],
+) -> tuple[dict[str, Any], list[Callable[[], None]]]:
+    """The copies of a layer's parameters `own`, in memory that `new` allocates, and the calls that
+    make them anew; see `Weights`. Those in `packed` are multiplied at every step.
+    """
+    G, D, H = own["Wx"].shape
+    copies: dict[str, Any] = {}
+    for name in packed:
+        K, N = own[name].shape[1:]
+        copies[name] = PackedMatrix.empty((G, K, N), rows, new)
+        if backward:
+            copies[name + "T"] = PackedMatrix.empty((G, N, K), rows, new)
+    if one_hot:
+        # With one row a step, the gates of a symbol are together, as in `_window`
+        one_row = rows == 1 and blocks is None
+        copies["table"] = new((D, G, H)).swapaxes(0, 1) if one_row else new((G, D, H))
+    else:
+        copies["Wx"] = PackedMatrix.empty((G, D, H), rows if blocks else None, new)
+        copies["b"] = new((G, blocks, rows, H) if blocks else (G, 1, H))
+    return copies, [partial(_refresh_gate, own, copies, packed, k, f) for k, f in enumerate(scale)]
 
 
 def _refresh_gate(

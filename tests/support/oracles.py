@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from itertools import pairwise, product
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -320,7 +321,7 @@ class Problem:
         d, state = self.params.like(), self.state.copy()
         d.flat.fill(np.nan)
         dstate = np.zeros_like(state) if dstate is None else dstate.copy()
-        gives_dstate = [dstate] if isinstance(self.model, Recurrent) else []
+        takes_dstate = "dstate" in signature(self.model.loss_and_grad).parameters
         loss = self.model.loss_and_grad(
             self.weights(),
             self.batch,
@@ -329,7 +330,7 @@ class Problem:
             ws or self.workspace(),
             1.0,
             masks,
-            *gives_dstate,
+            *([dstate] if takes_dstate else []),
         )
         return Result(loss, d, state, dstate)
 
