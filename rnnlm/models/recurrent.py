@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,16 +14,16 @@ from numpy.typing import DTypeLike
 from ..arrays import Array, Shape
 from ..backend import blas
 from ..backend.initial import glorot_uniform, unit_variance, zeros
-from ..backend.params import Parameter, Parameters, check_array, count
+from ..backend.params import Parameter, Parameters
 from ..backend.tape import Tape, Unrecorded
 from ..backend.tiles import PackedMatrix
 from ..backend.workspace import LONGEST_TAPE, Workspace
 from ..cells import LSTM, Cell
 from ..cells.steps import flat_rows
 from ..config.kinds import Chosen, Integer, Number, option
-from ..errors import TrainingError
 from ..text.batches import Batch
 from .base import Masks
+from .declared import Declared, Reading
 from .layers import (
     OutputGradients,
     dense_projection,
@@ -41,7 +40,7 @@ TAPE_BYTES = 7000  # of recorded calls, forward and backward, for each step and 
 
 
 @dataclass(frozen=True)
-class Recurrent:
+class Recurrent(Declared):
     """The architecture. It holds no numbers: parameters and state are passed in every call.
 
     Each layer projects its input X (one-hot ids or an embedding in layer 0, else the output of the
@@ -92,15 +91,6 @@ class Recurrent:
             found |= {f"layers.{layer}.{name}": parameter for name, parameter in own.items()}
         return found | {"Wy": Parameter((H, V), glorot_uniform), "by": Parameter((V,), zeros)}
 
-    @property
-    def shapes(self) -> dict[str, Shape]:
-        """The shape of every parameter, in storage order."""
-        return {name: parameter.shape for name, parameter in self.parameters.items()}
-
-    @property
-    def num_parameters(self) -> int:
-        return count(self.shapes)
-
     def describe(self, params: Any = None) -> str:
         """The model in one line; the parameters tell nothing beside."""
         inputs = f"embedding of {self.embedding_size}" if self.embedding_size else "one-hot input"
@@ -110,14 +100,6 @@ class Recurrent:
             f"{type(self.cell).__name__}{chosen}, {self.num_layers} x {self.hidden_size}, "
             f"{inputs}{dropout}: {self.num_parameters:,} parameters"
         )
-
-    def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
-        """Fresh parameters, each by its own rule."""
-        params = Parameters(self.shapes, dtype)
-        with blas.one_thread():
-            for name, parameter in self.parameters.items():
-                parameter.init(params[name], rng)
-        return params
 
     def with_symbols(self, params: Parameters, old: Array, log_frequency: Array) -> Parameters:
         """The rows and columns of `params` for symbols with an id in `old` (V,), their mean for others.
@@ -137,20 +119,6 @@ class Recurrent:
             mine[known], mine[~known] = theirs[old[known]], theirs.mean(0)
         taken["by"][~known] += log_frequency[~known] - log_frequency[known].mean()
         return taken
-
-    def restore(self, arrays: Mapping[str, Array]) -> Parameters:
-        """Parameters with these values, in float32. Raises ValueError unless each is there, has its
-        shape and is finite, and nothing else is there.
-        """
-        shapes = self.shapes
-        if set(arrays) != set(shapes):
-            raise ValueError(f"arrays {str(sorted(set(arrays) ^ set(shapes)))[:80]}")
-        for name, shape in shapes.items():
-            check_array(name, arrays[name], shape)
-        params = Parameters(shapes)
-        for name, view in params.items():
-            view[...] = arrays[name]
-        return params
 
     def state_shape(self, B: int) -> Shape:
         """(L, S, B, H)."""
@@ -405,22 +373,6 @@ class LayerTrace:
     s_prev: Array  # (S, T, B, H): s[:, :-1], zeroed where a text begins
     mask: Array | None  # (T·B, H)
     output: Array  # (T·B, H)
-
-
-class Reading:
-    """Reads streams of text window by window, from the zero state."""
-
-    def __init__(self, model: Recurrent, params: Parameters, streams: int) -> None:
-        self._model = model
-        self._weights = model.weights(params, streams, backward=False)
-        self._state = model.zero_state(streams, params.flat.dtype)
-        self._ws = Workspace(params.flat.dtype)
-
-    def __call__(self, batch: Batch, losses: Array | None = None) -> float:
-        loss = self._model.loss(self._weights, batch, self._state, self._ws, losses)
-        if not math.isfinite(loss):  # a softmax gives no probability of 0
-            raise TrainingError("the model's predictions are not finite: its weights are too large")
-        return loss
 
 
 class Steps:

@@ -1,0 +1,85 @@
+"""What models of declared parameters have in common: first values, reading a checkpoint, evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..arrays import Array, Shape
+from ..backend import blas
+from ..backend.params import Parameter, Parameters, check_array, count
+from ..backend.workspace import Workspace
+from ..errors import TrainingError
+from ..text.batches import Batch
+from .base import TrainableModel
+
+
+class Declared:
+    """A model that declares its `parameters`, each with its shape and its first values."""
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """Every parameter under its name, in storage order."""
+        raise NotImplementedError
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """The shape of every parameter, in storage order."""
+        return {name: parameter.shape for name, parameter in self.parameters.items()}
+
+    @property
+    def num_parameters(self) -> int:
+        return count(self.shapes)
+
+    def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
+        """Fresh parameters, each by its own rule."""
+        params = Parameters(self.shapes, dtype)
+        with blas.one_thread():
+            for name, parameter in self.parameters.items():
+                parameter.init(params[name], rng)
+        return params
+
+    def restore(self, arrays: Mapping[str, Array]) -> Parameters:
+        """Parameters with these values, in float32. Raises ValueError unless each is there, has its
+        shape and is finite, and nothing else is there.
+        """
+        shapes = self.shapes
+        if set(arrays) != set(shapes):
+            raise ValueError(f"arrays {str(sorted(set(arrays) ^ set(shapes)))[:80]}")
+        for name, shape in shapes.items():
+            check_array(name, arrays[name], shape)
+        params = Parameters(shapes)
+        for name, view in params.items():
+            view[...] = arrays[name]
+        return params
+
+
+class WindowModel(TrainableModel, Protocol):
+    """A model that reads a window at once."""
+
+    def loss(
+        self, w: Any, batch: Batch, state: Array, ws: Workspace, losses: Array | None = None
+    ) -> float:
+        """Σ -ln p(target), in nats, over the targets that count; `state` becomes the state after the
+        window. `losses` (T, B), where given, receives the loss of each target.
+        """
+
+
+class Reading:
+    """Reads streams of text window by window, from the state before their first symbol."""
+
+    def __init__(self, model: WindowModel, params: Parameters, streams: int) -> None:
+        self._model = model
+        self._weights = model.weights(params, streams, backward=False)
+        self._state = model.zero_state(streams, params.flat.dtype)
+        self._ws = Workspace(params.flat.dtype)
+
+    def __call__(self, batch: Batch, losses: Array | None = None) -> float:
+        loss = self._model.loss(self._weights, batch, self._state, self._ws, losses)
+        if not math.isfinite(loss):  # a softmax gives no probability of 0
+            raise TrainingError("the model's predictions are not finite: its weights are too large")
+        return loss
