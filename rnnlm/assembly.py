@@ -18,6 +18,7 @@ from .models import MODELS
 from .models.base import LanguageModel
 from .optim.optimizers import OPTIMIZERS
 from .optim.schedules import SCHEDULES
+from .optim.truncation import TRUNCATIONS
 from .text.format import LEVELS
 from .wording import shown
 
@@ -27,6 +28,7 @@ TABLES: Tables = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "level": LEVELS,
+    "truncation": TRUNCATIONS,
 }
 
 

@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     DROPOUT = 2
     SAMPLE = 3
     SPLITS = 4  # which lines are for training, validation and test
+    TRUNCATION = 5
 
 
 def generator(seed: int, purpose: Purpose, *position: int) -> np.random.Generator:

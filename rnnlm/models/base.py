@@ -169,3 +169,16 @@ class TrainableModel(LanguageModel, Protocol):
         `state` becomes the state after the window. `masks` gives the generator of each layer's dropout
         mask; without it there is no dropout.
         """
+
+
+@runtime_checkable
+class UnrolledModel(TrainableModel, Protocol):
+    """A model whose gradient flows back from step to step through its state.
+
+    Its `loss_and_grad` takes two arrays more. `dstate` (..., B, K) is the gradient of the final state
+    and becomes that of the initial state. `flow` (T, B) has a factor for the gradient that flows from
+    each step to the step before.
+    """
+
+    def recurrent_matrices(self, params: Any) -> dict[str, Array]:
+        """The matrices (H, H) that a state is multiplied by in every step, by name."""

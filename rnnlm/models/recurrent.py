@@ -192,6 +192,17 @@ class Recurrent(Declared):
                 run(np.multiply, s[:, t], keep[t], s_prev[:, t])
             self.cell.step(run, p, z[:, t], s_prev[:, t], s[:, t + 1], ws)
 
+    def recurrent_matrices(self, params: Parameters) -> dict[str, Array]:
+        """For each layer, each square parameter of the cell and each gate, (H, H)."""
+        H = self.hidden_size
+        return {
+            f"layers.{layer}.{name}" + (f" {gate}" if len(self.cell.gates) > 1 else ""): matrix
+            for layer in range(self.num_layers)
+            for name, parameter in self.cell.parameters(H).items()
+            if parameter.shape[1:] == (H, H)
+            for gate, matrix in zip(self.cell.gates, params[f"layers.{layer}.{name}"], strict=True)
+        }
+
     # Windows
 
     def weights(
@@ -275,15 +286,19 @@ class Recurrent(Declared):
         scale: float,
         masks: Masks | None = None,
         dstate: Array | None = None,
+        flow: Array | None = None,
     ) -> float:
         """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter.
 
         Backpropagation through time over the window (Werbos 1990), truncated at its first step:
         `state` is treated as a constant. `dstate` (L, S, B, H), where given, is the gradient of the
-        final state and becomes the gradient of the initial state.
+        final state and becomes the gradient of the initial state. `flow` (T, B), where given, has a
+        factor for the gradient that flows from each step to the step before, in all layers.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         ids, keep = batch.ids.reshape(T * B), _keep(batch, ws)
+        if flow is not None:
+            keep = _flow(flow, keep, ws)
         traces = self.forward(w, batch, state, ws, masks)
         dX = ws("model.dX", T * B, H)  # of each layer's output in turn, from the top down
         loss = softmax_cross_entropy(
@@ -361,6 +376,13 @@ def _keep(batch: Batch, ws: Workspace) -> Array | None:
     keep = ws("model.keep", *batch.fresh.shape, 1)
     np.subtract(1, batch.fresh[:, :, None], out=keep, dtype=keep.dtype, casting="unsafe")
     return keep
+
+
+def _flow(flow: Array, keep: Array | None, ws: Workspace) -> Array:
+    """Factors (T, B, 1) for the gradient of the state: `flow` (T, B), and 0 where `keep` has 0."""
+    factors = ws("model.flow", *flow.shape, 1)
+    factors[:, :, 0] = flow
+    return factors if keep is None else np.multiply(factors, keep, factors)
 
 
 @dataclass(frozen=True)

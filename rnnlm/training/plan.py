@@ -10,8 +10,9 @@ from ..backend.memory import available_memory, readable
 from ..config.kinds import Interval
 from ..config.schema import Config
 from ..errors import ConfigError
-from ..models.base import LanguageModel, TrainableModel
+from ..models.base import LanguageModel, TrainableModel, UnrolledModel
 from ..optim.optimizers import OPTIMIZERS, state_names
+from ..optim.truncation import INSIDE
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import open_data
 from ..text.batches import Batches
@@ -77,7 +78,7 @@ def preview(
         config = adopt_config(config, init_from)
     config, corpus = open_data(config, None, init_from, unknown)
     check_validation(config, corpus)
-    model = trainable(build_model(config, len(corpus.vocabulary)))
+    model = trainable(build_model(config, len(corpus.vocabulary)), config)
     t = config.train
     windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed)
     yield from config.to_yaml().splitlines()
@@ -86,10 +87,16 @@ def preview(
         yield from about_beginning(init_from, corpus)
 
 
-def trainable(model: LanguageModel) -> TrainableModel:
-    """A model that gradient descent can train. Raises ConfigError for one that it cannot."""
+def trainable(model: LanguageModel, config: Config) -> TrainableModel:
+    """A model that gradient descent can train as the config says. Raises ConfigError for another."""
     if not isinstance(model, TrainableModel):
         raise ConfigError(f"gradient descent cannot train this model: {model.describe()}")
+    truncation = config.train.truncation["name"]
+    if truncation in INSIDE and not isinstance(model, UnrolledModel):
+        raise ConfigError(
+            f"train.truncation {truncation}: no gradient flows from step to step in this model: "
+            "leave the key out"
+        )
     return model
 
 
