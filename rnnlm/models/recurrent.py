@@ -20,7 +20,8 @@ from ..backend.tiles import PackedMatrix
 from ..backend.workspace import LONGEST_TAPE, Workspace
 from ..cells import LSTM, Cell
 from ..cells.steps import flat_rows
-from ..config.kinds import Chosen, Integer, Number, option
+from ..config.kinds import Chosen, Flag, Integer, Number, option
+from ..errors import ConfigError
 from ..text.batches import Batch
 from .base import Masks
 from .declared import Declared, Reading
@@ -45,6 +46,10 @@ class Recurrent(Declared):
 
     Each layer projects its input X (one-hot ids or an embedding in layer 0, else the output of the
     layer below) and runs the cell over the steps. The logits are H Wy + by, with H of the top layer.
+    A tied model has one matrix for input and output: p(y) ∝ exp(e_y · o + by_y), with e_y the embedding
+    of symbol y, and o = H, or H Wo where their sizes differ (Press and Wolf 2017, arXiv:1608.05859).
+    The gradients of both uses add up.
+
     Dropout is applied to the output of each layer (between layers and before the softmax), not to the
     recurrence (Zaremba, Sutskever and Vinyals 2014, arXiv:1409.2329).
     """
@@ -65,6 +70,11 @@ class Recurrent(Declared):
     dropout: float = option(
         0.0, "rate, between layers and before the output", Number(low=0, below=1)
     )
+    tie: bool = option(False, "whether the embedding is the output matrix too", Flag())
+
+    def __post_init__(self) -> None:
+        if self.tie and self.embedding_size is None:
+            raise ConfigError("model.tie: there is no embedding to tie: set model.embedding_size")
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -78,7 +88,8 @@ class Recurrent(Declared):
             self.hidden_size,
             self.embedding_size,
         )
-        found = {} if E is None else {"embedding": Parameter((V, E), unit_variance)}
+        first = glorot_uniform if self.tie else unit_variance
+        found = {} if E is None else {"embedding": Parameter((V, E), first)}
         for layer in range(self.num_layers):
             one_hot = layer == 0 and E is None
             own = {
@@ -89,11 +100,18 @@ class Recurrent(Declared):
                 **self.cell.parameters(H),
             }
             found |= {f"layers.{layer}.{name}": parameter for name, parameter in own.items()}
-        return found | {"Wy": Parameter((H, V), glorot_uniform), "by": Parameter((V,), zeros)}
+        if not self.tie:
+            found["Wy"] = Parameter((H, V), glorot_uniform)
+        elif E is not None and E != H:
+            found["Wo"] = Parameter((H, E), glorot_uniform)
+        return found | {"by": Parameter((V,), zeros)}
 
     def describe(self, params: Any = None) -> str:
         """The model in one line; the parameters tell nothing beside."""
-        inputs = f"embedding of {self.embedding_size}" if self.embedding_size else "one-hot input"
+        tied = "tied " if self.tie else ""
+        inputs = (
+            f"{tied}embedding of {self.embedding_size}" if self.embedding_size else "one-hot input"
+        )
         chosen = "".join(f", {name} {value}" for name, value in vars(self.cell).items())
         dropout = f", dropout {self.dropout:g}" if self.dropout else ""
         return (
@@ -136,14 +154,16 @@ class Recurrent(Declared):
         RNN; with dropout 2 B·H more. Where texts begin inside the window (`fresh`), each state is kept
         once more, with zeros there, and every step and stream has a factor. For all layers together:
         one gradient of the hidden states, the rows of one gate sorted by symbol, an embedding and its
-        gradient, a block of logits.
+        gradient, a block of logits; in a tied model one gradient of the table, and o and its gradient.
         """
         H, R = self.hidden_size, T * B
         states = len(self.cell.states) * (2 if fresh else 1)
         per_layer = len(self.cell.gates) + self.cell.saved + states + (2 if self.dropout else 0)
-        shared = 2 * H + 2 * (self.embedding_size or 0) + (1 if fresh else 0)
-        logits = logits_rows(R, self.vocabulary_size) * self.vocabulary_size if R else 0
-        return R * (self.num_layers * per_layer * H + shared) + logits
+        E, V = self.embedding_size or 0, self.vocabulary_size
+        shared = 2 * H + 2 * E + (1 if fresh else 0) + (2 * E if self.tie and E != H else 0)
+        table = V * E if self.tie else 0
+        logits = logits_rows(R, V) * V if R else 0
+        return R * (self.num_layers * per_layer * H + shared) + logits + table
 
     def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
         """About how many bytes a window takes in training: activations and recorded calls.
@@ -191,6 +211,17 @@ class Recurrent(Declared):
             if keep is not None:
                 run(np.multiply, s[:, t], keep[t], s_prev[:, t])
             self.cell.step(run, p, z[:, t], s_prev[:, t], s[:, t + 1], ws)
+
+    def output_matrices(self, params: Parameters) -> tuple[Array | None, Array]:
+        """Wo (H, E), where there is one, and the matrix (D, V) of the logits: Wy, or the transposed
+        embedding.
+        """
+        return (params.get("Wo"), params["embedding"].T) if self.tie else (None, params["Wy"])
+
+    def output_matrix(self, params: Parameters) -> Array:
+        """Both output matrices as one (H, V)."""
+        Wo, Wy = self.output_matrices(params)
+        return Wy if Wo is None else Wo @ Wy
 
     def recurrent_matrices(self, params: Parameters) -> dict[str, Array]:
         """For each layer, each square parameter of the cell and each gate, (H, H)."""
@@ -267,9 +298,10 @@ class Recurrent(Declared):
         `losses` (T, B), where given, receives the loss of each target.
         """
         top = self.forward(w, batch, state, ws)[-1].output
+        Wo, Wy = self.output_matrices(w.params)
         return softmax_cross_entropy(
-            top,
-            w.params["Wy"],
+            top if Wo is None else np.matmul(top, Wo, ws("model.o", len(top), Wo.shape[1])),
+            Wy,
             w.params["by"],
             batch.targets.reshape(-1),
             ws,
@@ -301,14 +333,23 @@ class Recurrent(Declared):
             keep = _flow(flow, keep, ws)
         traces = self.forward(w, batch, state, ws, masks)
         dX = ws("model.dX", T * B, H)  # of each layer's output in turn, from the top down
+        top, do, (Wo, Wy) = traces[-1].output, dX, self.output_matrices(w.params)
+        o = top
+        if Wo is not None:
+            o, do = (ws(name, T * B, Wo.shape[1]) for name in ("model.o", "model.do"))
+            np.matmul(top, Wo, o)
+        dWy = ws("model.dWy", *Wy.T.shape).T if self.tie else d["Wy"]
         loss = softmax_cross_entropy(
-            traces[-1].output,
-            w.params["Wy"],
+            o,
+            Wy,
             w.params["by"],
             batch.targets.reshape(T * B),
             ws,
-            OutputGradients(dX, d["Wy"], d["by"], scale),
+            OutputGradients(do, dWy, d["by"], scale),
         )
+        if Wo is not None:
+            np.matmul(top.T, do, d["Wo"])
+            np.matmul(do, Wo.T, dX)
         ds = ws("model.ds", len(self.cell.states), B, H)
         for layer in reversed(range(self.num_layers)):
             trace, own = traces[layer], d.group(f"layers.{layer}.")
@@ -340,6 +381,8 @@ class Recurrent(Declared):
             dense_projection_backward(trace.X, Wx, dz, own["Wx"], own["b"], dX, ws)
         if self.embedding_size is not None:
             one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)
+            if self.tie:
+                np.add(d["embedding"], dWy.T, d["embedding"])
         return loss
 
     def read(self, params: Parameters, streams: int) -> Reading:
@@ -424,7 +467,12 @@ class Steps:
                 z = ws(f"z.{layer}", C, 1, K, R, H)
                 model.record_layer(run, p, X, ids, z, s[layer], s[layer, :, :1], None, ws)
                 X = s[layer, 0, 1]
-            run(np.matmul, X, params["Wy"], logits)
+            Wo, Wy = model.output_matrices(params)
+            if Wo is not None:
+                o = ws("o", K, R, Wo.shape[1])
+                run(np.matmul, X, Wo, o)
+                X = o
+            run(np.matmul, X, Wy, logits)
             run(np.add, logits, _repeated(params["by"], logits.shape), logits)
 
     def step(self, ids: Array | Sequence[int]) -> Array:
