@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from ..arrays import Array, Shape
 from ..backend import blas
-from ..backend.initial import glorot_uniform, unit_variance, zeros
+from ..backend.initial import between_table_and_output, glorot_uniform, unit_variance, zeros
 from ..backend.params import Parameter, Parameters
 from ..backend.tape import Tape, Unrecorded
 from ..backend.tiles import PackedMatrix
@@ -88,7 +88,7 @@ class Recurrent(Declared):
             self.hidden_size,
             self.embedding_size,
         )
-        first = glorot_uniform if self.tie else unit_variance
+        first = between_table_and_output if self.tie else unit_variance
         found = {} if E is None else {"embedding": Parameter((V, E), first)}
         for layer in range(self.num_layers):
             one_hot = layer == 0 and E is None

@@ -98,6 +98,12 @@ def test_a_new_symbol_has_the_mean_embedding() -> None:
     assert "tied embedding of 4" in new.describe()
 
 
+def test_a_tied_table_begins_between_an_input_and_an_output() -> None:
+    """Its variance is 1 / √E."""
+    params = Recurrent(200, LSTM(), 6, 1, 16, tie=True).init(np.random.default_rng(1), np.float64)
+    assert abs(params["embedding"].var() - 0.25) < 0.02
+
+
 def test_what_a_tied_window_takes_is_counted() -> None:
     """The table's gradient, o and its gradient: to the number, beside what another one takes."""
     held, said = [], []
