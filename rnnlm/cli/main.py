@@ -31,6 +31,7 @@ COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help`
     "import": "Make a run of another program's model.",
     "corpus": "List public texts, or fetch one by its name.",
     "check": "Check a model's gradients against numerical derivatives.",
+    "gradients": "Measure how far back a model's gradients reach.",
 }
 
 

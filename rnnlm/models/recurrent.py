@@ -223,16 +223,34 @@ class Recurrent(Declared):
         Wo, Wy = self.output_matrices(params)
         return Wy if Wo is None else Wo @ Wy
 
-    def recurrent_matrices(self, params: Parameters) -> dict[str, Array]:
-        """For each layer, each square parameter of the cell and each gate, (H, H)."""
+    def recurrent_matrices(self, params: Parameters) -> list[dict[str, Array]]:
+        """For each layer, the square parameters (H, H) of the cell, one for each gate, by name."""
         H = self.hidden_size
-        return {
-            f"layers.{layer}.{name}" + (f" {gate}" if len(self.cell.gates) > 1 else ""): matrix
+        square = [n for n, p in self.cell.parameters(H).items() if p.shape[1:] == (H, H)]
+        return [
+            {
+                f"{name} {gate}": matrix
+                for name in square
+                for gate, matrix in zip(
+                    self.cell.gates, params[f"layers.{layer}.{name}"], strict=True
+                )
+            }
             for layer in range(self.num_layers)
-            for name, parameter in self.cell.parameters(H).items()
-            if parameter.shape[1:] == (H, H)
-            for gate, matrix in zip(self.cell.gates, params[f"layers.{layer}.{name}"], strict=True)
-        }
+        ]
+
+    def activations(
+        self, w: Weights, batch: Batch, state: Array, ws: Workspace
+    ) -> list[dict[str, Array]]:
+        """For each layer, what its sigmoid gates and its output h are over a window, by name: each
+        (T, B, H). `state` becomes the final state.
+        """
+        (T, B), H = batch.ids.shape, self.hidden_size
+        sigmoid = [k for k, scale in enumerate(self.cell.scale) if scale == 0.5]
+        return [
+            {self.cell.gates[k]: trace.z[k].copy() for k in sigmoid}
+            | {"h": trace.output.reshape(T, B, H).copy()}
+            for trace in self.forward(w, batch, state, ws)
+        ]
 
     # Windows
 
@@ -319,13 +337,15 @@ class Recurrent(Declared):
         masks: Masks | None = None,
         dstate: Array | None = None,
         flow: Array | None = None,
+        dh: Array | None = None,
     ) -> float:
         """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter.
 
         Backpropagation through time over the window (Werbos 1990), truncated at its first step:
         `state` is treated as a constant. `dstate` (L, S, B, H), where given, is the gradient of the
         final state and becomes the gradient of the initial state. `flow` (T, B), where given, has a
-        factor for the gradient that flows from each step to the step before, in all layers.
+        factor for the gradient that flows from each step to the step before, in all layers. `dh`
+        (L, T, B, H), where given, receives the gradient of every layer's output h at every step.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         ids, keep = batch.ids.reshape(T * B), _keep(batch, ws)
@@ -358,12 +378,17 @@ class Recurrent(Declared):
                 dropout_backward(trace.mask, dX)
             ds[:] = 0 if dstate is None else dstate[layer]
             memory = (z, s, s_prev, dX, ds, *([] if keep is None else [keep]))
+            if dh is not None:  # what comes from above; what comes from the next step is added
+                dh[layer] = dX.reshape(T, B, H)
+                memory += (dh[layer],)
             run = ws.tape(f"model.backward.{layer}", T, *memory, weights=w.number)
             if not run.is_recorded:
-                dh = dX.reshape(T, B, H)
-                for t in self.cell.backward(run, w.layers[layer], z, s_prev, s[:, 1:], dh, ds, ws):
+                dy = dX.reshape(T, B, H)
+                for t in self.cell.backward(run, w.layers[layer], z, s_prev, s[:, 1:], dy, ds, ws):
                     if keep is not None:
                         run(np.multiply, ds, keep[t], ds)
+                    if dh is not None and t:
+                        run(np.add, dh[layer, t - 1], ds[0], dh[layer, t - 1])
             run.replay()
             self.cell.weight_gradients(own, z, s_prev)
             if dstate is not None:
