@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import ConfigError, DataError
-from ..wording import counted
 from .arguments import FILE, example, found
 from .bars import passes_shown
 from .terminal import show_lines
@@ -23,7 +22,7 @@ BAR = 30  # characters of the longest
 
 
 @click.command("gradients", epilog=example("rnnlm gradients runs/my-run --lags 30 --at-init"))
-@click.argument("checkpoint_or_run", required=False, type=FILE)
+@click.argument("runs", nargs=-1, type=FILE, metavar="[RUN]...")
 @click.option("--at-init", is_flag=True, help="Of the parameters that training began with.")
 @click.option(
     "--lags",
@@ -32,45 +31,56 @@ BAR = 30  # characters of the longest
     show_default=True,
     help="Steps back, at most.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each run.")
 @click.option("--plot", type=FILE, metavar="FILE", help="Draw the curves, as PNG, SVG or PDF.")
 def command(
-    checkpoint_or_run: Path | None, at_init: bool, lags: int, as_json: bool, plot: Path | None
+    runs: tuple[Path, ...], at_init: bool, lags: int, as_json: bool, plot: Path | None
 ) -> None:
     """Measure how far back gradients reach: the norm of the derivative of a loss with respect to the
-    output of each layer 0, 1, 2, ... steps before, on a stretch of the validation text.
+    output of each layer 0, 1, 2, ... steps before, on a stretch of the validation text. Of several
+    runs, one after another, and in one picture.
     """
     from ..inference.gradients import as_json as in_json
     from ..inference.gradients import gradient_flow
 
     if plot is not None:
         _check_plot(plot)
-    checkpoint = found(checkpoint_or_run)
-    with passes_shown():
-        layers = gradient_flow(checkpoint, lags, at_init)
+    measured: list[tuple[str, list[LayerFlow]]] = []
+    for run in runs or (None,):
+        checkpoint = found(run)
+        with passes_shown():
+            layers = gradient_flow(checkpoint, lags, at_init)
+        name = checkpoint.model.describe() + (", at its beginning" if at_init else "")
+        measured.append((name, layers))
+        if as_json:
+            told = {"checkpoint": str(checkpoint.path), "model": name, **in_json(layers)}
+            show_lines([json.dumps(told)])
+        else:
+            show_lines([*([""] if len(measured) > 1 else []), f"model: {name}", *_tables(layers)])
     if plot is not None:
-        _draw(layers, checkpoint.model.describe(), plot)
-    if as_json:
-        show_lines([json.dumps(in_json(layers))])
-        return
-    show_lines([f"model: {checkpoint.model.describe()}{', at its beginning' if at_init else ''}"])
+        _draw(measured, plot)
+
+
+def _tables(layers: list[LayerFlow]) -> Iterator[str]:
+    """What was measured of each layer; the bars of all have one scale."""
     logs = [_log(v) for layer in layers for v in layer.quartiles[1]]
     known = [log for log in logs if log is not None]
     for number, layer in enumerate(layers, 1):
-        show_lines(["", f"layer {number} of {len(layers)}"])
-        show_lines(_curve(layer, min(known, default=0.0), max(known, default=0.0)))
-        show_lines(_figures(layer))
+        yield from ("", f"layer {number} of {len(layers)}")
+        yield from _curve(layer, min(known, default=0.0), max(known, default=0.0))
+        yield from _figures(layer)
 
 
 def _curve(layer: LayerFlow, low: float, high: float) -> Iterator[str]:
     """A row for each lag; the bar shows the logarithm of the median, from `low` to `high`."""
     n = layer.norms.shape[1]
     yield f"norm of the gradient of a loss with respect to h, so many steps before ({n} gradients)"
+    span = max(high - low, math.log(10))  # a curve that is flat has bars that are equal
     linear = "" if layer.linear is None else "    linear"
     yield f"{'lag':>5}  {'median':>8}  {'quartiles':>18}{linear}"
     for lag, (lower, median, upper) in enumerate(layer.quartiles.T):
         log = _log(median)
-        filled = 0 if log is None else 1 + round((BAR - 1) * (log - low) / ((high - low) or 1))
+        filled = 0 if log is None else BAR - round((BAR - 1) * (high - log) / span)
         beside = "" if layer.linear is None else f"  {layer.linear[lag]:8.2e}"
         yield f"{lag:5}  {median:8.2e}  {lower:8.2e}  {upper:8.2e}{beside}  {'#' * filled}".rstrip()
 
@@ -106,23 +116,25 @@ def _check_plot(path: Path) -> None:
         raise DataError(f"{path}: exists already, and is not overwritten")
 
 
-def _draw(layers: list[LayerFlow], title: str, path: Path) -> None:
-    """A line for each layer over its quartiles; the norm on a logarithmic scale."""
+def _draw(measured: list[tuple[str, list[LayerFlow]]], path: Path) -> None:
+    """A line for each layer over its quartiles, the norm on a logarithmic scale. Of one run alone also,
+    dashed, what a linear network would have.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
     panel: Any = figure.subplots()
-    for number, layer in enumerate(layers, 1):
-        lower, median, upper = layer.quartiles
-        lags = range(len(median))
-        (line,) = panel.semilogy(lags, median, label=f"layer {number}")
-        panel.fill_between(lags, lower, upper, color=line.get_color(), alpha=0.2)
-        if layer.linear is not None:
-            label = f"layer {number}, linear"
-            panel.semilogy(lags, layer.linear, "--", color=line.get_color(), label=label)
-    panel.set_xlabel(f"steps before the loss, {counted(layers[0].norms.shape[1], 'gradient')}")
-    panel.set_ylabel("norm of the gradient of h")
-    panel.set_title(title, fontsize="small")
+    for name, layers in measured:
+        for number, layer in enumerate(layers, 1):
+            lower, median, upper = layer.quartiles
+            lags = range(len(median))
+            label = name.split(":")[0] + (f", layer {number}" if len(layers) > 1 else "")
+            (line,) = panel.semilogy(lags, median, label=label)
+            panel.fill_between(lags, lower, upper, color=line.get_color(), alpha=0.2)
+            if layer.linear is not None and len(measured) == 1:
+                panel.semilogy(lags, layer.linear, "--", color=line.get_color(), label="linear")
+    panel.set_xlabel("steps before the loss")
+    panel.set_ylabel("norm of the gradient of h: median, quartiles")
     panel.grid(True, alpha=0.3)
-    panel.legend()
+    figure.legend(loc="outside upper center", fontsize="small")
     figure.savefig(path, dpi=150)

@@ -32,6 +32,11 @@ def random(T: int, B: int, draws: Draws, *, keep: Share = 0.9) -> Array:
     A cut is one of the whole state: it is the same draw for all layers, and another for each stream.
     A gradient that comes from k steps ahead has factors whose product has mean 1: the mean over many
     draws is the gradient of the whole window. The price is variance: that product's is keep^-k - 1.
+
+    Measured on tiny Shakespeare (32 streams, windows of 64, 128 units, after 400 steps), as a share of
+    the gradient's squared norm: 0.05 for `keep` 0.9, 0.2 for 0.75; for 0.5 it is 2.4 in a tanh RNN and
+    30 in an LSTM, from few draws that are far off: the median is 1. From window to window the gradient
+    varies by 0.7 anyway. Regular truncation after 8 steps is off by 0.05, always to one side.
     """
     return (draws().random((T, B)) < keep) / keep
 
@@ -39,7 +44,3 @@ def random(T: int, B: int, draws: Draws, *, keep: Share = 0.9) -> Array:
 Truncation = Callable[[int, int, Draws], Array | None]
 
 TRUNCATIONS: dict[str, Callable[..., Array | None]] = {"regular": regular, "random": random}
-
-INSIDE = frozenset(
-    {"random"}
-)  # truncations that cut inside a window: the model must have a recurrence

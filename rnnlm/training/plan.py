@@ -12,7 +12,7 @@ from ..config.schema import Config
 from ..errors import ConfigError
 from ..models.base import LanguageModel, TrainableModel, UnrolledModel
 from ..optim.optimizers import OPTIMIZERS, state_names
-from ..optim.truncation import INSIDE
+from ..optim.truncation import TRUNCATIONS, regular
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import open_data
 from ..text.batches import Batches
@@ -91,10 +91,10 @@ def trainable(model: LanguageModel, config: Config) -> TrainableModel:
     """A model that gradient descent can train as the config says. Raises ConfigError for another."""
     if not isinstance(model, TrainableModel):
         raise ConfigError(f"gradient descent cannot train this model: {model.describe()}")
-    truncation = config.train.truncation["name"]
-    if truncation in INSIDE and not isinstance(model, UnrolledModel):
+    name = config.train.truncation["name"]
+    if TRUNCATIONS[name] is not regular and not isinstance(model, UnrolledModel):
         raise ConfigError(
-            f"train.truncation {truncation}: no gradient flows from step to step in this model: "
+            f"train.truncation {name}: no gradient flows from step to step in this model: "
             "leave the key out"
         )
     return model

@@ -115,6 +115,8 @@ def test_the_command_prints_a_table_or_json(text_file: Path, tmp_path: Path) -> 
     assert [row[1] for row in rows] == [f"{v:.2e}" for v in told["median"]]
     assert [len(row[-1]) for row in rows if row[-1].startswith("#")][:1] == [30]
     assert sum("spectral radius" in line for line in shown) == 3
+    both = CliRunner().invoke(cli, [*args, str(tmp_path / "run"), "--json"]).output.splitlines()
+    assert both[0] == both[1] and json.loads(both[0])["layers"][0] == told
 
 
 def test_what_cannot_be_measured_is_refused(
