@@ -50,8 +50,9 @@ def command(
         checkpoint = found(run)
         with passes_shown():
             layers = gradient_flow(checkpoint, lags, at_init)
-        name = checkpoint.model.describe() + (", at its beginning" if at_init else "")
-        measured.append((name, layers))
+        name = checkpoint.model.describe().replace(":", ", at its beginning:" if at_init else ":")
+        folder = checkpoint.path.absolute().parent.name if checkpoint.path else ""
+        measured.append((f"{folder}: {name.split(':')[0]}", layers))
         if as_json:
             told = {"checkpoint": str(checkpoint.path), "model": name, **in_json(layers)}
             show_lines([json.dumps(told)])
@@ -128,7 +129,7 @@ def _draw(measured: list[tuple[str, list[LayerFlow]]], path: Path) -> None:
         for number, layer in enumerate(layers, 1):
             lower, median, upper = layer.quartiles
             lags = range(len(median))
-            label = name.split(":")[0] + (f", layer {number}" if len(layers) > 1 else "")
+            label = name + (f", layer {number}" if len(layers) > 1 else "")
             (line,) = panel.semilogy(lags, median, label=label)
             panel.fill_between(lags, lower, upper, color=line.get_color(), alpha=0.2)
             if layer.linear is not None and len(measured) == 1:
