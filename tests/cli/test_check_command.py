@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 from conftest import TINY, tiny_config
 
@@ -38,10 +37,9 @@ def test_right_gradients_agree_and_a_wrong_one_is_named(text_file: Path) -> None
     assert "2 of 20 derivatives wrong: layers.1.Wh, layers.1.Wh[" in output
 
 
-@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_any_single_wrong_gradient_is_caught(text_file: Path, cell: str, tmp_path: Path) -> None:
+def test_any_single_wrong_gradient_is_caught(text_file: Path, tmp_path: Path) -> None:
     """Both its rows fail, and no other does."""
-    config = tiny_config(text_file, tmp_path / "run", f"model.cell={cell}", "model.hidden_size=3")
+    config = tiny_config(text_file, tmp_path / "run", "model.cell=gru", "model.hidden_size=3")
     subject = GradientCheck.of_config(config)
     for wrong in subject.arrays:
         failed = [row.name.split("[")[0] for row in subject.derivatives(wrong) if not row.agrees]
