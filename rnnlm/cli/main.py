@@ -32,6 +32,8 @@ COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help`
     "export": "Write a model in another program's format.",
     "import": "Make a run of another program's model.",
     "corpus": "List public texts, or fetch one by its name.",
+    "check": "Check a model's gradients against numerical derivatives.",
+    "gradients": "Measure how far back a model's gradients reach.",
 }
 
 
