@@ -437,7 +437,6 @@ def bytes_held_by_twenty_steps(p: Problem, optimizer: Any) -> int:
             return tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
-        gc.unfreeze()
 
 
 @every_cell
