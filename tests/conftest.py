@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from rnnlm.assembly import make_config
@@ -35,6 +36,10 @@ TINY = (
     "train.log_every=10",
 )
 
+
+# how long an example takes says how busy the machine is
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 LONG = ("test_bits.py", "test_faults.py")
 
