@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from rnnlm.assembly import make_config
@@ -33,6 +35,24 @@ TINY = (
     "train.seq_length=32",
     "train.log_every=10",
 )
+
+
+# how long an example takes says how busy the machine is
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
+
+LONG = ("test_bits.py", "test_faults.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest tests begin first, so that at the end no worker waits for another's."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
+def pytest_collection_finish() -> None:
+    """Collections of garbage leave out the modules and the thousands of tests that stay."""
+    gc.collect()
+    gc.freeze()
 
 
 def corpus_file(name: str) -> Path:

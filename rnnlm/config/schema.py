@@ -204,7 +204,16 @@ class Config:
 
     def to_yaml(self) -> str:
         """The resolved configuration; reading it back gives an equal Config."""
-        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        plain = self.to_dict()
+        text = _last_written.get(repr(plain))
+        if text is None:
+            text = yaml.dump(plain, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+            _last_written.clear()
+            _last_written[repr(plain)] = text
+        return text
+
+
+_last_written: dict[str, str] = {}  # every checkpoint of a run has the same, and YAML is slow
 
 
 SECTIONS: Mapping[str, Any] = MappingProxyType(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import all_cells, cell_keys
 
@@ -194,11 +194,11 @@ def test_an_option_of_another_cell_is_refused(key: str, cell: str) -> None:
 def test_anchors_that_blow_up_cost_nothing() -> None:
     """A billion laughs, and known keys below each other, are refused at the first anchor."""
     keys = [", ".join(f"k{i}: {value}" for i in range(400)) for value in ("1", "*a", "*b")]
-    began = time.perf_counter()
+    began = time.process_time()
     assert "c.yaml:1:4: anchors" in message(
         "a: &a {{{}}}\nb: &b {{{}}}\ntrain: {{{}}}".format(*keys)
     )
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     lines = ["a0: &a0 [x, x]"] + [
         f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 30)
     ]
@@ -306,6 +306,7 @@ def test_what_is_meant_is_taken_as_it_stands(override: str, value: object) -> No
     assert found == (str(value) if isinstance(value, Interval) and value.unit != "steps" else value)
 
 
+@settings(max_examples=60)
 @given(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
     | st.sampled_from(["a\x85b ", "~", "null", "\udcff", "*a", "a\n", "{a}", "k " * 200])
@@ -316,6 +317,7 @@ def test_any_name_survives_being_written(name: str) -> None:
     assert parse(config.to_yaml()) == config
 
 
+@settings(max_examples=60)  # `make fuzz` has many more
 @given(st.text(max_size=60))
 def test_no_text_makes_anything_but_a_config_or_a_config_error(text: str) -> None:
     """Whatever stands in the file."""

@@ -494,7 +494,7 @@ def test_dropout_follows_its_generator() -> None:
 # Packed matrices
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, max_examples=60)
 @given(
     gates=st.integers(1, 4),
     rows=st.integers(1, 70),

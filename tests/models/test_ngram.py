@@ -69,7 +69,7 @@ def cases(draw: st.DrawFn) -> tuple[NGram, Text, Text]:
     return model, draw(texts(V)), draw(texts(V))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases())
 def test_probabilities_are_those_of_dictionaries(case: tuple[NGram, Text, Text]) -> None:
     """Every smoothing, orders 1 to 6, one text and many, windows read and steps taken."""
@@ -89,7 +89,7 @@ def test_probabilities_are_those_of_dictionaries(case: tuple[NGram, Text, Text])
         np.testing.assert_allclose(np.exp(logits[0]), row, rtol=1e-12, atol=1e-300)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cases(), st.data())
 def test_probabilities_sum_to_one_in_every_context(
     case: tuple[NGram, Text, Text], data: st.DataObject

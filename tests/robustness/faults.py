@@ -415,6 +415,7 @@ def main() -> None:
 
         with blas.one_thread():
             blas.rows_at_once()
+        blas.identity()
 
         stride, seed = value.split(",")
         for line in die_everywhere(Path(sys.argv[3]), sys.argv[4:], int(stride), int(seed)):

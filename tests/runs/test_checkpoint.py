@@ -391,7 +391,7 @@ def test_a_manifest_that_fits_is_believed(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Checkpoint.load(path).params["Wy"], saved.params["Wy"] + 1)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_a_mutated_file_is_refused_or_loads_the_original(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -115,7 +115,7 @@ def test_files_join_as_whole_strings_would_at_every_chunk_border(
     texts=st.lists(st.text("ab\r\n\ufeff é紅😀"), min_size=1, max_size=3),
     chunk=st.integers(1, 9),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_text_is_read_as_whole_strings_are(texts: list[str], chunk: int) -> None:
     """And the number of line ends replaced is that of CRs."""
     expected = "".join(text.removeprefix("\ufeff") for text in texts)
@@ -173,7 +173,7 @@ def test_a_decoder_that_only_waits_is_refused_before_memory_is_taken(tmp_path: P
 
 
 @given(data=st.binary(min_size=1), chunk=st.sampled_from(CHUNKS))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_bytes_are_taken_as_they_are(data: bytes, chunk: int) -> None:
     """No mark is dropped, no line end changed; the id is the rank of the byte."""
     data = b"\xef\xbb\xbf\r\n" + data
@@ -237,7 +237,7 @@ def test_the_files_are_what_numpy_saves(tmp_path: Path) -> None:
     test=st.decimals(0, "0.5", places=3).map(float),
 )
 @example(n=100, val=0.29, test=0.07)  # in floats 28.999999999999996 and 7.000000000000001
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_validation_and_test_are_the_floor_of_their_decimal_share_at_the_end(
     n: int, val: float, test: float
 ) -> None:
@@ -358,7 +358,7 @@ def test_compressed_files_are_read_as_their_content(
     [("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)],
 )
 @given(data=st.data())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_damaged_compressed_files_are_named_whatever_the_damage(
     suffix: str, compress: Callable[[bytes], bytes], data: st.DataObject
 ) -> None:
@@ -897,7 +897,7 @@ def test_an_opened_corpus_is_the_prepared_one(sound: dict[str, bytes]) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_change_to_the_ids_is_refused(sound: dict[str, bytes], data: st.DataObject) -> None:
     """One byte changed, the end missing, or more at the end."""
     name = data.draw(st.sampled_from(FILES[:-1]))
@@ -928,7 +928,7 @@ JUNK = st.recursive(
 
 
 @given(data=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_an_index_of_another_structure_is_refused_or_harmless(
     sound: dict[str, bytes], data: st.DataObject
 ) -> None:
@@ -959,7 +959,7 @@ def test_an_index_of_another_structure_is_refused_or_harmless(
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @example(data=None)
 def test_an_index_of_other_bytes_is_refused_or_says_the_same(
     sound: dict[str, bytes], data: st.DataObject | None

@@ -416,8 +416,8 @@ def test_clipping_by_norm_saves_a_step_with_a_very_long_gradient() -> None:
 # A steady step allocates nothing of size
 
 
-def bytes_held_by_twenty_steps(p: Problem, optimizer: Any) -> int:
-    """How far memory rises above its level after three steps at any time during twenty more.
+def bytes_held_by_ten_steps(p: Problem, optimizer: Any) -> int:
+    """How far memory rises above its level after three steps at any time during ten more.
 
     On one thread, so that the figure does not depend on which lanes happen to run side by side;
     collections empty the lists of tuples that Python keeps for later.
@@ -431,13 +431,12 @@ def bytes_held_by_twenty_steps(p: Problem, optimizer: Any) -> int:
             gc.collect()
             before = tracemalloc.get_traced_memory()[0]
             tracemalloc.reset_peak()
-            for t in range(4, 24):
+            for t in range(4, 14):
                 e.step(p.batch, p.state, t, 0.001)
                 gc.collect()
             return tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
-        gc.unfreeze()
 
 
 @every_cell
@@ -445,7 +444,7 @@ def bytes_held_by_twenty_steps(p: Problem, optimizer: Any) -> int:
 def test_steady_steps_allocate_nothing_of_size(cell: Cell, V: int, T: int, B: int, H: int) -> None:
     """Less than 64 KiB for every cell, where one array of activations or of logits would be more."""
     p = problem(cell, B, T=T, H=H, V=V, dropout=0.1)
-    held = bytes_held_by_twenty_steps(p, adam)
+    held = bytes_held_by_ten_steps(p, adam)
     assert held < 65536, f"{held} bytes"
 
 
@@ -456,7 +455,7 @@ def test_steady_steps_over_texts_allocate_nothing_of_size(V: int, T: int, B: int
     chosen = np.random.default_rng(0).random((2, T, B)) < 0.3
     targets = np.where(chosen[0], IGNORED, p.batch.targets)
     p.batch = Batch(p.batch.ids, targets, fresh=chosen[1])
-    held = bytes_held_by_twenty_steps(p, adam)
+    held = bytes_held_by_ten_steps(p, adam)
     assert held < 65536, f"{held} bytes"
 
 
@@ -467,14 +466,14 @@ def test_steady_updates_allocate_nothing_of_size(
 ) -> None:
     """Less than 64 KiB for every optimizer, with an embedding."""
     p = problem(RNN(), B, T=T, H=H, V=V, embedding=H)
-    held = bytes_held_by_twenty_steps(p, optimizer)
+    held = bytes_held_by_ten_steps(p, optimizer)
     assert held < 65536, f"{held} bytes"
 
 
 # Shards, lanes and threads
 
 
-@settings(derandomize=True, deadline=None, max_examples=200)
+@settings(derandomize=True, max_examples=200)
 @given(st.integers(1, 5000))
 def test_shards_cover_all_rows_evenly(batch_size: int) -> None:
     """In order, without gaps, as even as can be, at most 32 rows, two shards from 16 rows."""
