@@ -17,7 +17,7 @@ from conftest import TEXT, tiny_config
 from oracles import Problem, assert_is_gradient
 
 from rnnlm import Checkpoint, ConfigError, evaluate, generate, make_config, train
-from rnnlm.api import describe
+from rnnlm.api.facts import describe
 from rnnlm.arrays import Array
 from rnnlm.backend.initial import zeros
 from rnnlm.backend.params import Parameter

@@ -151,7 +151,7 @@ def argument(path: Path) -> str:
 
 def found(path: Path | None) -> Checkpoint:
     """The checkpoint that a user means; where nobody named it, it is said which it is."""
-    from ..api import load
+    from ..api.checkpoints import load
 
     checkpoint = load(path)
     if path is None:

@@ -103,7 +103,7 @@ def command(
     A model of lines draws whole lines. A model that reads backwards goes on from --prime to what leads
     up to it. --temperature, --top-k and --top-p can be given several times: every combination is drawn.
     """
-    from ..api import novel_lines, samples
+    from ..api.sampling import novel_lines, samples
 
     if append and output is None:
         raise click.UsageError("--append adds to a file: name it with --output")

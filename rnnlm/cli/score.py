@@ -58,7 +58,7 @@ def command(
     Where the vocabulary has no newline, nothing ends a line, and its first symbol has the probability
     of its frequency in the training text. Without a run: the newest under ./runs.
     """
-    from ..api import score_lines
+    from ..api.scoring import score_lines
     from ..text.sources import STDIN, Reader
 
     if len(names) > (1 if texts else 2) or not (names or texts):

@@ -77,7 +77,7 @@ def command(
     dry_run: bool,
 ) -> None:
     """Train a model on a prepared folder or a raw text, or as a YAML file says."""
-    from ..api import load
+    from ..api.checkpoints import load
     from ..training import start
     from ..training.loop import Training
     from .corpus import ready

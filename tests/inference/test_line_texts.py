@@ -14,7 +14,8 @@ from ngram_oracle import Oracle
 from oracles import all_cells, model_losses
 
 import rnnlm
-from rnnlm.api import StopText, evaluate_split, novel_lines
+from rnnlm.api.evaluation import evaluate_split
+from rnnlm.api.sampling import StopText, novel_lines
 from rnnlm.assembly import build_model, make_config
 from rnnlm.cli.main import cli
 from rnnlm.inference.evaluation import Evaluation, evaluate

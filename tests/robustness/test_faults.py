@@ -766,7 +766,8 @@ def test_a_full_disk_under_the_log_does_not_end_a_run(
 
 UNWRITABLE = """
 import json, os, sys
-import rnnlm.api, rnnlm.cli.info, rnnlm.cli.sample, rnnlm.cli.train  # so that no fork has to
+import rnnlm.api.facts, rnnlm.api.sampling  # so that no fork has to
+import rnnlm.cli.info, rnnlm.cli.sample, rnnlm.cli.train
 from rnnlm.__main__ import main
 
 path, mode, *lines = sys.argv[1:]
@@ -886,7 +887,7 @@ def hook(event, args):
         touched.add((event, str(args)))
 
 from rnnlm.cli import main as cli
-import rnnlm.api, tqdm  # what is imported later would be read, too
+import rnnlm.api.evaluation, rnnlm.api.sampling, tqdm  # what is imported later would be read, too
 sys.addaudithook(hook)
 for line in json.loads(sys.argv[1]):
     try:

@@ -13,7 +13,7 @@ import pytest
 from conftest import tiny_config
 from test_train import assert_same_run, metrics
 
-from rnnlm.api import evaluate_split
+from rnnlm.api.evaluation import evaluate_split
 from rnnlm.assembly import make_config
 from rnnlm.config.kinds import Interval
 from rnnlm.errors import ConfigError

@@ -22,7 +22,7 @@ from conftest import ROOT, TEXT, TINY, tiny_config
 from oracles import all_cells, cell_keys
 
 from rnnlm import load
-from rnnlm.api import evaluate_split
+from rnnlm.api.evaluation import evaluate_split
 from rnnlm.arrays import Shape
 from rnnlm.assembly import build_model, make_config
 from rnnlm.backend import blas

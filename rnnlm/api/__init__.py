@@ -1,0 +1,1 @@
+"""Text in, text out: what scripts and the command line do with a checkpoint."""
