@@ -28,7 +28,7 @@ from rnnlm.cells.contract import Weights
 from rnnlm.cells.steps import blocks_back, flat_rows, steps_back
 from rnnlm.cli import sample as sample_file
 from rnnlm.config.kinds import Number
-from rnnlm.inference.sampling import FILTERS
+from rnnlm.inference.filters import FILTERS
 from rnnlm.training.loop import Training
 
 

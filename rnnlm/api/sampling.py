@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -11,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array
-from ..config.kinds import Integer, Number, RefusedError
 from ..errors import ConfigError, DataError
+from ..inference.filters import check_filters, filter_values
 from ..inference.novel import KnownLines
-from ..inference.sampling import FILTERS, filter_kind, texts
 from ..inference.sampling import generate as generate_ids
+from ..inference.sampling import texts
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import recorded_data
 from ..text.format import TextFormat
@@ -46,7 +45,7 @@ def generate(
     The text ends before the first `stop`, where that is given. The same seed gives the same text.
     Without a prime the text begins as one does after a paragraph, or else a line, of the training text
     (checkpoints of version 0.1.0: with a symbol drawn from its frequencies). `filters` change what is
-    probable, by their names in `inference.sampling.FILTERS`: `temperature` divides the logits (below 1
+    probable, by their names in `inference.filters.FILTERS`: `temperature` divides the logits (below 1
     is safer, 0 takes the most probable symbol), `top_k` draws from the k most probable symbols only,
     `top_p` from the fewest whose probabilities reach p.
 
@@ -85,7 +84,7 @@ def stream(
 
     Errors are raised by the call itself, before the first piece.
     """
-    _check_filters(filters)
+    check_filters(filters)
     pieces = samples(
         checkpoint,
         prime,
@@ -192,8 +191,7 @@ def _drawing(
     Raises ConfigError or DataError for values that cannot be used.
     """
     check_checkpoint(checkpoint)
-    _check_filters(filters)
-    given = {name: _filter(name, v) for name, v in filters.items() if v is not None}
+    given = filter_values(filters)
     index = operator.index
     words = f"an integer from 0 to {MOST_SYMBOLS:,}"
     _check("length", length, words, lambda v: 0 <= index(v) <= MOST_SYMBOLS)
@@ -202,8 +200,6 @@ def _drawing(
     _check("seed", seed, "an integer of at least 0", lambda v: index(v) >= 0)
     if not isinstance(stop, str):
         raise ConfigError(f"stop must be text, not {shown(stop)}")
-    if given.get("temperature") == 1:
-        del given["temperature"]
     text_format = checkpoint.format
     prime_ids = text_format.prime(prime, unknown)
     if prime and not len(prime_ids):
@@ -302,30 +298,6 @@ class StopText:
         """What is still held back, at the end of the text."""
         held, self._held = self._held, ""
         return held
-
-
-def _check_filters(names: Iterable[str]) -> None:
-    """Raise ConfigError for a name that is no filter's."""
-    for name in names:
-        if name not in FILTERS:
-            raise ConfigError(f"{name} is not a filter: there are {', '.join(FILTERS)}")
-
-
-def _filter(name: str, value: Any) -> float:
-    """The value of a filter. Raises ConfigError for one that it does not take."""
-    kind = filter_kind(name)
-    try:
-        if not isinstance(kind, Number) or isinstance(value, (bool, str, bytes)):
-            raise RefusedError(kind.words())
-        number: float = operator.index(value) if isinstance(kind, Integer) else float(value)
-        if math.isnan(number):
-            raise RefusedError(kind.words())
-        kind.check(number)
-    except RefusedError as refused:
-        raise ConfigError(f"{name} must be {refused.must_be}, not {shown(value)}") from None
-    except (TypeError, ValueError, OverflowError):
-        raise ConfigError(f"{name} must be {kind.words()}, not {shown(value)}") from None
-    return number
 
 
 def _check(name: str, value: object, words: str, fits: Callable[[Any], bool]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ..config.kinds import Integer, Number
-from ..inference.sampling import FILTERS, filter_kind
+from ..inference.filters import FILTERS, filter_kind
 from ..interrupts import end_cleanly, stop
 from ..wording import counted, share
 from .arguments import (
