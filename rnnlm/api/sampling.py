@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,12 +12,12 @@ import numpy as np
 from ..arrays import Array
 from ..errors import ConfigError, DataError
 from ..inference.filters import check_filters, filter_values
+from ..inference.growing import GrowingText, grow
 from ..inference.novel import KnownLines
 from ..inference.sampling import generate as generate_ids
 from ..inference.sampling import texts
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import recorded_data
-from ..text.format import TextFormat
 from ..text.vocabulary import Unknown
 from ..wording import counted, shown
 from .checkpoints import check_checkpoint
@@ -129,8 +129,8 @@ def samples(
         )
         return iter([lines])
     prime_ids, draw = _drawing(checkpoint, prime, length, num_samples, seed, stop, unknown, filters)
-    growing = [_Sample(checkpoint.format, prime_ids, stop) for _ in range(num_samples)]
-    return _pieces(growing, draw(num_samples=num_samples))
+    growing = [GrowingText(checkpoint.format, prime_ids, stop) for _ in range(num_samples)]
+    return grow(growing, draw(num_samples=num_samples))
 
 
 def novel_lines(
@@ -166,7 +166,7 @@ def novel_lines(
             drawn += 1
             if np.append(prime_ids, ids) in known:
                 continue
-            sample = _Sample(text_format, prime_ids, stop)
+            sample = GrowingText(text_format, prime_ids, stop)
             lines.append("".join(map(sample.feed, ids)) + sample.rest())
             if len(lines) == num_samples:
                 return lines, drawn
@@ -218,86 +218,6 @@ def _drawing(
         end=text_format.end,
     )
     return prime_ids, draw
-
-
-def _pieces(growing: Sequence[_Sample], steps: Iterable[Iterable[int]]) -> Iterator[list[str]]:
-    """What each step adds to each sample."""
-    for ids in steps:
-        yield [sample.feed(int(i)) for sample, i in zip(growing, ids, strict=True)]
-        if all(sample.ended for sample in growing):
-            return
-    yield [sample.rest() for sample in growing]
-
-
-class _Sample:
-    """One text that grows: from ids to text as it completes, until its end or its stop."""
-
-    def __init__(self, text_format: TextFormat, prime_ids: Array, stop: str) -> None:
-        self._decoder, self._end = text_format.decoder(prime_ids), text_format.end
-        self._gate = (FromText if text_format.rules.reverse else StopText)(stop)
-        self.ended = False
-
-    def feed(self, symbol_id: int) -> str:
-        """The text that an id adds; nothing after the end."""
-        if self.ended:
-            return ""
-        if symbol_id == self._end:
-            return self.rest()
-        text = self._gate.feed(self._decoder(symbol_id))
-        self.ended = self._gate.stopped
-        return text
-
-    def rest(self) -> str:
-        """What is still held back, at the end of the text; nothing when it has ended before."""
-        if self.ended:
-            return ""
-        self.ended = True
-        return self._gate.feed(self._decoder.flush()) + self._gate.rest()
-
-
-class FromText:
-    """Passes on what follows the last `stop` of a whole text, which was drawn from its end."""
-
-    stopped = False
-
-    def __init__(self, stop: str) -> None:
-        self._stop = stop
-
-    def feed(self, text: str) -> str:
-        """What follows the last `stop`."""
-        return text.rpartition(self._stop)[2] if self._stop else text
-
-    def rest(self) -> str:
-        """Nothing is held back."""
-        return ""
-
-
-class StopText:
-    """Passes text on until `stop` appears; holds back only what may be the beginning of `stop`."""
-
-    def __init__(self, stop: str) -> None:
-        self._stop, self._held, self.stopped = stop, "", False
-
-    def feed(self, text: str) -> str:
-        """What can be passed on after `text` was added."""
-        if self.stopped or not self._stop:
-            return "" if self.stopped else text
-        held = self._held + text
-        before, found, _ = held.partition(self._stop)
-        if found:
-            self.stopped, self._held = True, ""
-            return before
-        for n in range(min(len(held), len(self._stop) - 1), 0, -1):
-            if self._stop.startswith(held[-n:]):
-                self._held = held[-n:]
-                return held[:-n]
-        self._held = ""
-        return held
-
-    def rest(self) -> str:
-        """What is still held back, at the end of the text."""
-        held, self._held = self._held, ""
-        return held
 
 
 def _check(name: str, value: object, words: str, fits: Callable[[Any], bool]) -> None:
