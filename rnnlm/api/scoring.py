@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays import Array
 from ..backend import blas
 from ..errors import DataError
-from ..inference.scoring import BLOCK, Lines, Scorer, Scores, Stream
+from ..inference.scoring import Lines, Scorer, Scores, Stream, in_batches
 from ..runs.checkpoint import Checkpoint
 from ..text.vocabulary import Unknown
 from ..wording import shown
@@ -35,7 +35,7 @@ def score(
     if isinstance(texts, (str, bytes)):
         raise DataError("texts must be several texts, not one: put it into a list")
     lines = (_line(checkpoint, text, f"text {k:,}") for k, text in enumerate(texts, 1))
-    scores = _scorer(checkpoint, unknown).lines(_batches(lines), "text")
+    scores = _scorer(checkpoint, unknown).lines(in_batches(lines), "text")
     return np.concatenate([np.zeros(0), *(block.totals for block in scores)])
 
 
@@ -129,17 +129,3 @@ def _line(checkpoint: Checkpoint, text: object, name: str, newlines: bool = Fals
     if not newlines and newline in line:
         raise DataError(f"{name} has a newline inside: every line is a text, so split it")
     return line
-
-
-def _batches(lines: Iterable[Any]) -> Iterator[Lines]:
-    """Lines, some at a time."""
-    batch: list[Any] = []
-    size = 0
-    for line in lines:
-        batch.append(line)
-        size += len(line) + 1
-        if size >= BLOCK:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

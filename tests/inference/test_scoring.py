@@ -14,13 +14,13 @@ from ngram_oracle import Oracle
 from oracles import cell_keys, model_losses
 
 from rnnlm import Checkpoint, DataError, make_config, next_probabilities, score, surprisal
-from rnnlm.api.scoring import _batches, score_lines
+from rnnlm.api.scoring import score_lines
 from rnnlm.assembly import build_model
 from rnnlm.backend import blas
 from rnnlm.cells import LSTM, Cell
 from rnnlm.inference import scoring
 from rnnlm.inference.evaluation import evaluate
-from rnnlm.inference.scoring import split_lines
+from rnnlm.inference.scoring import in_batches, split_lines
 from rnnlm.models.base import CountedModel, TrainableModel
 from rnnlm.text.batches import Lines
 from rnnlm.text.format import LEVELS, TextFormat, TextRules
@@ -298,5 +298,5 @@ def test_a_line_longer_than_the_limit_is_named(monkeypatch: pytest.MonkeyPatch) 
 def test_every_line_is_in_one_batch() -> None:
     """None is lost between batches of a limited size."""
     texts = lines(50)
-    batches = list(_batches(iter(texts)))
+    batches = list(in_batches(iter(texts)))
     assert Counter(line for batch in batches for line in batch) == Counter(texts)
