@@ -214,7 +214,7 @@ def _drawing(
         length,
         filters=given,
         seed=seed,
-        first=checkpoint.counts / max(1, checkpoint.counts.sum()),
+        first=checkpoint.frequencies,
         end=text_format.end,
     )
     return prime_ids, draw

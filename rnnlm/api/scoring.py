@@ -49,7 +49,7 @@ def surprisal(checkpoint: Checkpoint, text: str | bytes, *, unknown: Unknown = "
     check_checkpoint(checkpoint)
     lines = checkpoint.format.rules.of_lines
     ids = checkpoint.ids(_line(checkpoint, text, "the text", newlines=True), unknown)
-    newline, first = checkpoint.format.newline, _first(checkpoint)
+    newline, first = checkpoint.format.newline, checkpoint.frequencies
     stream = Stream(checkpoint.model, checkpoint.params, newline, first, lines)
     nats = np.append(stream(ids), stream.rest())
     return nats[::-1] if checkpoint.format.rules.reverse else nats
@@ -74,7 +74,7 @@ def next_probabilities(
     ids = checkpoint.ids(prime, unknown)
     if rules.of_lines:
         ids = ids[np.append(0, 1 + np.flatnonzero(ids == newline))[-1] :]
-    p = _first(checkpoint)
+    p = checkpoint.frequencies
     with blas.one_thread(), np.errstate(all="ignore"):
         texts = checkpoint.model.begin(checkpoint.params, 1)
         for symbol in [*([] if newline is None else [newline]), *ids.tolist()]:
@@ -102,14 +102,8 @@ def score_lines(
 
 
 def _scorer(checkpoint: Checkpoint, unknown: Unknown) -> Scorer:
-    first = _first(checkpoint)
+    first = checkpoint.frequencies
     return Scorer(checkpoint.model, checkpoint.params, checkpoint.format, first, unknown)
-
-
-def _first(checkpoint: Checkpoint) -> Array:
-    """The frequencies of the symbols (V,) in the training text."""
-    counts = checkpoint.counts
-    return np.asarray(counts / max(1, counts.sum()), np.float64)
 
 
 def _line(checkpoint: Checkpoint, text: object, name: str, newlines: bool = False) -> Any:
