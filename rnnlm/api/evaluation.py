@@ -7,8 +7,7 @@ from pathlib import Path
 
 from ..arrays import Array
 from ..errors import DataError
-from ..inference.evaluation import Evaluation
-from ..inference.evaluation import evaluate as evaluate_ids
+from ..inference.evaluation import Evaluation, evaluate_text
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import recorded_data
 from ..text.corpus import Corpus
@@ -61,6 +60,5 @@ def evaluate_split(
 
 
 def _evaluate(checkpoint: Checkpoint, ids: Array, left_out: int) -> Evaluation:
-    cut = checkpoint.format.batches
-    result = evaluate_ids(checkpoint.model, checkpoint.params, ids, cut=cut)
-    return replace(result.of_text(checkpoint.format, ids), left_out=left_out)
+    result = evaluate_text(checkpoint.model, checkpoint.params, checkpoint.format, ids)
+    return replace(result, left_out=left_out)

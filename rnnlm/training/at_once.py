@@ -14,7 +14,7 @@ from typing import Any
 
 from ..arrays import Array
 from ..config.schema import Config
-from ..inference.evaluation import Evaluation, evaluate, figures
+from ..inference.evaluation import Evaluation, evaluate_text, figures
 from ..models.base import LanguageModel
 from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run
@@ -69,8 +69,7 @@ class AtOnce(ABC):
         def measured(split: Array) -> Evaluation | None:
             if not corpus.format.can_evaluate(split):
                 return None
-            result = evaluate(self.model, params, split, cut=corpus.format.batches)
-            return result.of_text(corpus.format, split)
+            return evaluate_text(self.model, params, corpus.format, split)
 
         result = measured(val)
         loss = None if result is None else result.nats_per_symbol

@@ -23,7 +23,7 @@ from ..backend.seeds import Purpose, generator
 from ..config.kinds import Interval
 from ..config.schema import Config
 from ..errors import CheckpointError, DataError, TrainingError
-from ..inference.evaluation import evaluate, figures
+from ..inference.evaluation import evaluate_text, figures
 from ..inference.sampling import generate, texts
 from ..models.base import TrainableModel
 from ..optim.optimizers import OPTIMIZERS
@@ -310,17 +310,18 @@ class Training:
     def _evaluate(self) -> Event:
         """Log the validation loss; save best.npz when it is the lowest so far."""
         p, streams = self.progress, self.config.train.eval_streams
-        cut, val = self.corpus.format.batches, self._stretch
         with self._watched("validation"):
-            result = evaluate(self.model, self.params, val, streams, cut)
+            result = evaluate_text(
+                self.model, self.params, self.corpus.format, self._stretch, streams
+            )
         p.owed_step = 0
         p.val_loss = loss = result.nats_per_symbol
         better = p.best_loss is None or loss < p.best_loss
-        extra = result.of_text(self.corpus.format, val).per_character()
+        extra = result.per_character()
         exact = streams == 1 or self.corpus.format.rules.of_lines
         extra |= {} if exact else {"approximate": True}
         if not self.validation.whole:
-            extra["stretch"] = len(val)
+            extra["stretch"] = len(self._stretch)
         event = self._log("eval", loss, split="val", best=better, **extra)
         if better:
             p.best_loss, p.best_step, p.bad_evals = loss, p.step, 0
@@ -413,11 +414,9 @@ class Training:
             params, step = (self.params, p.step) if best is None else (best.params, p.best_step)
         for split in splits:
             with self._watched("test" if split == "test" else "whole validation"):
-                ids, cut = self.corpus[split], self.corpus.format.batches
-                result = evaluate(self.model, params, ids, cut=cut)
-            extra = result.of_text(self.corpus.format, ids).per_character()
-            loss = result.nats_per_symbol
-            yield self._log("eval", loss, split=split, checkpoint_step=step, **extra)
+                result = evaluate_text(self.model, params, self.corpus.format, self.corpus[split])
+            extra = {"checkpoint_step": step, **result.per_character()}
+            yield self._log("eval", result.nats_per_symbol, split=split, **extra)
         yield self._log(
             "end",
             p.best_loss,
