@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
@@ -50,7 +50,25 @@ def is_marked(path: Path) -> bool:
 
 
 @contextmanager
-def locked(folder: Path, force: bool) -> Iterator[None]:
+def opened(out: Path | None, force: bool = False) -> Iterator[dict[str, IO[bytes]]]:
+    """FILES, open for writing: in the folder `out`, which is locked and changed only at the end; None:
+    unnamed. Raises DataError where they cannot be written.
+    """
+    try:
+        with (
+            nullcontext() if out is None else _locked(out, force),
+            _unnamed() if out is None else _replaced_together(out, force) as files,
+        ):
+            yield files
+    except OSError as error:
+        why, where = error.strerror or error, out or tempfile.gettempdir()
+        raise DataError(
+            f"{where}: cannot write there ({why}): free space, or name another folder"
+        ) from None
+
+
+@contextmanager
+def _locked(folder: Path, force: bool) -> Iterator[None]:
     """Lock a folder, made where it is missing, against other processes that prepare into it.
 
     After an error a folder that was made here is removed.
@@ -85,7 +103,7 @@ def aside_names(folder: Path, tag: str) -> tuple[dict[str, Path], dict[str, Path
 
 
 @contextmanager
-def replaced_together(folder: Path, force: bool) -> Iterator[dict[str, IO[bytes]]]:
+def _replaced_together(folder: Path, force: bool) -> Iterator[dict[str, IO[bytes]]]:
     """FILES of a folder, open for writing under temporary names; at the end all are put in place.
 
     After an error the old files are there as before.
@@ -116,7 +134,7 @@ def replaced_together(folder: Path, force: bool) -> Iterator[dict[str, IO[bytes]
 
 
 @contextmanager
-def unnamed() -> Iterator[dict[str, IO[bytes]]]:
+def _unnamed() -> Iterator[dict[str, IO[bytes]]]:
     """FILES as unnamed temporary files, which vanish when nothing uses them, even after a kill."""
     with ExitStack() as stack:
         yield {name: stack.enter_context(tempfile.TemporaryFile()) for name in FILES}

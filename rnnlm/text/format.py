@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Protocol, get_args
 
@@ -148,6 +148,10 @@ class TextFormat:
                 "the vocabulary has no newline, which begins and ends a line: use unit stream, or a "
                 "vocabulary with newlines"
             )
+
+    def extended(self, symbols: Array) -> TextFormat:
+        """The format with these symbols (n,) added to its vocabulary."""
+        return replace(self, vocabulary=self.vocabulary.extended(symbols))
 
     @property
     def level(self) -> str:

@@ -97,6 +97,15 @@ class LinesInOrder:
                 yield self.spool.gather(place + (starts + lengths - stops)[line])
 
 
+def stream_parts(text: Range, shares: Mapping[str, Fraction]) -> dict[str, Part]:
+    """The training text, and the shares after it."""
+    tails = cut_off(len(text), shares)
+    return {
+        name: Range(text.spool, text.start + start, text.start + stop)
+        for name, (start, stop) in tails.items()
+    }
+
+
 def line_parts(
     text: Range, newline: int, shares: Mapping[str, Fraction], shuffle: bool
 ) -> dict[str, Part]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -18,14 +17,24 @@ from typing import IO
 
 import numpy as np
 
+from ..arrays import Array
 from ..errors import DataError
 from ..storage.atomic import as_path
 from ..storage.npy import map_array, smallest
 from ..wording import shown
 from .corpus import CORPUS_FILE, JSON_LIMIT, SPLITS, Contents, Corpus, index_of, is_unfinished
-from .folder import check_free, locked, replaced_together, unnamed
+from .folder import check_free, opened
 from .format import TextFormat, TextRules, check_new_symbols
-from .parts import Kept, Part, Range, cut_off, line_parts, shares_of, unknown_symbols, write_ids
+from .parts import (
+    Kept,
+    Part,
+    Range,
+    line_parts,
+    shares_of,
+    stream_parts,
+    unknown_symbols,
+    write_ids,
+)
 from .sources import Name, Reader, find_files, listed, size_on_disk
 from .spool import Spool
 from .vocabulary import NewSymbols, Vocabulary, check_limits, limited_vocabulary
@@ -82,14 +91,7 @@ def prepare(
     restored when the next prepare into it starts. Only one process at a time can prepare into it.
     """
     rules = TextRules.named(level, encoding, newlines, unit)
-    if shuffle_lines is not None and not rules.of_lines:
-        raise DataError(f"shuffle_lines: a {unit} has no lines to shuffle: use unit line")
-    if separator and rules.of_lines:
-        raise DataError("separator: a file of lines ends with a newline, so leave it out")
-    if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
-        raise DataError(
-            f"vocabulary must be that of a checkpoint or corpus, not {shown(vocabulary)}"
-        )
+    _check_meant(rules, shuffle_lines, separator, vocabulary)
     if check_limits(rules.kind, min_count, max_vocabulary) and vocabulary is not None:
         raise DataError(
             "min_count and max_vocabulary say how a vocabulary is made, and one is given: leave them "
@@ -107,64 +109,42 @@ def prepare(
     files = find_files(texts, out, _patterns(include), _patterns(exclude))
     reader.expect(files)
     try:
-        with (
-            nullcontext() if out is None else locked(out, force),
-            unnamed() if out is None else replaced_together(out, force) as outputs,
-            tempfile.TemporaryFile(dir=out) as spooled,
-        ):
+        with opened(out, force) as outputs, tempfile.TemporaryFile(dir=out) as spooled:
             only = vocabulary if unknown == "skip" else None
             spool = Spool(rules.kind.numbering(), spooled, only)
-            ranges = {name: spool.extend(reader.blocks(files[name])) for name in files}
-            for name, (start, stop) in ranges.items():
-                if start == stop:
-                    raise DataError(f"{', '.join(texts[name])}: there is no text to read")
-            if given is not None and unknown == "extend":
-                found = spool.symbols[spool.counts > 0]
-                given = TextFormat(rules, given.vocabulary.extended(found))
-            text_format = given or TextFormat(
-                rules,
-                limited_vocabulary(
-                    rules.kind, spool.symbols, spool.counts, min_count, max_vocabulary
-                ),
-            )
-            ids, V = text_format.vocabulary.lookup(spool.symbols), len(text_format.vocabulary)
-            parts: dict[str, Part] = {name: Range(spool, *ranges[name]) for name in ranges}
-            if (ids[spool.counts > 0] < 0).any():
-                raise unknown_symbols(text_format.vocabulary, spool.symbols, ids, parts)
-            if rules.of_lines:
-                newline = int(np.flatnonzero(ids == text_format.newline)[0])
-                train = Range(spool, *ranges["train"])
-                parts |= line_parts(train, newline, shares, shuffle_lines is not False)
-            else:
-                tails = cut_off(ranges["train"][1], shares)
-                parts |= {name: Range(spool, *tails[name]) for name in tails}
-            splits = {
-                name: write_ids(outputs[f"{name}.npy"], parts[name], ids, V) for name in SPLITS
+            ranges = {
+                name: Range(spool, *spool.extend(reader.blocks(files[name]))) for name in files
             }
-            contents = Contents(
-                text_format,
-                reader.newlines_replaced,
-                reader.newlines_added,
-                reader.sources,
-                splits,
-            )
-            outputs[CORPUS_FILE].write(_index(contents))
+            for name, part in ranges.items():
+                if not len(part):
+                    raise DataError(f"{', '.join(texts[name])}: there is no text to read")
+            if given is None:
+                made = spool.symbols, spool.counts, min_count, max_vocabulary
+                given = TextFormat(rules, limited_vocabulary(rules.kind, *made))
+            elif unknown == "extend":
+                given = given.extended(spool.symbols[spool.counts > 0])
+            ids = given.vocabulary.lookup(spool.symbols)
+            if (ids[spool.counts > 0] < 0).any():
+                raise unknown_symbols(given.vocabulary, spool.symbols, ids, ranges)
+            parts: dict[str, Part] = {**ranges}
+            if rules.of_lines:
+                newline = int(np.flatnonzero(ids == given.newline)[0])
+                parts |= line_parts(ranges["train"], newline, shares, shuffle_lines is not False)
+            else:
+                parts |= stream_parts(ranges["train"], shares)
+            contents = _write(outputs, given, parts, ids, reader)
             if out is None:
                 read = sum(source.bytes for source in reader.sources)
                 whole = size_on_disk(chain(*files.values())) if reader.cut else read
                 scale = max(1.0, whole / max(1, read))
                 corpus = _mapped_corpus(Path(texts["train"][0]), contents, outputs, scale)
-                return replace(corpus, left_out=spool.left_out)
-    except OSError as error:
-        why, where = error.strerror or error, out or tempfile.gettempdir()
-        raise DataError(
-            f"{where}: cannot write there ({why}): free space, or name another folder"
-        ) from None
     except MemoryError:
         raise DataError(
             "not enough memory to prepare a text, which takes about 100 MB: end other programs"
         ) from None
-    return replace(Corpus.open(out, verify=False), left_out=spool.left_out)
+    if out is not None:
+        corpus = Corpus.open(out, verify=False)
+    return replace(corpus, left_out=spool.left_out)
 
 
 def prepare_again(
@@ -179,11 +159,10 @@ def prepare_again(
     check_new_symbols(unknown)
     text_format = TextFormat(corpus.format.rules, vocabulary)
     if unknown == "extend":
-        extended = vocabulary.extended(corpus.vocabulary.symbols[corpus.counts > 0])
-        text_format = TextFormat(corpus.format.rules, extended)
+        text_format = text_format.extended(corpus.vocabulary.symbols[corpus.counts > 0])
     if text_format.vocabulary == corpus.vocabulary:
         return corpus
-    ids, V = text_format.vocabulary.lookup(corpus.vocabulary.symbols), len(text_format.vocabulary)
+    ids = text_format.vocabulary.lookup(corpus.vocabulary.symbols)
     every = np.ones(ids.size, np.bool_)
     whole, parts = ({n: Kept(corpus, n, kept) for n in SPLITS} for kept in (every, ids >= 0))
     left_out = sum(map(len, whole.values())) - sum(map(len, parts.values()))
@@ -191,29 +170,48 @@ def prepare_again(
         raise unknown_symbols(text_format.vocabulary, corpus.vocabulary.symbols, ids, whole)
     if not len(parts["train"]):
         raise DataError(f"{corpus.folder}: no training text is left without its unknown symbols")
-    try:
-        with (
-            nullcontext() if out is None else locked(out, False),
-            unnamed() if out is None else replaced_together(out, False) as outputs,
-        ):
-            splits = {
-                name: write_ids(outputs[f"{name}.npy"], parts[name], ids, V) for name in SPLITS
-            }
-            contents = Contents(
-                text_format, corpus.newlines_replaced, corpus.newlines_added, corpus.sources, splits
-            )
-            outputs[CORPUS_FILE].write(_index(contents))
-            if out is None:
-                again = _mapped_corpus(corpus.folder, contents, outputs, corpus.scale)
-                return replace(again, left_out=left_out)
-    except OSError as error:
-        why, where = error.strerror or error, out or tempfile.gettempdir()
-        raise DataError(f"{where}: cannot write there ({why}): free space") from None
-    return replace(Corpus.open(out, verify=False), left_out=left_out)
+    with opened(out) as outputs:
+        contents = _write(outputs, text_format, parts, ids, corpus)
+        if out is None:
+            again = _mapped_corpus(corpus.folder, contents, outputs, corpus.scale)
+    if out is not None:
+        again = Corpus.open(out, verify=False)
+    return replace(again, left_out=left_out)
+
+
+def _check_meant(
+    rules: TextRules, shuffle_lines: bool | None, separator: str, vocabulary: object
+) -> None:
+    """Raise DataError for values that mean nothing to these rules, and for what is no vocabulary."""
+    if shuffle_lines is not None and not rules.of_lines:
+        raise DataError(f"shuffle_lines: a {rules.unit} has no lines to shuffle: use unit line")
+    if separator and rules.of_lines:
+        raise DataError("separator: a file of lines ends with a newline, so leave it out")
+    if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
+        raise DataError(
+            f"vocabulary must be that of a checkpoint or corpus, not {shown(vocabulary)}"
+        )
 
 
 def _patterns(given: Sequence[str]) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
+
+
+def _write(
+    files: Mapping[str, IO[bytes]],
+    text_format: TextFormat,
+    parts: Mapping[str, Part],
+    ids: Array,
+    read: Reader | Corpus,
+) -> Contents:
+    """Write the splits, whose provisional ids `ids` maps to those of the format, and the index."""
+    V = len(text_format.vocabulary)
+    splits = {name: write_ids(files[f"{name}.npy"], parts[name], ids, V) for name in SPLITS}
+    contents = Contents(
+        text_format, read.newlines_replaced, read.newlines_added, read.sources, splits
+    )
+    files[CORPUS_FILE].write(_index(contents))
+    return contents
 
 
 def _mapped_corpus(
