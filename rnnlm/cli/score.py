@@ -48,25 +48,18 @@ def command(
     of its frequency in the training text. Without a run: the newest under ./runs.
     """
     from ..api.scoring import score_lines
-    from ..text.sources import STDIN, Reader
+    from ..text.sources import Reader
     from .scores import Table, ranked
 
-    if len(names) > (1 if texts else 2) or not (names or texts):
-        raise click.UsageError(
-            "name a run or not, and then a FILE, - for standard input, or --text"
-        )
-    file = None if texts else names[-1]
-    if file is not None and Path(file).is_dir():
-        raise click.UsageError(f"{file} is a folder: name a run or not, and then a FILE, or -")
-    checkpoint = found(Path(names[0]) if len(names) > (file is not None) else None)
+    run, file = _run_and_file(names, texts)
+    checkpoint = found(run)
     raw = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)  # lines come as they are written
     given = Input(Reader(checkpoint.format.rules, raw), file, texts)
-    size = 0 if file in (None, STDIN) or sys.stdout.isatty() else _size(str(file))
     stop.at_first = end_cleanly
     table = Table(checkpoint, bits, tokens, as_json)
     with passes_shown():
         blocks = score_lines(checkpoint, given.lines(), carry=carry, unknown=unknown)
-        rows = table.rows(given.watched(blocks, size))
+        rows = table.rows(blocks if sys.stdout.isatty() else given.watched(blocks))
         header = table.header()
         with open_output(None) as write:
             for some in ranked(rows) if rank else rows:
@@ -75,6 +68,18 @@ def command(
             write(header)
     for line in table.summary():
         say_line(line)
+
+
+def _run_and_file(names: tuple[str, ...], texts: tuple[str, ...]) -> tuple[Path | None, str | None]:
+    """The run and the file that a user means; None where the command line has none."""
+    if len(names) > (1 if texts else 2) or not (names or texts):
+        raise click.UsageError(
+            "name a run or not, and then a FILE, - for standard input, or --text"
+        )
+    *runs, file = [*names, None] if texts else names
+    if file is not None and Path(file).is_dir():
+        raise click.UsageError(f"{file} is a folder: name a run or not, and then a FILE, or -")
+    return (Path(runs[0]) if runs else None), file
 
 
 class Input:
@@ -99,11 +104,9 @@ class Input:
         self._read += len(block)
         return block
 
-    def watched(self, blocks: Iterable[Scores], size: int) -> Iterator[Scores]:
-        """The blocks, each reported once it is worked on, in kilobytes of a file of that `size`; one
-        without a size is not reported.
-        """
-        scored = 0
+    def watched(self, blocks: Iterable[Scores]) -> Iterator[Scores]:
+        """The blocks, each reported once it is worked on, in kilobytes of a file of known size."""
+        size, scored = self._kilobytes(), 0
         for block in blocks:
             yield block
             scored += len(block.lines) + sum(map(len, block.lines))
@@ -111,8 +114,10 @@ class Input:
             if size:
                 report("scoring", min(kilobytes, size), size)
 
+    def _kilobytes(self) -> int:
+        """The size of the file; 0 of what is none."""
+        from ..text.sources import STDIN
 
-def _size(file: str) -> int:
-    """Kilobytes of a file; 0 of what is none."""
-    path = Path(file)
-    return max(1, path.stat().st_size >> 10) if path.is_file() else 0
+        if self._file is None or self._file == STDIN or not Path(self._file).is_file():
+            return 0
+        return max(1, Path(self._file).stat().st_size >> 10)

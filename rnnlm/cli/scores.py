@@ -11,6 +11,7 @@ from itertools import accumulate, chain, pairwise
 from typing import Any
 
 from ..errors import DataError
+from ..inference.evaluation import in_json, perplexity
 from ..inference.scoring import Scores
 from ..runs.checkpoint import Checkpoint
 from ..wording import counted, escaped
@@ -103,18 +104,16 @@ class Table:
             "perplexity": self._perplexity(per_symbol),
         }
         record: dict[str, Any] = {"line": line.number, "symbols": line.symbols}
-        record |= {name: _in_json(value) for name, value in figures.items()}
+        record |= {name: in_json(value) for name, value in figures.items()}
         record["text"] = line.text
         if self._tokens:
-            record["tokens"] = [[self._names[i], _in_json(s)] for i, s in line.tokens]
+            record["tokens"] = [[self._names[i], in_json(s)] for i, s in line.tokens]
         return record
 
     def _perplexity(self, per_symbol: float) -> float:
         """Infinite beyond the range of floats, too."""
-        try:
-            return math.exp(per_symbol / self._scale)
-        except OverflowError:
-            return math.inf
+        figure = perplexity(per_symbol / self._scale)
+        return math.inf if figure is None else figure
 
     def _spelled(self, symbol: int) -> str:
         """A symbol in a row of its own."""
@@ -130,8 +129,3 @@ class Line:
     symbols: int
     total: float
     tokens: list[tuple[int, float]]  # the id of each symbol, and its surprisal
-
-
-def _in_json(value: float) -> float | None:
-    """A figure as JSON holds it, which knows no infinity."""
-    return value if math.isfinite(value) else None
