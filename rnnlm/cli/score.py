@@ -76,7 +76,7 @@ def _run_and_file(names: tuple[str, ...], texts: tuple[str, ...]) -> tuple[Path 
         raise click.UsageError(
             "name a run or not, and then a FILE, - for standard input, or --text"
         )
-    *runs, file = [*names, None] if texts else names
+    runs, file = (names, None) if texts else (names[:-1], names[-1])
     if file is not None and Path(file).is_dir():
         raise click.UsageError(f"{file} is a folder: name a run or not, and then a FILE, or -")
     return (Path(runs[0]) if runs else None), file
