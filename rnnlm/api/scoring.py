@@ -109,17 +109,12 @@ def _scorer(checkpoint: Checkpoint, unknown: Unknown) -> Scorer:
 def _line(checkpoint: Checkpoint, text: object, name: str, newlines: bool = False) -> Any:
     """A text as the model reads it, without the newline that ends it."""
     rules = checkpoint.format.rules
-    line: Any
-    if rules.encoding is None and isinstance(text, (str, bytes)):
-        line = checkpoint.vocabulary.units(text).tobytes()
-    elif isinstance(text, str):
-        line = rules.normalize(text)
-    else:
+    if not isinstance(text, str if rules.encoding else (str, bytes)):
         raise DataError(
             f"{name} must be {'str' if rules.encoding else 'str or bytes'}, not {shown(text)}"
         )
-    newline: Any = "\n" if rules.encoding else b"\n"
-    line = line.removesuffix(newline)
+    newline = "\n" if rules.encoding else b"\n"
+    line = rules.read(text).removesuffix(newline)
     if not newlines and newline in line:
         raise DataError(f"{name} has a newline inside: every line is a text, so split it")
     return line

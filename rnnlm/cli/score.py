@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +95,9 @@ class Input:
         if self._file is not None:
             return split_lines(map(self._counted, self._reader.blocks([self._file])))
         rules = self._reader.rules
-        lines = [rules.normalize(text).removesuffix("\n").split("\n") for text in self._texts]
-        units = rules.kind.units
-        return iter([[line if rules.encoding else units(line).tobytes() for line in chain(*lines)]])
+        newline = "\n" if rules.encoding else b"\n"
+        texts = (rules.read(text).removesuffix(newline) for text in self._texts)
+        return iter([[line for text in texts for line in text.split(newline)]])
 
     def _counted(self, block: Any) -> Any:
         self._read += len(block)

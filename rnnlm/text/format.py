@@ -123,6 +123,13 @@ class TextRules:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
+    def read(self, text: str | bytes) -> Any:
+        """A text as it is read: by the newline rule, or as bytes where nothing is decoded."""
+        if self.encoding is None:
+            return self.kind.units(text).tobytes()
+        assert isinstance(text, str)
+        return self.normalize(text)
+
     def normalize(self, text: str) -> str:
         """The text with the newline rule applied to its line ends."""
         if self.newlines != "normalize" or "\r" not in text:
