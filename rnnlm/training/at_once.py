@@ -19,6 +19,7 @@ from ..models.base import LanguageModel
 from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run
 from ..runs.provenance import recorded
+from ..runs.run_data import data_record
 from ..text.corpus import Corpus
 from .loop import Event, never
 from .plan import about
@@ -84,7 +85,7 @@ class AtOnce(ABC):
             params=params,
             counts=corpus.train_counts,
             progress=p,
-            data={"folder": str(corpus.folder.absolute()), "fingerprint": corpus.fingerprint},
+            data=data_record(corpus),
             environments=recorded(),
             lead=corpus.lead,
         )

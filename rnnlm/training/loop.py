@@ -31,7 +31,7 @@ from ..optim.schedules import SCHEDULES
 from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run, numbered
 from ..runs.provenance import recorded
-from ..runs.run_data import open_data, recorded_data, same_data
+from ..runs.run_data import data_record, open_data, recorded_data, same_data
 from ..storage.atomic import as_path, keep_as, patiently
 from ..text.corpus import Corpus
 from ..text.vocabulary import NewSymbols
@@ -137,9 +137,8 @@ class Training:
         config = whole_config(config)
         if init_from is not None:
             config = adopt_config(config, init_from)
-        folder = config.run.dir
-        run = Run.create_unique(name) if folder is None else Run.create(Path(folder))
-        try:
+        run = Run.create_for(config, name)
+        with run.starting():
             config, corpus = open_data(config, run.folder / "data", init_from, unknown)
             check_validation(config, corpus)
             model = trainable(build_model(config, len(corpus.vocabulary)))
@@ -164,9 +163,6 @@ class Training:
             run.write_config(config)
             run.open_metrics(0)
             training.save(run.last)
-        except BaseException:
-            run.abandon()
-            raise
         return training
 
     @classmethod
@@ -444,10 +440,7 @@ class Training:
             params=self.params,
             counts=self.corpus.train_counts,
             progress=p,
-            data={
-                "folder": str(self.corpus.folder.absolute()),
-                "fingerprint": self.corpus.fingerprint,
-            },
+            data=data_record(self.corpus),
             optimizer_state=self._engine.optimizer_state,
             state=self.state,
             environments=recorded(self._environments),
