@@ -1,4 +1,4 @@
-"""Character-level recurrent language models: prepare, train, sample, evaluate.
+"""Language models on the CPU: prepare a text, train, sample, evaluate, score.
 
     import rnnlm
     checkpoint = rnnlm.load("runs/my-run")

@@ -1,1 +1,1 @@
-"""Text in, text out: what scripts and the command line do with a checkpoint."""
+"""What scripts and the command line do with a checkpoint: one file for each concern."""
