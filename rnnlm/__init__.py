@@ -12,16 +12,10 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # typing's own takes a while to load, and signals are caught after this
 
 if TYPE_CHECKING:
-    from .api import (
-        evaluate,
-        generate,
-        load,
-        next_probabilities,
-        samples,
-        score,
-        stream,
-        surprisal,
-    )
+    from .api.checkpoints import load
+    from .api.evaluation import evaluate
+    from .api.sampling import generate, samples, stream
+    from .api.scoring import next_probabilities, score, surprisal
     from .assembly import make_config
     from .config.schema import Config
     from .errors import CheckpointError, ConfigError, DataError, RnnlmError, TrainingError
@@ -36,16 +30,10 @@ if TYPE_CHECKING:
     from .training.result import TrainingResult, resume, train, train_events
 
 _HOMES = {
-    "api": (
-        "evaluate",
-        "generate",
-        "load",
-        "next_probabilities",
-        "samples",
-        "score",
-        "stream",
-        "surprisal",
-    ),
+    "api.checkpoints": ("load",),
+    "api.evaluation": ("evaluate",),
+    "api.sampling": ("generate", "samples", "stream"),
+    "api.scoring": ("next_probabilities", "score", "surprisal"),
     "runs.checkpoint": ("Checkpoint",),
     "assembly": ("make_config",),
     "config.schema": ("Config",),

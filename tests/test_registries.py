@@ -17,7 +17,7 @@ from conftest import TEXT, tiny_config
 from oracles import Problem, assert_is_gradient
 
 from rnnlm import Checkpoint, ConfigError, evaluate, generate, make_config, train
-from rnnlm.api import describe
+from rnnlm.api.facts import describe
 from rnnlm.arrays import Array
 from rnnlm.backend.initial import zeros
 from rnnlm.backend.params import Parameter
@@ -28,7 +28,7 @@ from rnnlm.cells.contract import Weights
 from rnnlm.cells.steps import blocks_back, flat_rows, steps_back
 from rnnlm.cli import sample as sample_file
 from rnnlm.config.kinds import Number
-from rnnlm.inference.sampling import FILTERS
+from rnnlm.inference.filters import FILTERS
 from rnnlm.training.loop import Training
 
 

@@ -99,10 +99,19 @@ def _as_setting(option: str, typed: list[str], nearly: bool) -> str | None:
     return key and f"--set {quoted(f'{key}={value}')}"
 
 
-def settings(source: Path | None, overrides: Iterable[str]) -> tuple[Config, str]:
+def settings(
+    source: Path | None, overrides: Iterable[str], run_dir: Path | None
+) -> tuple[Config, str]:
     """The config of a training, and the name of its run, from what stands after `rnnlm train`: a YAML
     file, or the text to train on. A YAML file is known by its suffix or its first line.
     """
+    config, name = _config_and_name(source, overrides)
+    if run_dir is not None:  # not as an override, which would read `null` as no folder
+        config = config.with_values("run", dir=str(run_dir))
+    return config, name
+
+
+def _config_and_name(source: Path | None, overrides: Iterable[str]) -> tuple[Config, str]:
     from ..assembly import TABLES, make_config
     from ..config.parse import load_config
     from ..text.sources import COMPRESSED
@@ -151,7 +160,7 @@ def argument(path: Path) -> str:
 
 def found(path: Path | None) -> Checkpoint:
     """The checkpoint that a user means; where nobody named it, it is said which it is."""
-    from ..api import load
+    from ..api.checkpoints import load
 
     checkpoint = load(path)
     if path is None:

@@ -43,7 +43,7 @@ def command(config_or_run: Path | None, overrides: tuple[str, ...], wrong: str |
 
 
 def _opened(name: Path | None, overrides: tuple[str, ...]) -> GradientCheck:
-    from ..api import load
+    from ..api.checkpoints import load
     from ..assembly import make_config
     from ..training.check import GradientCheck
     from .corpus import ready

@@ -25,7 +25,7 @@ def command(runs: tuple[Path, ...], form: str | None) -> None:
     Runs that differ only by their seed are one row: their mean, the spread (standard deviation) and the
     best of them. The other columns are the keys in which the rows differ.
     """
-    from ..api import load
+    from ..api.checkpoints import load
     from ..training.comparison import compare
 
     show_lines(table.FORMS[form](list(map(_row, compare(map(load, runs))))))

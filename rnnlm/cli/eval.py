@@ -43,7 +43,7 @@ def command(
 
     Several runs are printed as one table.
     """
-    from ..api import evaluate, evaluate_split
+    from ..api.evaluation import evaluate, evaluate_split
 
     if text is not None and (split or data):
         raise click.UsageError("--text excludes --split and --data")

@@ -17,7 +17,7 @@ from .terminal import show_lines
 def command(checkpoint_or_run: Path | None, as_json: bool) -> None:
     """Say what is inside a checkpoint: config, sizes, parameters and their hash, step, losses,
     vocabulary, and what computed it."""
-    from ..api import describe, facts
+    from ..api.facts import describe, facts
 
     checkpoint = found(checkpoint_or_run)
     if as_json:

@@ -22,7 +22,7 @@ from .terminal import lenient_output, say_line
 )
 def command(run: tuple[Path, ...], out: Path, data: Path | None, buckets: str | None) -> None:
     """Mix runs or checkpoints into one model, with the weights that suit the validation text best."""
-    from ..api import load
+    from ..api.checkpoints import load
     from ..training.mixing import Mixing
     from .train import show_training
 

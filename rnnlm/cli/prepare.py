@@ -84,7 +84,7 @@ def command(
     inputs: tuple[str, ...], out: Path, vocab: Path | None, skip_unreadable: bool, **options: Any
 ) -> None:
     """Turn text files, folders or standard input (-) into ids, with a vocabulary and three splits."""
-    from ..api import find_vocabulary
+    from ..api.checkpoints import find_vocabulary
     from ..text.prepare import prepare as prepare_corpus
     from .corpus import ready
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..config.kinds import Integer, Number
-from ..inference.sampling import FILTERS, filter_kind
+from ..inference.filters import FILTERS, filter_kind
 from ..interrupts import end_cleanly, stop
 from ..wording import counted, share
 from .arguments import (
@@ -27,6 +27,11 @@ from .arguments import (
     unescaped,
 )
 from .terminal import Write, open_output, say_line
+
+if TYPE_CHECKING:
+    from ..runs.checkpoint import Checkpoint
+    from ..text.format import TextRules
+    from ..text.vocabulary import Unknown
 
 
 def _filters(command: Any) -> Any:
@@ -103,79 +108,90 @@ def command(
     A model of lines draws whole lines. A model that reads backwards goes on from --prime to what leads
     up to it. --temperature, --top-k and --top-p can be given several times: every combination is drawn.
     """
-    from ..api import novel_lines, samples
-
     if append and output is None:
         raise click.UsageError("--append adds to a file: name it with --output")
     if as_json and (no_prime or separator is not None):
         raise click.UsageError("--json has the prime and each text apart: it excludes the others")
     checkpoint = found(checkpoint_or_run)
-    text_format = checkpoint.format
+    start = _prime(checkpoint, prime, prime_file, escapes)
     if escapes:
-        in_bytes = text_format.rules.encoding is None
-        prime = unescaped(prime, in_bytes)
         options["stop"] = unescaped(options["stop"], in_bytes=False)
     if separator is not None:
         separator = unescaped(separator, in_bytes=False)
-    start: str | bytes = prime
-    if prime_file is not None:
-        if prime:
-            raise click.UsageError("--prime and --prime-file exclude each other")
-        start = read_text(prime_file, checkpoint)
-        if text_format.rules.of_lines:  # every file of lines ends with a newline
-            start = start[:-1]
-    n = options["num_samples"]
     stop.at_first = end_cleanly
-    settings = list(_settings({name: options.pop(name) for name in FILTERS}))
-    drawn: list[Iterable[list[str]]] = []
-    for values in settings:
-        if not novel:
-            drawn.append(samples(checkpoint, start, **options, **values))
-            continue
-        lines, number = novel_lines(checkpoint, start, **options, **values)
-        drawn.append([lines])
-        say_line(f"{counted(number, 'line')} drawn, {number - n:,} of them in the training text")
-    ids = text_format.prime(start, options["unknown"])
-    if options["unknown"] == "skip":
-        say_left_out(text_format.length(start) - len(ids), checkpoint)
-    if unknown := text_format.unknowns(ids):
-        say_line(f"of the prime {share(unknown, len(ids), text_format.noun)} are <unk>")
-    shown = text_format.text(ids)
-    backwards = text_format.rules.reverse
-    if backwards and output is None and sys.stdout.isatty():
+    settings = _settings({name: options.pop(name) for name in FILTERS})
+    drawn = [(values, _draw(checkpoint, start, novel, options | values)) for values in settings]
+    shown = _prime_shown(checkpoint, start, options["unknown"])
+    rules, n = checkpoint.format.rules, options["num_samples"]
+    if rules.reverse and output is None and sys.stdout.isatty():
         say_line("the model reads backwards: a text is shown when it is whole")
     with open_output(output, append) as write:
         if as_json:
-            known = {"prime": shown, "seed": options["seed"]}
-            for values, pieces in zip(settings, drawn, strict=True):
-                given = {name: value for name, value in values.items() if value is not None}
-                for number, text in enumerate(_whole(pieces, n), 1):
-                    line = {"text": text, **known, "sample": number, **given}
-                    write(json.dumps(line) + "\n")
-            return
-        shown = "" if no_prime else shown
-        if n == len(settings) == 1 and not backwards:
-            _write_sample(drawn[0], shown, write)
-            return
-        numbered = n > 1 and not text_format.rules.of_lines
-        texts = (
-            (
-                _heading(values, settings, number if numbered else None),
-                text + shown if backwards else shown + text,
-            )
-            for values, pieces in zip(settings, drawn, strict=True)
-            for number, text in enumerate(_whole(pieces, n), 1)
-        )
-        _write_samples(texts, separator, write)
+            _write_json(drawn, n, {"prime": shown, "seed": options["seed"]}, write)
+        elif n == len(drawn) == 1 and not rules.reverse:
+            _write_sample(drawn[0][1], "" if no_prime else shown, write)
+        else:
+            texts = _headed(drawn, n, "" if no_prime else shown, rules)
+            _write_samples(texts, separator, write)
 
 
-Settings = dict[str, Any]
+Settings = dict[str, Any]  # the values of the filters, by name
+Pieces = Iterable[list[str]]  # of texts side by side: each step has one of each
+Drawn = list[tuple[Settings, Pieces]]
 
 
 def _settings(given: dict[str, tuple[float, ...]]) -> Iterator[Settings]:
     """Every combination of the values of the filters."""
     for values in product(*(some or (None,) for some in given.values())):
         yield dict(zip(given, values, strict=True))
+
+
+def _prime(
+    checkpoint: Checkpoint, prime: str, prime_file: str | None, escapes: bool
+) -> str | bytes:
+    """What the texts go on from."""
+    rules = checkpoint.format.rules
+    if prime_file is None:
+        return unescaped(prime, in_bytes=rules.encoding is None) if escapes else prime
+    if prime:
+        raise click.UsageError("--prime and --prime-file exclude each other")
+    start = read_text(prime_file, checkpoint)
+    return start[:-1] if rules.of_lines else start  # every file of lines ends with a newline
+
+
+def _prime_shown(checkpoint: Checkpoint, start: str | bytes, unknown: Unknown) -> str:
+    """The prime as the model reads it; what of it is left out or unknown is said."""
+    text_format = checkpoint.format
+    ids = text_format.prime(start, unknown)
+    if unknown == "skip":
+        say_left_out(text_format.length(start) - len(ids), checkpoint)
+    if unknowns := text_format.unknowns(ids):
+        say_line(f"of the prime {share(unknowns, len(ids), text_format.noun)} are <unk>")
+    return text_format.text(ids)
+
+
+def _draw(
+    checkpoint: Checkpoint, start: str | bytes, novel: bool, options: dict[str, Any]
+) -> Pieces:
+    """The texts of one setting, as they are drawn; new lines at once, and it is said of how many."""
+    from ..api.sampling import novel_lines, samples
+
+    if not novel:
+        return samples(checkpoint, start, **options)
+    lines, number = novel_lines(checkpoint, start, **options)
+    known = number - len(lines)
+    say_line(f"{counted(number, 'line')} drawn, {known:,} of them in the training text")
+    return [lines]
+
+
+def _headed(drawn: Drawn, n: int, shown: str, rules: TextRules) -> Iterator[tuple[str, str]]:
+    """Each text with its prime, and the heading over it."""
+    settings = [values for values, _ in drawn]
+    for values, pieces in drawn:
+        for number, text in enumerate(_whole(pieces, n), 1):
+            numbered = n > 1 and not rules.of_lines
+            heading = _heading(values, settings, number if numbered else None)
+            yield heading, text + shown if rules.reverse else shown + text
 
 
 def _heading(values: Settings, settings: list[Settings], number: int | None) -> str:
@@ -188,7 +204,7 @@ def _heading(values: Settings, settings: list[Settings], number: int | None) -> 
     return ", ".join(parts + ([] if number is None else [f"sample {number}"]))
 
 
-def _whole(pieces: Iterable[list[str]], n: int) -> list[str]:
+def _whole(pieces: Pieces, n: int) -> list[str]:
     """The texts whole, from their pieces."""
     texts: list[list[str]] = [[] for _ in range(n)]
     for step in pieces:
@@ -197,7 +213,15 @@ def _whole(pieces: Iterable[list[str]], n: int) -> list[str]:
     return ["".join(text) for text in texts]
 
 
-def _write_sample(pieces: Iterable[list[str]], shown: str, write: Write) -> None:
+def _write_json(drawn: Drawn, n: int, known: dict[str, Any], write: Write) -> None:
+    """An object for each text, with what it was drawn with."""
+    for values, pieces in drawn:
+        given = {name: value for name, value in values.items() if value is not None}
+        for number, text in enumerate(_whole(pieces, n), 1):
+            write(json.dumps({"text": text, **known, "sample": number, **given}) + "\n")
+
+
+def _write_sample(pieces: Pieces, shown: str, write: Write) -> None:
     """One text, as it is drawn."""
     write(shown)
     ends = shown[-1:]
@@ -208,9 +232,7 @@ def _write_sample(pieces: Iterable[list[str]], shown: str, write: Write) -> None
         write("\n")
 
 
-def _write_samples(
-    texts: Iterable[tuple[str, str]], separator: str | None, write: Callable[[str], object]
-) -> None:
+def _write_samples(texts: Iterable[tuple[str, str]], separator: str | None, write: Write) -> None:
     """Several texts, each under its heading if it has one, or with a separator between them."""
     for k, (heading, text) in enumerate(texts):
         if separator is None and heading:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -77,7 +77,7 @@ def command(
     dry_run: bool,
 ) -> None:
     """Train a model on a prepared folder or a raw text, or as a YAML file says."""
-    from ..api import load
+    from ..api.checkpoints import load
     from ..training import start
     from ..training.loop import Training
     from .corpus import ready
@@ -92,23 +92,17 @@ def command(
             _train(lambda: Training.resume(folder, overrides))
             return
         unknown = new_symbols(unknown, extend_vocab, "--init-from", init_from)
-        config, name = settings(config_or_text, overrides)
-        if run_dir is not None:  # not as an override, which would read `null` as no folder
-            config = config.with_values("run", dir=str(run_dir))
+        config, name = settings(config_or_text, overrides, run_dir)
+        if resume_or_start and (config.run.dir is None or dry_run):
+            raise click.UsageError("--resume-or-start needs --run-dir, and excludes --dry-run")
         weights = None if init_from is None else load(init_from)
         if config.data.path is not None:
             ready(config.data.path)
-        if not resume_or_start:
-            if not dry_run:
-                _train(lambda: start.start(config, name, weights, unknown))
-            else:
-                with passes_shown():
-                    lines = [*start.preview(config, weights, unknown)]
-                show_lines(lines)
-        elif config.run.dir is None or dry_run:
-            raise click.UsageError("--resume-or-start needs --run-dir, and excludes --dry-run")
+        if dry_run:
+            _show_plan(start.preview(config, weights, unknown))
         else:
-            _train(lambda: start.resume_or_start(config, name, weights, unknown))
+            opened = start.resume_or_start if resume_or_start else start.start
+            _train(lambda: opened(config, name, weights, unknown))
 
 
 def _newest() -> Path:
@@ -125,6 +119,12 @@ def _memory_error_named() -> Iterator[None]:
         yield
     except MemoryError:
         raise TrainingError("not enough memory for this model, batch and window") from None
+
+
+def _show_plan(lines: Iterable[str]) -> None:
+    with passes_shown():
+        lines = list(lines)
+    show_lines(lines)
 
 
 def _train(opened: Callable[[], Training | AtOnce | None]) -> None:

@@ -1,1 +1,1 @@
-"""What is done with a model: evaluation and sampling."""
+"""What is done with a model: evaluation, sampling, scoring."""

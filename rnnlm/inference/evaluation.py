@@ -115,6 +115,14 @@ class Evaluation:
         return values | ({"unknown": self.unknown} if self.unknown else {})
 
 
+def evaluate_text(
+    model: LanguageModel, params: Any, text_format: TextFormat, ids: Array, streams: int = 1
+) -> Evaluation:
+    """As `evaluate`, for the ids (n,) of a text in its format, whose characters are counted too."""
+    result = evaluate(model, params, ids, streams, text_format.batches)
+    return result.of_text(text_format, ids)
+
+
 def evaluate(
     model: LanguageModel,
     params: Any,

@@ -3,68 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Annotated, Any, get_type_hints
+from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
 from ..backend import blas
 from ..backend.seeds import Purpose, generator
-from ..config.kinds import Integer, Kind, Number, kind_of
 from ..models.base import LanguageModel
-
-# Filters change logits (N, V) in place before a symbol is drawn; a logit of -inf is never drawn. The
-# annotation of a filter's value says what it may be, and its first sentence is the help of its option.
-
-
-def temperature(logits: Array, value: Annotated[float, Number(low=0)]) -> None:
-    """Divide the logits: below 1 is safer, above 1 bolder, 0 takes the most probable symbol."""
-    if logits.dtype.type(value) > 0:
-        # relative to the largest, so that a tiny temperature cannot overflow to +inf
-        np.subtract(logits, logits.max(axis=1, keepdims=True), logits)
-        with np.errstate(over="ignore"):
-            np.divide(logits, value, logits)
-    else:
-        best = logits.argmax(axis=1)  # the first of equals
-        logits.fill(-np.inf)
-        logits[np.arange(len(logits)), best] = 0
-
-
-def top_k(logits: Array, k: Annotated[int, Integer(low=1)]) -> None:
-    """Draw from the k most probable symbols only (and those that equal the k-th)."""
-    if k < logits.shape[1]:
-        kth = np.partition(logits, -k, axis=1)[:, -k, None]
-        logits[logits < kth] = -np.inf
-
-
-def top_p(logits: Array, p: Annotated[float, Number(above=0, high=1)]) -> None:
-    """Draw from the fewest most probable symbols whose probabilities reach p.
-
-    Nucleus sampling: Holtzman et al. 2020, section 3.1.
-    """
-    order = np.argsort(-logits, axis=1, kind="stable")
-    ranked = np.exp(np.take_along_axis(logits, order, 1) - logits.max(axis=1, keepdims=True))
-    before = np.cumsum(ranked, axis=1) - ranked
-    dropped = before >= p * ranked.sum(axis=1, keepdims=True)
-    dropped[:, 0] = False
-    np.put_along_axis(dropped, order, dropped.copy(), 1)
-    logits[dropped] = -np.inf
-
-
-FILTERS: dict[str, Callable[..., None]] = {
-    "temperature": temperature,
-    "top_k": top_k,
-    "top_p": top_p,
-}
-
-
-def filter_kind(name: str) -> Kind:
-    """The kind of a filter's value."""
-    _, value, *_ = get_type_hints(FILTERS[name], include_extras=True).values()
-    return kind_of(value)
-
+from .filters import FILTERS
 
 SMALLEST = 1e-200  # sum of exponentials that still has all its digits
 UNIFORMS = 256  # random numbers drawn at a time

@@ -330,3 +330,17 @@ def split_lines(blocks: Iterable[str] | Iterable[bytes]) -> Iterator[Lines]:
             )
     if any(held):
         yield [held[0][:0].join(held)]
+
+
+def in_batches(lines: Iterable[Any]) -> Iterator[Lines]:
+    """Lines, some at a time."""
+    batch: list[Any] = []
+    size = 0
+    for line in lines:
+        batch.append(line)
+        size += len(line) + 1
+        if size >= BLOCK:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -108,6 +108,12 @@ class Checkpoint:
         """What a symbol is: a name in LEVELS."""
         return self.format.level
 
+    @property
+    def frequencies(self) -> Array:
+        """The share (V,) that each symbol has of the training text."""
+        shares: Array = self.counts / max(1, self.counts.sum())
+        return shares
+
     def ids(self, text: str | bytes, unknown: Unknown = "error") -> Array:
         """The ids (n,) of a text, read as the training text was: see TextFormat.ids."""
         return self.format.ids(text, unknown)

@@ -8,7 +8,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,12 @@ class Run:
             raise _failed(folder, "make the run folder", error) from None
 
     @classmethod
+    def create_for(cls, config: Config, name: str) -> Run:
+        """Make the folder `run.dir` or, without one, as `create_unique` does."""
+        folder = config.run.dir
+        return cls.create_unique(name) if folder is None else cls.create(Path(folder))
+
+    @classmethod
     def create_unique(cls, name: str) -> Run:
         """Make a new run folder `runs/<name>-<time>`, with a number where that name is taken."""
         stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -95,13 +101,10 @@ class Run:
         except BaseException:
             run.close()
             raise
-        try:
+        with run.starting():
             run._clear()
             os.ftruncate(run._lock, 0)
             os.write(run._lock, MARK)
-        except BaseException:
-            run.abandon()
-            raise
         return run
 
     @classmethod
@@ -132,6 +135,15 @@ class Run:
         if self._metrics is not None:
             os.close(self._metrics)
         self._metrics = None
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Abandon the run where what is done inside this block fails."""
+        try:
+            yield
+        except BaseException:
+            self.abandon()
+            raise
 
     def abandon(self) -> None:
         """Close, and delete what was made since `create` unless there is a checkpoint."""

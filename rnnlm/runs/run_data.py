@@ -121,6 +121,11 @@ def _check_agreement(config: Config, corpus: Corpus) -> None:
             )
 
 
+def data_record(corpus: Corpus) -> dict[str, str]:
+    """What a checkpoint records of its data, for `recorded_data` to find it again."""
+    return {"folder": str(corpus.folder.absolute()), "fingerprint": corpus.fingerprint}
+
+
 def same_data(at: Checkpoint, folder: Path) -> Corpus:
     """The corpus in a prepared folder. Raises DataError unless the run was trained on its content.
 

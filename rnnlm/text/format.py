@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import io
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, Protocol, get_args
 
@@ -123,6 +123,13 @@ class TextRules:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
+    def read(self, text: str | bytes) -> Any:
+        """A text as it is read: by the newline rule, or as bytes where nothing is decoded."""
+        if self.encoding is None:
+            return self.kind.units(text).tobytes()
+        assert isinstance(text, str)
+        return self.normalize(text)
+
     def normalize(self, text: str) -> str:
         """The text with the newline rule applied to its line ends."""
         if self.newlines != "normalize" or "\r" not in text:
@@ -148,6 +155,10 @@ class TextFormat:
                 "the vocabulary has no newline, which begins and ends a line: use unit stream, or a "
                 "vocabulary with newlines"
             )
+
+    def extended(self, symbols: Array) -> TextFormat:
+        """The format with these symbols (n,) added to its vocabulary."""
+        return replace(self, vocabulary=self.vocabulary.extended(symbols))
 
     @property
     def level(self) -> str:

@@ -14,11 +14,12 @@ from typing import Any
 
 from ..arrays import Array
 from ..config.schema import Config
-from ..inference.evaluation import Evaluation, evaluate, figures
+from ..inference.evaluation import Evaluation, evaluate_text, figures
 from ..models.base import LanguageModel
 from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run
 from ..runs.provenance import recorded
+from ..runs.run_data import data_record
 from ..text.corpus import Corpus
 from .loop import Event, never
 from .plan import about
@@ -69,8 +70,7 @@ class AtOnce(ABC):
         def measured(split: Array) -> Evaluation | None:
             if not corpus.format.can_evaluate(split):
                 return None
-            result = evaluate(self.model, params, split, cut=corpus.format.batches)
-            return result.of_text(corpus.format, split)
+            return evaluate_text(self.model, params, corpus.format, split)
 
         result = measured(val)
         loss = None if result is None else result.nats_per_symbol
@@ -85,7 +85,7 @@ class AtOnce(ABC):
             params=params,
             counts=corpus.train_counts,
             progress=p,
-            data={"folder": str(corpus.folder.absolute()), "fingerprint": corpus.fingerprint},
+            data=data_record(corpus),
             environments=recorded(),
             lead=corpus.lead,
         )

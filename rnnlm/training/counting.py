@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from ..assembly import build_model, make_config, whole_config
@@ -29,16 +28,12 @@ class Counting(AtOnce):
         text or the folder cannot be used.
         """
         config = counting_config(config, init_from)
-        folder = config.run.dir
-        run = Run.create_unique(name) if folder is None else Run.create(Path(folder))
-        try:
+        run = Run.create_for(config, name)
+        with run.starting():
             config, corpus = open_data(config, run.folder / "data")
             model = build_model(config, len(corpus.vocabulary))
             run.write_config(config)
             run.open_metrics(0)
-        except BaseException:
-            run.abandon()
-            raise
         return cls(config, run, corpus, model)
 
     def make(self) -> Any:

@@ -24,7 +24,7 @@ from ..backend.seeds import Purpose, generator
 from ..config.kinds import Interval
 from ..config.schema import Config
 from ..errors import CheckpointError, DataError, TrainingError
-from ..inference.evaluation import evaluate, figures
+from ..inference.evaluation import evaluate_text, figures
 from ..inference.sampling import generate, texts
 from ..models.base import TrainableModel
 from ..optim.optimizers import OPTIMIZERS
@@ -33,7 +33,7 @@ from ..optim.truncation import TRUNCATIONS
 from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run, numbered
 from ..runs.provenance import recorded
-from ..runs.run_data import open_data, recorded_data, same_data
+from ..runs.run_data import data_record, open_data, recorded_data, same_data
 from ..storage.atomic import as_path, keep_as, patiently
 from ..text.corpus import Corpus
 from ..text.vocabulary import NewSymbols
@@ -144,9 +144,8 @@ class Training:
         config = whole_config(config)
         if init_from is not None:
             config = adopt_config(config, init_from)
-        folder = config.run.dir
-        run = Run.create_unique(name) if folder is None else Run.create(Path(folder))
-        try:
+        run = Run.create_for(config, name)
+        with run.starting():
             config, corpus = open_data(config, run.folder / "data", init_from, unknown)
             check_validation(config, corpus)
             model = trainable(build_model(config, len(corpus.vocabulary)), config)
@@ -171,9 +170,6 @@ class Training:
             run.write_config(config)
             run.open_metrics(0)
             training.save(run.last)
-        except BaseException:
-            run.abandon()
-            raise
         return training
 
     @classmethod
@@ -317,17 +313,18 @@ class Training:
     def _evaluate(self) -> Event:
         """Log the validation loss; save best.npz when it is the lowest so far."""
         p, streams = self.progress, self.config.train.eval_streams
-        cut, val = self.corpus.format.batches, self._stretch
         with self._watched("validation"):
-            result = evaluate(self.model, self.params, val, streams, cut)
+            result = evaluate_text(
+                self.model, self.params, self.corpus.format, self._stretch, streams
+            )
         p.owed_step = 0
         p.val_loss = loss = result.nats_per_symbol
         better = p.best_loss is None or loss < p.best_loss
-        extra = result.of_text(self.corpus.format, val).per_character()
+        extra = result.per_character()
         exact = streams == 1 or self.corpus.format.rules.of_lines
         extra |= {} if exact else {"approximate": True}
         if not self.validation.whole:
-            extra["stretch"] = len(val)
+            extra["stretch"] = len(self._stretch)
         event = self._log("eval", loss, split="val", best=better, **extra)
         if better:
             p.best_loss, p.best_step, p.bad_evals = loss, p.step, 0
@@ -420,11 +417,9 @@ class Training:
             params, step = (self.params, p.step) if best is None else (best.params, p.best_step)
         for split in splits:
             with self._watched("test" if split == "test" else "whole validation"):
-                ids, cut = self.corpus[split], self.corpus.format.batches
-                result = evaluate(self.model, params, ids, cut=cut)
-            extra = result.of_text(self.corpus.format, ids).per_character()
-            loss = result.nats_per_symbol
-            yield self._log("eval", loss, split=split, checkpoint_step=step, **extra)
+                result = evaluate_text(self.model, params, self.corpus.format, self.corpus[split])
+            extra = {"checkpoint_step": step, **result.per_character()}
+            yield self._log("eval", result.nats_per_symbol, split=split, **extra)
         yield self._log(
             "end",
             p.best_loss,
@@ -452,10 +447,7 @@ class Training:
             params=self.params,
             counts=self.corpus.train_counts,
             progress=p,
-            data={
-                "folder": str(self.corpus.folder.absolute()),
-                "fingerprint": self.corpus.fingerprint,
-            },
+            data=data_record(self.corpus),
             optimizer_state=self._engine.optimizer_state,
             state=self.state,
             environments=recorded(self._environments),

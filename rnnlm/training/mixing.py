@@ -91,12 +91,9 @@ class Mixing(AtOnce):
         if buckets is not None and model.knows_context is None:
             raise ConfigError("buckets: no part knows what context it has seen: add an n-gram")
         run = Run.create(out)
-        try:
+        with run.starting():
             run.write_config(config)
             run.open_metrics(0)
-        except BaseException:
-            run.abandon()
-            raise
         return cls(config, run, corpus, model, checkpoints, buckets is not None)
 
     def notes(self) -> Iterator[str]:

@@ -110,8 +110,8 @@ def trainable(model: LanguageModel, config: Config) -> TrainableModel:
     name = config.train.truncation["name"]
     if TRUNCATIONS[name] is not regular and not isinstance(model, UnrolledModel):
         raise ConfigError(
-            f"train.truncation {name}: only a recurrent model can be cut inside a window: leave the key "
-            "out"
+            f"train.truncation {name}: only a recurrent model can be cut inside a window: leave the "
+            "key out"
         )
     return model
 

@@ -492,7 +492,7 @@ def test_memory_that_is_not_enough_is_one_line(
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("rnnlm.api.samples", fail)
+    monkeypatch.setattr("rnnlm.api.sampling.samples", fail)
     assert "model" not in rnnlm("sample", trained, code=1).stderr
     monkeypatch.setattr("rnnlm.training.loop.Training.start", fail)
     assert "model, batch and window" in rnnlm("train", code=1).stderr

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from rnnlm import Checkpoint, load, make_config, score, surprisal
 from rnnlm.assembly import build_model
-from rnnlm.cli import score as score_command
+from rnnlm.cli import scores
 from rnnlm.cli.main import cli
 from rnnlm.models.base import TrainableModel
 from rnnlm.text.format import LEVELS, TextFormat, TextRules
@@ -154,7 +154,7 @@ def test_rank_refuses_more_than_it_can_hold(
     run: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In one line, before the memory is full."""
-    monkeypatch.setattr(score_command, "RANKED", 700)
+    monkeypatch.setattr(scores, "RANKED", 700)
     assert "--rank holds all rows" in rnnlm(run, file, "--rank", code=1).stderr
 
 

@@ -14,10 +14,12 @@ from ngram_oracle import Oracle
 from oracles import all_cells, model_losses
 
 import rnnlm
-from rnnlm.api import StopText, evaluate_split, novel_lines
+from rnnlm.api.evaluation import evaluate_split
+from rnnlm.api.sampling import novel_lines
 from rnnlm.assembly import build_model, make_config
 from rnnlm.cli.main import cli
 from rnnlm.inference.evaluation import Evaluation, evaluate
+from rnnlm.inference.growing import StopText
 from rnnlm.inference.novel import KnownLines
 from rnnlm.inference.sampling import generate, texts
 from rnnlm.models.ngram import NGram

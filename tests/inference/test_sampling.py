@@ -18,7 +18,8 @@ from rnnlm.assembly import build_model
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import Cell
 from rnnlm.cli.sample import command as sample_command
-from rnnlm.inference.sampling import FILTERS, draw, generate, temperature, top_k, top_p
+from rnnlm.inference.filters import FILTERS, temperature, top_k, top_p
+from rnnlm.inference.sampling import draw, generate
 from rnnlm.models.recurrent import Recurrent
 from rnnlm.text.batches import Batch
 from rnnlm.text.format import LEVELS, TextFormat, TextRules

@@ -13,14 +13,14 @@ from cases import both_depths, both_inputs, every_cell
 from ngram_oracle import Oracle
 from oracles import cell_keys, model_losses
 
-import rnnlm
 from rnnlm import Checkpoint, DataError, make_config, next_probabilities, score, surprisal
+from rnnlm.api.scoring import score_lines
 from rnnlm.assembly import build_model
 from rnnlm.backend import blas
 from rnnlm.cells import LSTM, Cell
 from rnnlm.inference import scoring
 from rnnlm.inference.evaluation import evaluate
-from rnnlm.inference.scoring import split_lines
+from rnnlm.inference.scoring import in_batches, split_lines
 from rnnlm.models.base import CountedModel, TrainableModel
 from rnnlm.text.batches import Lines
 from rnnlm.text.format import LEVELS, TextFormat, TextRules
@@ -254,7 +254,7 @@ def test_a_reversed_model_carries_nothing() -> None:
     """The line before is not what it has read."""
     c = checkpoint("model.hidden_size=9", reverse=True)
     with pytest.raises(DataError, match="reads text backwards"):
-        next(rnnlm.api.score_lines(c, [["a"]], carry=True))
+        next(score_lines(c, [["a"]], carry=True))
 
 
 def test_unknown_symbols_can_be_left_out() -> None:
@@ -270,7 +270,7 @@ def test_carried_lines_are_one_text() -> None:
     whole = surprisal(c, "\n".join(texts))
     for size in (1, 7, 40):
         batches = [texts[k : k + size] for k in range(0, 40, size)]
-        blocks = list(rnnlm.api.score_lines(c, batches, carry=True))
+        blocks = list(score_lines(c, batches, carry=True))
         assert [line for block in blocks for line in block.lines] == texts
         nats = np.concatenate([block.nats for block in blocks])
         assert (nats[:-1] == whole).all()
@@ -298,5 +298,5 @@ def test_a_line_longer_than_the_limit_is_named(monkeypatch: pytest.MonkeyPatch) 
 def test_every_line_is_in_one_batch() -> None:
     """None is lost between batches of a limited size."""
     texts = lines(50)
-    batches = list(rnnlm.api._batches(iter(texts)))
+    batches = list(in_batches(iter(texts)))
     assert Counter(line for batch in batches for line in batch) == Counter(texts)

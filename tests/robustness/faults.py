@@ -411,7 +411,7 @@ def main() -> None:
         blas.hold_from_start()
         import tqdm  # noqa: F401  # here, so that its children need not
 
-        import rnnlm.api  # noqa: F401  # and the same for all of rnnlm
+        import rnnlm.training.start  # noqa: F401  # and the same for all of rnnlm
 
         with blas.one_thread():
             blas.rows_at_once()

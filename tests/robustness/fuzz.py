@@ -56,7 +56,7 @@ from mutations import (
 )
 
 from rnnlm import Checkpoint, Corpus, RnnlmError, generate, make_config, prepare, resume, train
-from rnnlm.api import describe
+from rnnlm.api.facts import describe
 from rnnlm.assembly import TABLES, build_model
 from rnnlm.cells import CELLS
 from rnnlm.cli.main import cli

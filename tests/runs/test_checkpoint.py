@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from mutations import first_version, with_manifest
 from oracles import all_cells, cell_keys
 
-from rnnlm.api import describe
+from rnnlm.api.facts import describe
 from rnnlm.assembly import build_model, make_config
 from rnnlm.errors import CheckpointError
 from rnnlm.runs.checkpoint import Checkpoint, Progress

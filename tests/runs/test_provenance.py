@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, TEXT, tiny_config
 
 import rnnlm
-from rnnlm import api
+from rnnlm.api import facts as told
 from rnnlm.errors import CheckpointError
 from rnnlm.runs import provenance
 from rnnlm.runs.checkpoint import Checkpoint
@@ -45,10 +45,10 @@ def test_a_run_records_what_computed_it(text_file: Path, tmp_path: Path) -> None
         assert entries["numpy"] == np.__version__
         assert entries["python"].endswith(platform.python_version())
         assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", entries["time"])
-        assert f"numpy {np.__version__}" in "\n".join(api.describe(at))
-        facts = json.loads(json.dumps(api.facts(at), allow_nan=False))
+        assert f"numpy {np.__version__}" in "\n".join(told.describe(at))
+        facts = json.loads(json.dumps(told.facts(at), allow_nan=False))
         assert facts["environments"] == [dict(entries)]
-        assert facts["params_sha256"] in "\n".join(api.describe(at))
+        assert facts["params_sha256"] in "\n".join(told.describe(at))
 
 
 def test_a_run_that_goes_on_elsewhere_tells_of_both(
@@ -85,7 +85,7 @@ def test_older_checkpoints_tell_nothing_and_load(tmp_path: Path) -> None:
     """Those of 0.1.0; a record that cannot be one is refused."""
     at = Checkpoint.load(ROOT / "tests" / "fixtures" / "run-0.1.0-gru" / "last.npz")
     assert at.environments == ()
-    assert "computed by" not in "\n".join(api.describe(at))
+    assert "computed by" not in "\n".join(told.describe(at))
     for bad in ([{"numpy": 2}], [{"numpy": "2" * 101}], [{}] * 101, ["numpy"]):
         with pytest.raises((CheckpointError), match="environments"):
             replace(at, environments=bad).save(tmp_path / "c.npz")

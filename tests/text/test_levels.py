@@ -11,7 +11,9 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from rnnlm import Checkpoint, Corpus, DataError, prepare
-from rnnlm.api import describe, evaluate, evaluate_split, generate
+from rnnlm.api.evaluation import evaluate, evaluate_split
+from rnnlm.api.facts import describe
+from rnnlm.api.sampling import generate
 from rnnlm.arrays import Array
 from rnnlm.assembly import build_model, make_config
 from rnnlm.text.format import LEVELS

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rnnlm.assembly import make_config
 from rnnlm.errors import ConfigError, DataError
 from rnnlm.runs.run_data import facing, open_data
-from rnnlm.text import prepare as preparing
+from rnnlm.text import parts as preparing
 from rnnlm.text.corpus import CORPUS_FILE, SPLITS, Corpus
 from rnnlm.text.format import LEVELS, TextFormat, TextRules
 from rnnlm.text.prepare import prepare

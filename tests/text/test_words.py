@@ -14,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import rnnlm
-from rnnlm.api import describe, evaluate_split
+from rnnlm.api.evaluation import evaluate_split
+from rnnlm.api.facts import describe
 from rnnlm.assembly import make_config
 from rnnlm.errors import ConfigError, DataError
 from rnnlm.inference.evaluation import Evaluation

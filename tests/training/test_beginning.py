@@ -10,11 +10,13 @@ from click.testing import CliRunner
 from conftest import TEXT, tiny_config
 
 import rnnlm
-from rnnlm import api
+from rnnlm.api.checkpoints import find_vocabulary
+from rnnlm.api.evaluation import evaluate_split
 from rnnlm.assembly import build_model
 from rnnlm.cli.main import cli
 from rnnlm.errors import ConfigError, DataError
 from rnnlm.runs.checkpoint import Checkpoint
+from rnnlm.runs.run_data import recorded_data
 from rnnlm.text.format import LEVELS
 from rnnlm.training.start import preview
 
@@ -66,7 +68,7 @@ def test_new_symbols_leave_the_ratios_of_the_others(keys: tuple[str], tmp_path: 
     assert (share > 0).all()
     new = sum(WITH_NEW.count(symbol) for symbol in NEW) / len(WITH_NEW)
     assert share.mean() < 2 * new
-    old, now = (api.evaluate(c, TEXT[:3000]).nats_per_symbol for c in (start, at))
+    old, now = (rnnlm.evaluate(c, TEXT[:3000]).nats_per_symbol for c in (start, at))
     assert 0 < now - old < -np.log1p(-2 * new)
 
 
@@ -137,7 +139,7 @@ def test_new_symbols_are_refused_left_out_or_added(
 
 def whole_text(at: Checkpoint) -> str:
     """The text that a run was trained and evaluated on."""
-    corpus = api.recorded_data(at)
+    corpus = recorded_data(at)
     return "".join(corpus.format.text(corpus[split]) for split in ("train", "val", "test"))
 
 
@@ -153,7 +155,7 @@ def test_a_prepared_folder_with_fewer_symbols_needs_no_option(
     at = result.checkpoint()
     assert at.vocabulary == start.vocabulary
     assert whole_text(at) == text
-    val = api.evaluate_split(start, "val", data.folder)
+    val = evaluate_split(start, "val", data.folder)
     assert result.history[0]["loss"] == pytest.approx(val.nats_per_symbol, abs=1e-6)
 
 
@@ -177,8 +179,8 @@ def test_the_loss_before_the_first_step_comes_first(
     result = rnnlm.train(config, init_from=start)
     first = result.history[0]
     assert (first["event"], first["step"], first["best"]) == ("eval", 0, True)
-    text = api.recorded_data(result.checkpoint())
-    alone = api.evaluate(start, text.format.text(text["val"]))
+    text = recorded_data(result.checkpoint())
+    alone = rnnlm.evaluate(start, text.format.text(text["val"]))
     assert first["loss"] == alone.nats_per_symbol
     config = tiny_config(path, tmp_path / "b", "train.epochs=1", "train.threads=1")
     with rnnlm.Training.start(config, "b", start) as training:
@@ -209,7 +211,7 @@ def test_the_command_line_says_what_was_kept(start: Checkpoint, tmp_path: Path) 
     assert CliRunner().invoke(cli, prepare).exit_code == 1
     done = CliRunner().invoke(cli, [*prepare, "--unknown", "skip"])
     assert "characters outside the vocabulary left out" in done.stdout
-    assert api.find_vocabulary(data) == start.vocabulary
+    assert find_vocabulary(data) == start.vocabulary
 
 
 @pytest.mark.parametrize("level", LEVELS)

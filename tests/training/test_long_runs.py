@@ -13,10 +13,11 @@ import pytest
 from conftest import tiny_config
 from test_train import assert_same_run, metrics
 
-from rnnlm.api import evaluate_split
+from rnnlm.api.evaluation import evaluate_split
 from rnnlm.assembly import make_config
 from rnnlm.config.kinds import Interval
 from rnnlm.errors import ConfigError
+from rnnlm.inference.evaluation import evaluate
 from rnnlm.runs.checkpoint import Checkpoint
 from rnnlm.text.batches import Streams
 from rnnlm.training import loop
@@ -84,7 +85,7 @@ def test_a_long_validation_text_is_read_in_part_and_as_a_whole_at_the_end(
     assert "stretch" not in whole
     with Training.resume(tmp_path / "a") as training:
         ids = training.corpus["val"][:100]
-        loss = loop.evaluate(best.model, best.params, ids).nats_per_symbol
+        loss = evaluate(best.model, best.params, ids).nats_per_symbol
     assert result.best_loss == best.progress.best_loss == loss
 
 

@@ -22,7 +22,7 @@ from conftest import ROOT, TEXT, TINY, tiny_config
 from oracles import all_cells, cell_keys
 
 from rnnlm import load
-from rnnlm.api import evaluate_split
+from rnnlm.api.evaluation import evaluate_split
 from rnnlm.arrays import Shape
 from rnnlm.assembly import build_model, make_config
 from rnnlm.backend import blas
@@ -347,13 +347,13 @@ def test_a_best_that_came_after_the_checkpoint_is_not_that_of_a_run_that_ends_be
     losses = {2: 2.0, 3: 3.0, 4: 1.0}
     at: list[Training] = []
 
-    def scripted(model: Any, params: Any, ids: Any, *streams: int, **_: Any) -> Evaluation:
+    def scripted(model: Any, params: Any, _: Any, ids: Any, *streams: int) -> Evaluation:
         """The loss that the step is to have on the validation text; on the test text the true one."""
         if streams:
             return Evaluation(1, losses[at[-1].progress.step])
         return evaluate(model, params, ids)
 
-    monkeypatch.setattr("rnnlm.training.loop.evaluate", scripted)
+    monkeypatch.setattr("rnnlm.training.loop.evaluate_text", scripted)
     extra = ("train.seq_length=full", "train.eval_every=2", "train.checkpoint_every=3")
     for name, epochs in (("whole", 3), ("killed", 10)):
         config = tiny_config(text_file, tmp_path / name, *extra, f"train.epochs={epochs}")
