@@ -188,7 +188,8 @@ def generate(
 ) -> str:
     """The text that follows `prime`: `length` symbols at most (characters, bytes or words).
 
-    At word level a space at the end of the prime is left out: it comes with the word that is drawn.
+    At word level a space at the end of the prime is left out: it comes with the word that is drawn
+    (where a model reads backwards, a space before the prime).
 
     The text ends before the first `stop`, where that is given. The same seed gives the same text.
     Without a prime the text begins as one does after a paragraph, or else a line, of the training text
@@ -549,7 +550,7 @@ def next_probabilities(
     rules, newline = checkpoint.format.rules, checkpoint.format.newline
     if rules.reverse:
         prime = _line(checkpoint, prime, "the prime", newlines=True)
-    ids = checkpoint.ids(prime, unknown)
+    ids = checkpoint.format.prime(prime, unknown)
     if rules.of_lines:
         ids = ids[np.append(0, 1 + np.flatnonzero(ids == newline))[-1] :]
     p = _first(checkpoint)

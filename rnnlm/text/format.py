@@ -260,9 +260,10 @@ class TextFormat:
 
     def prime(self, text: str | bytes, unknown: Unknown = "error") -> NDArray[np.intp]:
         """The ids (n,) of a text that is to go on: at word level a space at its end is left out, which
-        the next word implies. Raises DataError as `ids` does.
+        the next word implies; where a text is read backwards, one at its beginning. Raises DataError as
+        `ids` does.
         """
-        return self.ids(self.vocabulary.beginning(text), unknown)
+        return self.ids(self.vocabulary.without_implied(text, self.rules.reverse), unknown)
 
     def translate(
         self, other: TextFormat, ids: ArrayLike, unknown: Unknown = "error"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,19 @@ def test_a_sample_goes_on_from_its_prime(run: rnnlm.TrainingResult, prime: str) 
     line = "The ferry leaves, the bell rings; the quay is still.\n"
     assert whole in line * 3
     assert rnnlm.generate(run.checkpoint(), prime, 12, temperature=0, stop="is") in drawn
+
+
+def test_a_space_that_a_word_implies_is_no_symbol_of_a_prime(run: rnnlm.TrainingResult) -> None:
+    """Neither of a sample nor of the next probabilities; read backwards, it stands before the prime."""
+    checkpoint = run.checkpoint()
+    assert rnnlm.next_probabilities(checkpoint, "The ") == rnnlm.next_probabilities(
+        checkpoint, "The"
+    )
+    f = format_of("a  b\n c")
+    backwards = replace(f, rules=replace(f.rules, reverse=True))
+    primes = (" a", "a ", "  a", " \n", " ", "\n a")
+    shown = [backwards.text(backwards.prime(text)) for text in primes]
+    assert shown == ["a", "a ", "  a", " \n", " ", "\n a"]
 
 
 def test_a_space_that_nothing_implies_stays_in_a_prime() -> None:
