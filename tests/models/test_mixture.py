@@ -311,7 +311,7 @@ def test_the_chain_of_commands(runs: Path, tmp_path: Path) -> None:
     assert drawn == command("sample", run, "--prime", "The ", "--length", "50", "--seed", "1")
     assert "=== sample 2 ===" in command("sample", run, "--num-samples", "2", "--top-k", "3")
     again = command("mix", run, runs / "ngram", "--out", tmp_path / "again")
-    assert "    1: weight 0." in again
+    assert any(line.startswith("    1: weight 0.") for line in again.splitlines())
     assert (
         json.loads(command("eval", tmp_path / "again", "--split", "val", "--json"))[
             "nats_per_symbol"
