@@ -122,8 +122,8 @@ def command(
         if prime:
             raise click.UsageError("--prime and --prime-file exclude each other")
         start = read_text(prime_file, checkpoint)
-        if text_format.rules.of_lines:  # every file of lines ends with a newline
-            start = start[:-1]
+        if text_format.rules.of_lines:  # every file of lines ends with a newline, or CRLF
+            start = (text_format.rules.normalize(start) if isinstance(start, str) else start)[:-1]
     n = options["num_samples"]
     stop.at_first = end_cleanly
     settings = list(_settings({name: options.pop(name) for name in FILTERS}))
