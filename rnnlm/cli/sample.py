@@ -135,7 +135,8 @@ def command(
         lines, number = novel_lines(checkpoint, start, **options, **values)
         drawn.append([lines])
         say_line(f"{counted(number, 'line')} drawn, {number - n:,} of them in the training text")
-    ids = text_format.prime(start, options["unknown"])
+    start = text_format.without_implied(start)
+    ids = text_format.ids(start, options["unknown"])
     if options["unknown"] == "skip":
         say_left_out(text_format.length(start) - len(ids), checkpoint)
     if unknown := text_format.unknowns(ids):

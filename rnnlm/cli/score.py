@@ -17,7 +17,7 @@ import click
 from ..errors import DataError
 from ..interrupts import end_cleanly, stop
 from ..watching import report
-from ..wording import counted, escaped
+from ..wording import counted, escaped, share
 from .arguments import UNKNOWN, example, found
 from .bars import passes_shown
 from .terminal import open_output, say_line
@@ -149,9 +149,10 @@ class Table:
 
     def __init__(self, checkpoint: Checkpoint, bits: bool, tokens: bool, as_json: bool) -> None:
         self._vocabulary, self._tokens, self._as_json = checkpoint.vocabulary, tokens, as_json
+        self._unknowns = checkpoint.format.unknowns
         self._unit, self._scale = ("bits", 1 / math.log(2)) if bits else ("nats", 1.0)
         self._names: list[Any] = checkpoint.vocabulary.to_json()["symbols"] if tokens else []
-        self._total, self._lines, self._symbols, self._skipped = 0.0, 0, 0, 0
+        self._total, self._lines, self._symbols, self._skipped, self._unknown = 0.0, 0, 0, 0, 0
         self._seconds = time.monotonic()
 
     def header(self) -> str:
@@ -166,6 +167,7 @@ class Table:
         for block in blocks:
             yield map(self._row, self._scored(block))
             self._skipped += block.skipped
+            self._unknown += self._unknowns(block.ids)
 
     def summary(self) -> Iterator[str]:
         """What was scored, how fast, and what was left out."""
@@ -178,6 +180,8 @@ class Table:
         yield line
         if self._skipped:
             yield f"left out: {counted(self._skipped, noun)} outside the vocabulary"
+        if self._unknown:
+            yield f"{share(self._unknown, n, noun)} are <unk>"
 
     def _scored(self, block: Scores) -> Iterator[Line]:
         ends = [0, *accumulate(block.symbols.tolist())]
