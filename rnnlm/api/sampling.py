@@ -40,7 +40,8 @@ def generate(
 ) -> str:
     """The text that follows `prime`: `length` symbols at most (characters, bytes or words).
 
-    At word level a space at the end of the prime is left out: it comes with the word that is drawn.
+    At word level a space at the end of the prime is left out: it comes with the word that is drawn
+    (where a model reads backwards, a space before the prime).
 
     The text ends before the first `stop`, where that is given. The same seed gives the same text.
     Without a prime the text begins as one does after a paragraph, or else a line, of the training text

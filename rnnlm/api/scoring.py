@@ -71,7 +71,7 @@ def next_probabilities(
     rules, newline = checkpoint.format.rules, checkpoint.format.newline
     if rules.reverse:
         prime = _line(checkpoint, prime, "the prime", newlines=True)
-    ids = checkpoint.ids(prime, unknown)
+    ids = checkpoint.format.prime(prime, unknown)
     if rules.of_lines:
         ids = ids[np.append(0, 1 + np.flatnonzero(ids == newline))[-1] :]
     p = checkpoint.frequencies

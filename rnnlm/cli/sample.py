@@ -156,13 +156,17 @@ def _prime(
     if prime:
         raise click.UsageError("--prime and --prime-file exclude each other")
     start = read_text(prime_file, checkpoint)
-    return start[:-1] if rules.of_lines else start  # every file of lines ends with a newline
+    if not rules.of_lines:
+        return start
+    # Every file of lines ends with a newline, or CRLF
+    return (rules.normalize(start) if isinstance(start, str) else start)[:-1]
 
 
 def _prime_shown(checkpoint: Checkpoint, start: str | bytes, unknown: Unknown) -> str:
     """The prime as the model reads it; what of it is left out or unknown is said."""
     text_format = checkpoint.format
-    ids = text_format.prime(start, unknown)
+    start = text_format.without_implied(start)
+    ids = text_format.ids(start, unknown)
     if unknown == "skip":
         say_left_out(text_format.length(start) - len(ids), checkpoint)
     if unknowns := text_format.unknowns(ids):

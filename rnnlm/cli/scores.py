@@ -14,7 +14,7 @@ from ..errors import DataError
 from ..inference.evaluation import in_json, perplexity
 from ..inference.scoring import Scores
 from ..runs.checkpoint import Checkpoint
-from ..wording import counted, escaped
+from ..wording import counted, escaped, share
 
 RANKED = 1 << 29  # characters of rows that `--rank` holds, each row counted as this many more:
 ROW = 250  # bytes that Python takes for it
@@ -42,9 +42,10 @@ class Table:
 
     def __init__(self, checkpoint: Checkpoint, bits: bool, tokens: bool, as_json: bool) -> None:
         self._vocabulary, self._tokens, self._as_json = checkpoint.vocabulary, tokens, as_json
+        self._unknowns = checkpoint.format.unknowns
         self._unit, self._scale = ("bits", 1 / math.log(2)) if bits else ("nats", 1.0)
         self._names: list[Any] = checkpoint.vocabulary.to_json()["symbols"] if tokens else []
-        self._total, self._lines, self._symbols, self._skipped = 0.0, 0, 0, 0
+        self._total, self._lines, self._symbols, self._skipped, self._unknown = 0.0, 0, 0, 0, 0
         self._seconds = time.monotonic()
 
     def header(self) -> str:
@@ -59,6 +60,7 @@ class Table:
         for block in blocks:
             yield map(self._row, self._scored(block))
             self._skipped += block.skipped
+            self._unknown += self._unknowns(block.ids)
 
     def summary(self) -> Iterator[str]:
         """What was scored, how fast, and what was left out."""
@@ -71,6 +73,8 @@ class Table:
         yield line
         if self._skipped:
             yield f"left out: {counted(self._skipped, noun)} outside the vocabulary"
+        if self._unknown:
+            yield f"{share(self._unknown, n, noun)} are <unk>"
 
     def _scored(self, block: Scores) -> Iterator[Line]:
         ends = [0, *accumulate(block.symbols.tolist())]

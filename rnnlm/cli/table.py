@@ -74,6 +74,8 @@ def _is_number(value: Any) -> bool:
 def _cell(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, bool):  # as a config has it
+        return str(value).lower()
     if isinstance(value, float):
         return figure(value)
     return f"{value:,}" if isinstance(value, int) else escaped(str(value), keep="")

@@ -391,6 +391,10 @@ class NGram:
                 f"model.smoothing: {self.smoothing} is of models that were read from a file; to count, "
                 f"use one of {', '.join(SMOOTHINGS)}"
             )
+        if self.smoothing != "additive" and self.k != NGram.k:
+            raise ConfigError(
+                f"model.k: what additive smoothing adds; {self.smoothing} adds nothing: leave it out"
+            )
         if self.order is None and (validation is None or len(validation) < 2):
             raise DataError(
                 "model.order: auto is found on a validation text, and there is none: set the order, or "

@@ -60,10 +60,7 @@ def open_data(
         corpus = facing(corpus, d.reverse)
     else:
         rules = TextRules.of(d)
-        if rules.encoding is None and d.encoding != DataConfig.encoding:
-            raise ConfigError(
-                f"data.encoding: nothing is decoded at {d.level} level: leave the key out"
-            )
+        _check_decoding(d, rules)
         settings = rules.settings()
         reverse = settings.pop("reverse")
         corpus = prepare(
@@ -89,7 +86,16 @@ def facing(corpus: Corpus, reverse: bool) -> Corpus:
     return replace(corpus, format=text_format)
 
 
+def _check_decoding(data: DataConfig, rules: TextRules) -> None:
+    for key in ("encoding", "newlines"):
+        if rules.encoding is None and getattr(data, key) != getattr(DataConfig, key):
+            raise ConfigError(
+                f"data.{key}: nothing is decoded at {rules.level} level: leave the key out"
+            )
+
+
 def _check_agreement(config: Config, corpus: Corpus) -> None:
+    _check_decoding(config.data, corpus.format.rules)
     if config.data.shuffle_lines is not None:
         raise ConfigError(
             f"data.shuffle_lines: {corpus.folder} is prepared, and its lines are split: leave the key "

@@ -270,10 +270,14 @@ class TextFormat:
         return self.newline if self.rules.of_lines else None
 
     def prime(self, text: str | bytes, unknown: Unknown = "error") -> NDArray[np.intp]:
-        """The ids (n,) of a text that is to go on: at word level a space at its end is left out, which
-        the next word implies. Raises DataError as `ids` does.
+        """The ids (n,) of a text that is to go on, of `without_implied`. Raises DataError as `ids`."""
+        return self.ids(self.without_implied(text), unknown)
+
+    def without_implied(self, text: str | bytes) -> str | bytes:
+        """A text that is to go on: at word level without a space at its end, which the next word
+        implies; where a text is read backwards, without one at its beginning.
         """
-        return self.ids(self.vocabulary.beginning(text), unknown)
+        return self.vocabulary.without_implied(text, self.rules.reverse)
 
     def translate(
         self, other: TextFormat, ids: ArrayLike, unknown: Unknown = "error"

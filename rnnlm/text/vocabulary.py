@@ -98,8 +98,8 @@ class Vocabulary(ABC):
         return sum(len(decoder(int(i))) for i in ids) + len(decoder.flush())
 
     @staticmethod
-    def beginning(text: str | bytes) -> str | bytes:
-        """A text that is to go on, without what the symbol after it will say."""
+    def without_implied(text: str | bytes, reverse: bool) -> str | bytes:
+        """A text that is to go on, without what the symbol after it will say; `reverse`: before it."""
         return text
 
     @property

@@ -26,7 +26,7 @@ WORD = rf"{LETTER}+(?:['’]{LETTER}+)*"
 MARKS = ",.;:!?"
 SPACED = rf"(?<={LETTER}|[{MARKS}])"  # after this, a space before a word is implied
 TOKEN = re.compile(rf"(?<=[{MARKS}])(?={LETTER})|(?:{SPACED} )?{WORD}|.", re.DOTALL)
-LAST_SPACE = re.compile(rf"{SPACED} \Z")
+LAST_SPACE, FIRST_SPACE = re.compile(rf"{SPACED} \Z"), re.compile(rf" (?={LETTER})")
 OPEN_WORD = re.compile(
     rf"['’]?{LETTER}+(?:['’]{LETTER}+)*"
 )  # at the end of a block, read backwards
@@ -67,11 +67,13 @@ class WordVocabulary(Vocabulary):
         return _array(map(_bare, TOKEN.findall(text)))
 
     @staticmethod
-    def beginning(text: str | bytes) -> str | bytes:
-        """The text without a space at its end that the next word will imply."""
-        if isinstance(text, str) and LAST_SPACE.search(text, max(0, len(text) - 1)):
-            return text[:-1]
-        return text
+    def without_implied(text: str | bytes, reverse: bool) -> str | bytes:
+        """The text without the space at its open end that the next word there will imply."""
+        if not isinstance(text, str):
+            return text
+        if reverse:
+            return text[1:] if FIRST_SPACE.match(text) else text
+        return text[:-1] if LAST_SPACE.search(text, max(0, len(text) - 1)) else text
 
     @classmethod
     def numbering(cls) -> Numbering:

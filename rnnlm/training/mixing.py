@@ -67,10 +67,10 @@ class Mixing(AtOnce):
         if difference := _difference(first.format, corpus.format):
             raise DataError(
                 f"{corpus.folder}: differs from {_name(first, 1)}, in its {difference}: prepare it "
-                "with --vocab"
+                "with --vocab, and with the same unit"
             )
         corpus = replace(corpus, format=first.format)
-        if len(corpus["val"]) < 2:
+        if not corpus.format.can_evaluate(corpus["val"]):
             raise DataError(
                 f"{corpus.folder}: no validation text, on which the weights are fitted: name data that "
                 "has one"
@@ -110,7 +110,7 @@ class Mixing(AtOnce):
         mixture, val = self._mixture, self.corpus["val"]
         params = [checkpoint.params for checkpoint in self._checkpoints]
         parts = dict(zip(mixture.parts, params, strict=True))
-        batches = self.corpus.format.batches(val, 1, min(CHUNK, len(val) - 1))
+        batches = self.corpus.format.batches(val, 1, min(CHUNK, max(1, len(val) - 1)))
         losses, context = [], []
         with blas.one_thread(), np.errstate(all="ignore"):  # the readers check their sums
             reading = PartsReading(mixture, parts, batches.streams)

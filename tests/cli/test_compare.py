@@ -12,6 +12,7 @@ from conftest import TEXT, tiny_config
 from test_cli import rnnlm
 
 from rnnlm import train
+from rnnlm.cli import table
 
 QUICK = ("train.epochs=1", "train.batch_size=32", "train.threads=1")
 
@@ -59,5 +60,7 @@ def test_the_table_is_readable(runs: list[Path], tmp_path: Path) -> None:
     assert lines[0].split()[:4] == ["model.hidden_size", "runs", "validation", "spread"]
     (row,) = (line.split() for line in lines if str(tmp_path / "c") in line)
     assert row[5] == "-"
+    flags = table.FORMS["markdown"]([{"data.reverse": True}, {"data.reverse": None}])
+    assert [*flags][2:] == ["| true |", "| - |"]
     rnnlm("compare", code=2)
     rnnlm("compare", tmp_path, code=1)

@@ -218,6 +218,10 @@ def test_one_prepared_folder_serves_both_directions(run: Path, tmp_path: Path) -
     assert [line[-5:] for line in drawn.splitlines()] == ["ride."] * 3
     only = command("sample", tmp_path / "run", "--prime", "e.", "--length", 9).stdout
     assert only.endswith("e.\n")
+    for end in (b"", b"\n", b"\r\n"):
+        (tmp_path / "end").write_bytes(b"e." + end)
+        same = command("sample", tmp_path / "run", "--prime-file", tmp_path / "end", "--length", 9)
+        assert same.stdout == only
 
 
 def test_only_models_of_lines_draw_new_ones(text_file: Path, tmp_path: Path) -> None:

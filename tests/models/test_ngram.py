@@ -60,12 +60,9 @@ def texts(draw: st.DrawFn, V: int) -> Text:
 @st.composite
 def cases(draw: st.DrawFn) -> tuple[NGram, Text, Text]:
     V = draw(st.integers(1, 5))
-    model = NGram(
-        V,
-        draw(st.integers(1, 6)),
-        draw(st.sampled_from(list(SMOOTHINGS))),
-        draw(st.sampled_from([0.01, 1.0, 2.5])),
-    )
+    order, smoothing = draw(st.integers(1, 6)), draw(st.sampled_from(list(SMOOTHINGS)))
+    k = draw(st.sampled_from([0.01, 1.0, 2.5])) if smoothing == "additive" else NGram.k
+    model = NGram(V, order, smoothing, k)
     return model, draw(texts(V)), draw(texts(V))
 
 
@@ -433,6 +430,7 @@ def test_an_infinite_loss_is_a_result(text_file: Path, tmp_path: Path) -> None:
         (["model.order=true"], "model.order must be an integer or auto"),
         (["model.smoothing=katz"], "model.smoothing must be one of"),
         (["model.k=0"], "model.k must be above 0"),
+        (["model.k=2"], "model.k: what additive smoothing adds; kneser_ney adds nothing"),
         (["model.hidden_size=8"], "is not an option of ngram"),
         (["data.val_fraction=0"], "auto is found on a validation text, and there is none"),
     ],

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -17,6 +19,7 @@ import rnnlm
 from rnnlm.api.evaluation import evaluate_split
 from rnnlm.api.facts import describe
 from rnnlm.assembly import make_config
+from rnnlm.cli.main import cli
 from rnnlm.errors import ConfigError, DataError
 from rnnlm.inference.evaluation import Evaluation
 from rnnlm.text import words
@@ -287,6 +290,28 @@ def test_a_sample_goes_on_from_its_prime(run: rnnlm.TrainingResult, prime: str) 
     line = "The ferry leaves, the bell rings; the quay is still.\n"
     assert whole in line * 3
     assert rnnlm.generate(run.checkpoint(), prime, 12, temperature=0, stop="is") in drawn
+
+
+def test_commands_say_how_much_is_unknown_and_left_out(run: rnnlm.TrainingResult) -> None:
+    """The space that ends a prime is not left out; `score` says the share of its text."""
+    at = str(run.folder)
+    options = ("--prime", "The ferry ", "--unknown", "skip", "--length", "2")
+    assert not CliRunner().invoke(cli, ["sample", at, *options]).stderr
+    said = CliRunner().invoke(cli, ["score", at, "--text", "The raft", "--text", "The ferry"])
+    assert said.stderr.endswith("\n1 of 6 words (16.7 %) are <unk>\n")
+
+
+def test_a_space_that_a_word_implies_is_no_symbol_of_a_prime(run: rnnlm.TrainingResult) -> None:
+    """Neither of a sample nor of the next probabilities; read backwards, it stands before the prime."""
+    checkpoint = run.checkpoint()
+    assert rnnlm.next_probabilities(checkpoint, "The ") == rnnlm.next_probabilities(
+        checkpoint, "The"
+    )
+    f = format_of("a  b\n c")
+    backwards = replace(f, rules=replace(f.rules, reverse=True))
+    primes = (" a", "a ", "  a", " \n", " ", "\n a")
+    shown = [backwards.text(backwards.prime(text)) for text in primes]
+    assert shown == ["a", "a ", "  a", " \n", " ", "\n a"]
 
 
 def test_a_space_that_nothing_implies_stays_in_a_prime() -> None:

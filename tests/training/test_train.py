@@ -625,6 +625,10 @@ def test_a_prepared_folder_and_contradicting_keys_are_refused(
         with pytest.raises(ConfigError, match="conflicts with"):
             run(tiny_config(tmp_path / "data", tmp_path / "a", override))
         assert not (tmp_path / "a").exists()
+    for path in (tmp_path / "data", text_file):
+        config = tiny_config(path, tmp_path / "a", "data.level=byte", "data.newlines=keep")
+        with pytest.raises(ConfigError, match="newlines: nothing is decoded at byte level"):
+            run(config)
     run(tiny_config(tmp_path / "data", tmp_path / "a"))
     assert load(tmp_path / "a").config.data.level == "byte"
 
