@@ -1,4 +1,4 @@
-"""README.md and its reference are right: the script runs; commands, options, keys and defaults exist."""
+"""README.md and REFERENCE.md are right: what they name exists, and their example runs."""
 
 from __future__ import annotations
 
