@@ -1,4 +1,4 @@
-"""Character-level recurrent language models: prepare, train, sample, evaluate.
+"""Language models of your own text, on your own CPU: recurrent nets, n-grams, mixtures of both.
 
     import rnnlm
     checkpoint = rnnlm.load("runs/my-run")

@@ -20,6 +20,7 @@ from .models import MODELS
 from .models.base import LanguageModel
 from .optim.optimizers import OPTIMIZERS
 from .optim.schedules import SCHEDULES
+from .optim.truncation import TRUNCATIONS
 from .text.format import LEVELS
 from .wording import shown
 
@@ -29,6 +30,7 @@ TABLES: Tables = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "level": LEVELS,
+    "truncation": TRUNCATIONS,
 }
 
 

@@ -20,6 +20,8 @@ class Purpose(IntEnum):
     DROPOUT = 2
     SAMPLE = 3
     SPLITS = 4  # which lines are for training, validation and test
+    TRUNCATION = 5
+    CHECK = 6  # directions and states of gradient checks
 
 
 def generator(seed: int, purpose: Purpose, *position: int) -> np.random.Generator:

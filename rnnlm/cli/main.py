@@ -32,6 +32,8 @@ COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help`
     "export": "Write a model in another program's format.",
     "import": "Make a run of another program's model.",
     "corpus": "List public texts, or fetch one by its name.",
+    "check": "Check a model's gradients against numerical derivatives.",
+    "gradients": "Measure how far back a model's gradients reach.",
 }
 
 
@@ -101,7 +103,7 @@ LISTED = {name: click.Command(name, short_help=line) for name, line in COMMANDS.
 )
 @click.version_option(__version__, prog_name="rnnlm")
 def cli() -> None:
-    """Train character-level recurrent language models on your own text, on your own CPU.
+    """Train language models on your own text, on your own CPU: nets, counts, and mixtures of both.
 
     \b
     rnnlm train my.txt

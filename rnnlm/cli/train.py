@@ -179,7 +179,7 @@ def _show_event(event: Event, steps: StepsBar, training: Training | AtOnce) -> N
 
 def _ending(record: dict[str, Any], t: TrainConfig) -> Iterator[str]:
     if "model" in record:
-        yield f"model: {record['model']}"
+        yield from f"model: {record['model']}".splitlines()
     patience = counted(t.patience or 0, "validation")
     why = {
         "patience": f"{patience} without a better one (train.patience)",

@@ -141,6 +141,11 @@ class TrainConfig:
         "validation in training reads so many symbols of its text at most; null: all",
         Integer(low=2, high=10**12, null="null"),
     )
+    truncation: dict[str, Any] = option(
+        {"name": "regular"},
+        "`regular`: at the first step of a window; `random`: inside it too",
+        Chosen(table="truncation", default="regular"),
+    )
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def _graph(make: Any, model: Recurrent, params: Any) -> Any:
         node("Squeeze", [f"y.{k}", direction], [f"x.{k + 1}"])
     for s in states:
         node("Concat", [f"{s}_out.{k}" for k in range(L)], [f"{s}_out"], axis=0)
-    node("MatMul", [f"x.{L}", constant("Wy", params["Wy"])], ["product"])
+    node("MatMul", [f"x.{L}", constant("Wy", model.output_matrix(params))], ["product"])
     node("Add", ["product", constant("by", params["by"])], ["logits"])
     return make.make_graph(
         nodes,

@@ -118,18 +118,18 @@ def write(checkpoint: Checkpoint) -> Files:
         L=model.num_layers,
         **sizes,
     )
-    arrays = dict(_state_dict(checkpoint.params, model.num_layers, list(module.gates)))
+    arrays = dict(_state_dict(model, checkpoint.params, list(module.gates)))
     return {
         "_torch.safetensors": safetensors.pieces(arrays, metadata(checkpoint)),
         "_torch.py": [code.encode()],
     }
 
 
-def _state_dict(p: Any, layers: int, gates: list[int]) -> Iterator[tuple[str, Array]]:
+def _state_dict(model: Recurrent, p: Any, gates: list[int]) -> Iterator[tuple[str, Array]]:
     """Gates below each other, applied as W x; the recurrent bias is that inside a GRU's reset."""
     if "embedding" in p:
         yield "embedding.weight", p["embedding"]
-    for k in range(layers):
+    for k in range(model.num_layers):
         own = p.group(f"layers.{k}.")
         H = own["b"].shape[1]
         inside = np.zeros_like(own["b"])
@@ -139,7 +139,7 @@ def _state_dict(p: Any, layers: int, gates: list[int]) -> Iterator[tuple[str, Ar
             yield f"rnn.weight_{name}_l{k}", _stacked(own[part][gates].swapaxes(1, 2))
         yield f"rnn.bias_ih_l{k}", own["b"][gates].reshape(-1)
         yield f"rnn.bias_hh_l{k}", inside.reshape(len(gates) * H)
-    yield "out.weight", np.ascontiguousarray(p["Wy"].T)
+    yield "out.weight", np.ascontiguousarray(model.output_matrix(p).T)
     yield "out.bias", p["by"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .base import LanguageModel
+from .jordan import Jordan
 from .mixture import Mixture
 from .ngram import NGram
 from .recurrent import Recurrent
@@ -17,4 +18,5 @@ MODELS: dict[str, Callable[..., LanguageModel]] = {
     "ngram": NGram,
     "mixture": Mixture,
     "window": Window,
+    "jordan": Jordan,
 }

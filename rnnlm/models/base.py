@@ -169,3 +169,42 @@ class TrainableModel(LanguageModel, Protocol):
         `state` becomes the state after the window. `masks` gives the generator of each layer's dropout
         mask; without it there is no dropout.
         """
+
+
+@runtime_checkable
+class UnrolledModel(TrainableModel, Protocol):
+    """A model whose gradient flows back from step to step through its state.
+
+    It has layers with outputs h, all of the same size.
+    """
+
+    num_layers: int
+    hidden_size: int
+
+    def loss_and_grad(
+        self,
+        w: Any,
+        batch: Batch,
+        state: Array,
+        d: Parameters,
+        ws: Workspace,
+        scale: float,
+        masks: Masks | None = None,
+        dstate: Array | None = None,
+        flow: Array | None = None,
+        dh: Array | None = None,
+    ) -> float:
+        """As in `TrainableModel`. `dstate` (..., B, K), the gradient of the final state, becomes that
+        of the initial state; `flow` (T, B) has a factor for the gradient that flows from each step to
+        the step before; `dh` (L, T, B, H) receives the gradient of every layer's output at every step.
+        """
+
+    def recurrent_matrices(self, params: Any) -> list[dict[str, Array]]:
+        """For each layer, the matrices (H, H) that a step multiplies its state by, by name."""
+
+    def activations(
+        self, w: Any, batch: Batch, state: Array, ws: Workspace
+    ) -> list[dict[str, Array]]:
+        """For each layer, what its sigmoid gates and its output `h` are over a window (T, B, H), by
+        name. `state` becomes the final state.
+        """

@@ -6,7 +6,9 @@ R = T·B; z and dz (G, R, H); H (R, H) hidden states.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -74,6 +76,32 @@ def dense_projection_backward(
             np.add(dX, part, dX)
 
 
+def projection(run: Tape, p: Mapping[str, Any], X: Array | None, ids: Array, z: Array) -> None:
+    """A layer's projection of its input: the rows X, or where that is None, one-hot ids."""
+    if X is None:
+        one_hot_projection(run, ids, p["table"], z)
+    else:
+        dense_projection(run, X, p["Wx"], p["b"], z)
+
+
+def projection_backward(
+    X: Array | None,
+    ids: Array,
+    Wx: Array,
+    dz: Array,
+    d: Mapping[str, Array],
+    dX: Array,
+    ws: Workspace,
+) -> None:
+    """The gradients of Wx and b in `d`, and of X in dX."""
+    if X is None:
+        one_hot_projection_backward(ids, dz, d["Wx"], ws)
+        # Each row of dz is in the sum of one symbol, so the sum over symbols is Σ_rows dz
+        np.add.reduce(d["Wx"], axis=1, out=d["b"])
+    else:
+        dense_projection_backward(X, Wx, dz, d["Wx"], d["b"], dX, ws)
+
+
 def sum_rows(dz: Array, db: Array, ws: Workspace) -> None:
     """db_k = Σ_rows dz_k for dz (G, R, H): a product with ones, four times as fast as a sum."""
     ones = ws("sum_rows.ones", dz.shape[1])
@@ -82,7 +110,13 @@ def sum_rows(dz: Array, db: Array, ws: Workspace) -> None:
 
 
 def dropout(X: Array, rate: float, rng: np.random.Generator, mask: Array, out: Array) -> None:
-    """out = X ⊙ mask; the mask is 0 with probability `rate`, else 1 / (1 - rate).
+    """out = X ⊙ mask, with a mask drawn by `dropout_mask`."""
+    dropout_mask(rate, rng, mask)
+    np.multiply(X, mask, out)
+
+
+def dropout_mask(rate: float, rng: np.random.Generator, mask: Array) -> None:
+    """Draw a mask: 0 with probability `rate`, else 1 / (1 - rate).
 
     Inverted dropout (Srivastava et al. 2014, section 10): nothing is scaled at test time.
     """
@@ -90,7 +124,6 @@ def dropout(X: Array, rate: float, rng: np.random.Generator, mask: Array, out: A
     np.add(mask, 1 - rate, mask)
     np.floor(mask, mask)  # 1 with probability 1 - rate
     np.multiply(mask, 1 / (1 - rate), mask)
-    np.multiply(X, mask, out)
 
 
 def dropout_backward(mask: Array, dX: Array) -> None:

@@ -13,26 +13,26 @@ from numpy.typing import DTypeLike
 
 from ..arrays import Array, Shape
 from ..backend import blas
-from ..backend.initial import glorot_uniform, unit_variance, zeros
+from ..backend.initial import between_table_and_output, glorot_uniform, unit_variance, zeros
 from ..backend.params import Parameter, Parameters
 from ..backend.tape import Tape, Unrecorded
 from ..backend.tiles import PackedMatrix
 from ..backend.workspace import LONGEST_TAPE, Workspace
 from ..cells import LSTM, Cell
 from ..cells.steps import flat_rows
-from ..config.kinds import Chosen, Integer, Number, option
+from ..config.kinds import Chosen, Flag, Integer, Number, option
+from ..errors import ConfigError
 from ..text.batches import Batch
 from .base import Masks
 from .declared import Declared, Reading
 from .layers import (
     OutputGradients,
-    dense_projection,
-    dense_projection_backward,
     dropout,
     dropout_backward,
     logits_rows,
-    one_hot_projection,
     one_hot_projection_backward,
+    projection,
+    projection_backward,
     softmax_cross_entropy,
 )
 
@@ -45,6 +45,10 @@ class Recurrent(Declared):
 
     Each layer projects its input X (one-hot ids or an embedding in layer 0, else the output of the
     layer below) and runs the cell over the steps. The logits are H Wy + by, with H of the top layer.
+    A tied model has one matrix for input and output: p(y) ∝ exp(e_y · o + by_y), with e_y the embedding
+    of symbol y, and o = H, or H Wo where their sizes differ (Press and Wolf 2017, arXiv:1608.05859).
+    The gradients of both uses add up.
+
     Dropout is applied to the output of each layer (between layers and before the softmax), not to the
     recurrence (Zaremba, Sutskever and Vinyals 2014, arXiv:1409.2329).
     """
@@ -65,6 +69,11 @@ class Recurrent(Declared):
     dropout: float = option(
         0.0, "rate, between layers and before the output", Number(low=0, below=1)
     )
+    tie: bool = option(False, "whether the embedding is the output matrix too", Flag())
+
+    def __post_init__(self) -> None:
+        if self.tie and self.embedding_size is None:
+            raise ConfigError("model.tie: there is no embedding to tie: set model.embedding_size")
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -78,7 +87,8 @@ class Recurrent(Declared):
             self.hidden_size,
             self.embedding_size,
         )
-        found = {} if E is None else {"embedding": Parameter((V, E), unit_variance)}
+        first = between_table_and_output if self.tie else unit_variance
+        found = {} if E is None else {"embedding": Parameter((V, E), first)}
         for layer in range(self.num_layers):
             one_hot = layer == 0 and E is None
             own = {
@@ -89,11 +99,18 @@ class Recurrent(Declared):
                 **self.cell.parameters(H),
             }
             found |= {f"layers.{layer}.{name}": parameter for name, parameter in own.items()}
-        return found | {"Wy": Parameter((H, V), glorot_uniform), "by": Parameter((V,), zeros)}
+        if not self.tie:
+            found["Wy"] = Parameter((H, V), glorot_uniform)
+        elif E is not None and E != H:
+            found["Wo"] = Parameter((H, E), glorot_uniform)
+        return found | {"by": Parameter((V,), zeros)}
 
     def describe(self, params: Any = None) -> str:
         """The model in one line; the parameters tell nothing beside."""
-        inputs = f"embedding of {self.embedding_size}" if self.embedding_size else "one-hot input"
+        tied = "tied " if self.tie else ""
+        inputs = (
+            f"{tied}embedding of {self.embedding_size}" if self.embedding_size else "one-hot input"
+        )
         chosen = "".join(f", {name} {value}" for name, value in vars(self.cell).items())
         dropout = f", dropout {self.dropout:g}" if self.dropout else ""
         return (
@@ -104,7 +121,7 @@ class Recurrent(Declared):
     @property
     def symbol_axes(self) -> dict[str, int]:
         table = "layers.0.Wx" if self.embedding_size is None else "embedding"
-        return {table: -2, "Wy": -1, "by": -1}
+        return {table: -2, "by": -1} | ({} if self.tie else {"Wy": -1})
 
     def state_shape(self, B: int) -> Shape:
         """(L, S, B, H)."""
@@ -122,14 +139,16 @@ class Recurrent(Declared):
         RNN; with dropout 2 B·H more. Where texts begin inside the window (`fresh`), each state is kept
         once more, with zeros there, and every step and stream has a factor. For all layers together:
         one gradient of the hidden states, the rows of one gate sorted by symbol, an embedding and its
-        gradient, a block of logits.
+        gradient, a block of logits; in a tied model one gradient of the table, and o and its gradient.
         """
         H, R = self.hidden_size, T * B
         states = len(self.cell.states) * (2 if fresh else 1)
         per_layer = len(self.cell.gates) + self.cell.saved + states + (2 if self.dropout else 0)
-        shared = 2 * H + 2 * (self.embedding_size or 0) + (1 if fresh else 0)
-        logits = logits_rows(R, self.vocabulary_size) * self.vocabulary_size if R else 0
-        return R * (self.num_layers * per_layer * H + shared) + logits
+        E, V = self.embedding_size or 0, self.vocabulary_size
+        shared = 2 * H + 2 * E + (1 if fresh else 0) + (2 * E if self.tie and E != H else 0)
+        table = V * E if self.tie else 0
+        logits = logits_rows(R, V) * V if R else 0
+        return R * (self.num_layers * per_layer * H + shared) + logits + table
 
     def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
         """About how many bytes a window takes in training: activations and recorded calls.
@@ -169,16 +188,59 @@ class Recurrent(Declared):
         """
         G, (_, T, B, *rest) = len(self.cell.gates), z.shape
         gates = z[:G].reshape(G, T * B, *rest)
-        if X is None:
-            one_hot_projection(run, ids, p["table"], gates)
-        else:
-            dense_projection(run, X, p["Wx"], p["b"], gates)
+        projection(run, p, X, ids, gates)
         for t in range(T):
             if keep is not None:
                 run(np.multiply, s[:, t], keep[t], s_prev[:, t])
             self.cell.step(run, p, z[:, t], s_prev[:, t], s[:, t + 1], ws)
 
+    def output_matrices(self, params: Parameters) -> tuple[Array | None, Array]:
+        """Wo (H, E), where there is one, and the matrix (D, V) of the logits: Wy, or the transposed
+        embedding.
+        """
+        return (params.get("Wo"), params["embedding"].T) if self.tie else (None, params["Wy"])
+
+    def output_matrix(self, params: Parameters) -> Array:
+        """Both output matrices as one (H, V)."""
+        Wo, Wy = self.output_matrices(params)
+        return Wy if Wo is None else Wo @ Wy
+
+    def recurrent_matrices(self, params: Parameters) -> list[dict[str, Array]]:
+        """For each layer, the square parameters (H, H) of the cell, one for each gate, by name."""
+        H = self.hidden_size
+        square = [n for n, p in self.cell.parameters(H).items() if p.shape[1:] == (H, H)]
+        return [
+            {
+                f"{name} {gate}": matrix
+                for name in square
+                for gate, matrix in zip(
+                    self.cell.gates, params[f"layers.{layer}.{name}"], strict=True
+                )
+            }
+            for layer in range(self.num_layers)
+        ]
+
+    def activations(
+        self, w: Weights, batch: Batch, state: Array, ws: Workspace
+    ) -> list[dict[str, Array]]:
+        """For each layer, what its sigmoid gates and its output h are over a window, by name: each
+        (T, B, H). `state` becomes the final state.
+        """
+        (T, B), H = batch.ids.shape, self.hidden_size
+        sigmoid = [k for k, scale in enumerate(self.cell.scale) if scale == 0.5]
+        return [
+            {self.cell.gates[k]: trace.z[k].copy() for k in sigmoid}
+            | {"h": trace.output.reshape(T, B, H).copy()}
+            for trace in self.forward(w, batch, state, ws)
+        ]
+
     # Windows
+
+    def inputs(self, w: Weights, batch: Batch, ws: Workspace) -> tuple[Array, Array | None]:
+        """The ids of a batch as rows (T·B,), and their embeddings; None for one-hot input."""
+        ids = ws("model.ids", batch.ids.size, dtype=np.intp)
+        np.copyto(ids, batch.ids.reshape(-1))
+        return ids, self.record_inputs(Unrecorded(), w, ids, ws)
 
     def weights(
         self,
@@ -200,10 +262,8 @@ class Recurrent(Declared):
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         G, S = len(self.cell.gates), len(self.cell.states)
-        ids = ws("model.ids", T * B, dtype=np.intp)
-        np.copyto(ids, batch.ids.reshape(-1))
-        keep = _keep(batch, ws)
-        X = self.record_inputs(Unrecorded(), w, ids, ws)
+        ids, X = self.inputs(w, batch, ws)
+        keep = keep_factors(batch, ws)
         traces = []
         for layer, p in enumerate(w.layers):
             z = _window(ws, f"model.z.{layer}", G + self.cell.saved, T, B, H)
@@ -242,9 +302,10 @@ class Recurrent(Declared):
         `losses` (T, B), where given, receives the loss of each target.
         """
         top = self.forward(w, batch, state, ws)[-1].output
+        Wo, Wy = self.output_matrices(w.params)
         return softmax_cross_entropy(
-            top,
-            w.params["Wy"],
+            top if Wo is None else np.matmul(top, Wo, ws("model.o", len(top), Wo.shape[1])),
+            Wy,
             w.params["by"],
             batch.targets.reshape(-1),
             ws,
@@ -261,25 +322,64 @@ class Recurrent(Declared):
         scale: float,
         masks: Masks | None = None,
         dstate: Array | None = None,
+        flow: Array | None = None,
+        dh: Array | None = None,
     ) -> float:
         """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter.
 
         Backpropagation through time over the window (Werbos 1990), truncated at its first step:
         `state` is treated as a constant. `dstate` (L, S, B, H), where given, is the gradient of the
-        final state and becomes the gradient of the initial state.
+        final state and becomes the gradient of the initial state. `flow` (T, B), where given, has a
+        factor for the gradient that flows from each step to the step before, in all layers. `dh`
+        (L, T, B, H), where given, receives the gradient of every layer's output h at every step.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
-        ids, keep = batch.ids.reshape(T * B), _keep(batch, ws)
         traces = self.forward(w, batch, state, ws, masks)
-        dX = ws("model.dX", T * B, H)  # of each layer's output in turn, from the top down
+        dX = ws("model.dX", T * B, H)
+        top, do, (Wo, Wy) = traces[-1].output, dX, self.output_matrices(w.params)
+        o = top
+        if Wo is not None:
+            o, do = (ws(name, T * B, Wo.shape[1]) for name in ("model.o", "model.do"))
+            np.matmul(top, Wo, o)
+        dWy = ws("model.dWy", *Wy.T.shape).T if self.tie else d["Wy"]
         loss = softmax_cross_entropy(
-            traces[-1].output,
-            w.params["Wy"],
+            o,
+            Wy,
             w.params["by"],
             batch.targets.reshape(T * B),
             ws,
-            OutputGradients(dX, d["Wy"], d["by"], scale),
+            OutputGradients(do, dWy, d["by"], scale),
         )
+        if Wo is not None:
+            np.matmul(top.T, do, d["Wo"])
+            np.matmul(do, Wo.T, dX)
+        self.backward(w, batch, traces, dX, d, ws, dstate, flow, dh)
+        if self.tie:
+            np.add(d["embedding"], dWy.T, d["embedding"])
+        return loss
+
+    def backward(
+        self,
+        w: Weights,
+        batch: Batch,
+        traces: list[LayerTrace],
+        dX: Array,
+        d: Parameters,
+        ws: Workspace,
+        dstate: Array | None = None,
+        flow: Array | None = None,
+        dh: Array | None = None,
+    ) -> None:
+        """The gradients `d` of all parameters but those of the softmax.
+
+        dX (T·B, H) is the gradient of the top layer's output, and becomes that of each layer's output
+        in turn. Without layers it is the gradient of the embedded input. The others are as in
+        `loss_and_grad`.
+        """
+        (T, B), H = batch.ids.shape, self.hidden_size
+        ids, keep = batch.ids.reshape(T * B), keep_factors(batch, ws)
+        if flow is not None:
+            keep = _flow(flow, keep, ws)
         ds = ws("model.ds", len(self.cell.states), B, H)
         for layer in reversed(range(self.num_layers)):
             trace, own = traces[layer], d.group(f"layers.{layer}.")
@@ -288,12 +388,17 @@ class Recurrent(Declared):
                 dropout_backward(trace.mask, dX)
             ds[:] = 0 if dstate is None else dstate[layer]
             memory = (z, s, s_prev, dX, ds, *([] if keep is None else [keep]))
+            if dh is not None:  # what comes from above; what comes from the next step is added
+                dh[layer] = dX.reshape(T, B, H)
+                memory += (dh[layer],)
             run = ws.tape(f"model.backward.{layer}", T, *memory, weights=w.number)
             if not run.is_recorded:
-                dh = dX.reshape(T, B, H)
-                for t in self.cell.backward(run, w.layers[layer], z, s_prev, s[:, 1:], dh, ds, ws):
+                dy = dX.reshape(T, B, H)
+                for t in self.cell.backward(run, w.layers[layer], z, s_prev, s[:, 1:], dy, ds, ws):
                     if keep is not None:
                         run(np.multiply, ds, keep[t], ds)
+                    if dh is not None and t:
+                        run(np.add, dh[layer, t - 1], ds[0], dh[layer, t - 1])
             run.replay()
             self.cell.weight_gradients(own, z, s_prev)
             if dstate is not None:
@@ -301,17 +406,11 @@ class Recurrent(Declared):
                     ds[:, batch.fresh[0]] = 0
                 dstate[layer] = ds
             dz = flat_rows(z[: len(self.cell.gates)])
-            if trace.X is None:
-                one_hot_projection_backward(ids, dz, own["Wx"], ws)
-                # Each row of dz is in the sum of one symbol, so the sum over symbols is Σ_rows dz
-                np.add.reduce(own["Wx"], axis=1, out=own["b"])
-                continue
-            dX = dX if layer else ws("model.dembedded", *trace.X.shape)
-            Wx = w.params[f"layers.{layer}.Wx"]
-            dense_projection_backward(trace.X, Wx, dz, own["Wx"], own["b"], dX, ws)
+            if layer == 0 and trace.X is not None:
+                dX = ws("model.dembedded", *trace.X.shape)
+            projection_backward(trace.X, ids, w.params[f"layers.{layer}.Wx"], dz, own, dX, ws)
         if self.embedding_size is not None:
             one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)
-        return loss
 
     def read(self, params: Parameters, streams: int) -> Reading:
         """A reader of `streams` streams, from the zero state."""
@@ -321,7 +420,18 @@ class Recurrent(Declared):
 
     def begin(self, params: Parameters, n: int) -> Steps:
         """N texts before their first symbol."""
-        return Steps(self, params, n)
+        return Steps(self, params, n, partial(self._record_output, params))
+
+    def _record_output(
+        self, params: Parameters, run: Tape, X: Array, ids: Array, logits: Array, ws: Workspace
+    ) -> None:
+        Wo, Wy = self.output_matrices(params)
+        if Wo is not None:
+            o = ws("o", *X.shape[:-1], Wo.shape[1])
+            run(np.matmul, X, Wo, o)
+            X = o
+        run(np.matmul, X, Wy, logits)
+        run(np.add, logits, repeated(params["by"], logits.shape), logits)
 
 
 def _window(ws: Workspace, name: str, *shape: int) -> Array:
@@ -335,7 +445,7 @@ def _window(ws: Workspace, name: str, *shape: int) -> Array:
     return ws(name, T, C, B, H).swapaxes(0, 1) if B == 1 else ws(name, *shape)
 
 
-def _keep(batch: Batch, ws: Workspace) -> Array | None:
+def keep_factors(batch: Batch, ws: Workspace) -> Array | None:
     """Factors (T, B, 1) for the state: 0 where a text begins inside the window, else 1. None where no
     text begins inside.
 
@@ -347,6 +457,13 @@ def _keep(batch: Batch, ws: Workspace) -> Array | None:
     keep = ws("model.keep", *batch.fresh.shape, 1)
     np.subtract(1, batch.fresh[:, :, None], out=keep, dtype=keep.dtype, casting="unsafe")
     return keep
+
+
+def _flow(flow: Array, keep: Array | None, ws: Workspace) -> Array:
+    """Factors (T, B, 1) for the gradient of the state: `flow` (T, B), and 0 where `keep` has 0."""
+    factors = ws("model.flow", *flow.shape, 1)
+    factors[:, :, 0] = flow
+    return factors if keep is None else np.multiply(factors, keep, factors)
 
 
 @dataclass(frozen=True)
@@ -366,9 +483,15 @@ class Steps:
 
     Products run over blocks of a fixed number of rows (`blas.rows_at_once`). So the bits of a text do
     not depend on the number of texts.
+
+    `record_output(run, X, ids, logits, ws)` records what makes the logits (K, R, V) of the output X
+    (K, R, D) of the layers of `model`, or where it has none, of its input: X or, for one-hot input,
+    None and the ids (K, R).
     """
 
-    def __init__(self, model: Recurrent, params: Parameters, n: int) -> None:
+    def __init__(
+        self, model: Recurrent, params: Parameters, n: int, record_output: Callable[..., None]
+    ) -> None:
         R = blas.rows_at_once()
         K, H, V = -(-n // R), model.hidden_size, model.vocabulary_size
         C, S = len(model.cell.gates) + model.cell.saved, len(model.cell.states)
@@ -388,8 +511,7 @@ class Steps:
                 z = ws(f"z.{layer}", C, 1, K, R, H)
                 model.record_layer(run, p, X, ids, z, s[layer], s[layer, :, :1], None, ws)
                 X = s[layer, 0, 1]
-            run(np.matmul, X, params["Wy"], logits)
-            run(np.add, logits, _repeated(params["by"], logits.shape), logits)
+            record_output(run, X, ids, logits, ws)
 
     def step(self, ids: Array | Sequence[int]) -> Array:
         """Feed one id per text; the logits (N, V) of the next symbol, valid until the next step."""
@@ -399,7 +521,7 @@ class Steps:
         return self._logits
 
 
-def _repeated(a: Array, shape: Shape) -> Array:
+def repeated(a: Array, shape: Shape) -> Array:
     """`a` repeated to a shape: adding the copy takes a quarter of the time of broadcasting."""
     return np.broadcast_to(a, shape).copy()
 
@@ -438,24 +560,13 @@ class Weights:
         declared = model.cell.parameters(model.hidden_size)
         packed = [name for name, parameter in declared.items() if parameter.packed]
         for layer in range(model.num_layers):
+            one_hot = layer == 0 and model.embedding_size is None
             own = params.group(f"layers.{layer}.")
-            G, D, H = own["Wx"].shape
-            copies: dict[str, Any] = {}
-            for name in packed:
-                K, N = own[name].shape[1:]
-                copies[name] = PackedMatrix.empty((G, K, N), rows, new)
-                if backward:
-                    copies[name + "T"] = PackedMatrix.empty((G, N, K), rows, new)
-            if layer == 0 and model.embedding_size is None:
-                # With one row a step, the gates of a symbol are together, as in `_window`
-                one_row = rows == 1 and blocks is None
-                copies["table"] = new((D, G, H)).swapaxes(0, 1) if one_row else new((G, D, H))
-            else:
-                copies["Wx"] = PackedMatrix.empty((G, D, H), rows if blocks else None, new)
-                copies["b"] = new((G, blocks, rows, H) if blocks else (G, 1, H))
-            for k, scale in enumerate(model.cell.scale):
-                self.tasks.append(partial(_refresh_gate, own, copies, packed, k, scale))
+            copies, tasks = layer_copies(
+                own, packed, model.cell.scale, one_hot, rows, blocks, backward, new
+            )
             self.layers.append(own | copies)
+            self.tasks += tasks
         self.refresh()
 
     def refresh(self) -> None:
@@ -463,6 +574,36 @@ class Weights:
         with np.errstate(all="ignore"):  # an overflow shows in the loss
             for task in self.tasks:
                 task()
+
+
+def layer_copies(
+    own: dict[str, Array],
+    packed: list[str],
+    scale: Sequence[float],
+    one_hot: bool,
+    rows: int,
+    blocks: int | None,
+    backward: bool,
+    new: Callable[[Shape], Array],
+) -> tuple[dict[str, Any], list[Callable[[], None]]]:
+    """The copies of a layer's parameters `own`, in memory that `new` allocates, and the calls that
+    make them anew; see `Weights`. Those in `packed` are multiplied at every step.
+    """
+    G, D, H = own["Wx"].shape
+    copies: dict[str, Any] = {}
+    for name in packed:
+        K, N = own[name].shape[1:]
+        copies[name] = PackedMatrix.empty((G, K, N), rows, new)
+        if backward:
+            copies[name + "T"] = PackedMatrix.empty((G, N, K), rows, new)
+    if one_hot:
+        # With one row a step, the gates of a symbol are together, as in `_window`
+        one_row = rows == 1 and blocks is None
+        copies["table"] = new((D, G, H)).swapaxes(0, 1) if one_row else new((G, D, H))
+    else:
+        copies["Wx"] = PackedMatrix.empty((G, D, H), rows if blocks else None, new)
+        copies["b"] = new((G, blocks, rows, H) if blocks else (G, 1, H))
+    return copies, [partial(_refresh_gate, own, copies, packed, k, f) for k, f in enumerate(scale)]
 
 
 def _refresh_gate(

@@ -1,1 +1,1 @@
-"""Optimizers and learning-rate schedules."""
+"""Optimizers, learning-rate schedules, and truncation of the gradient inside a window."""

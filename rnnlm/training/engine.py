@@ -26,6 +26,7 @@ from ..backend.workspace import Workspace
 from ..errors import TrainingError
 from ..models.base import TrainableModel
 from ..optim.optimizers import Optimizer, state_names
+from ..optim.truncation import Truncation, regular
 from ..text.batches import Batch
 
 SHARD_ROWS = 32  # at most; measured in tests/bench/README.md
@@ -90,7 +91,7 @@ class Engine:
 
     `clip` is ("norm", limit), ("value", limit) or None. `threads` is the number of workers, by default
     one for each core. `optimizer_state` holds the optimizer's vectors by name, each as long as
-    `params.flat`.
+    `params.flat`. `truncation` gives the factors of the gradient inside a window.
     """
 
     def __init__(
@@ -104,8 +105,10 @@ class Engine:
         clip: tuple[str, float] | None = None,
         threads: int | None = None,
         seed: int = 0,
+        truncation: Truncation = regular,
     ) -> None:
         self.model, self.params, self.seed = model, params, seed
+        self.truncation = truncation
         self.optimizer, self.options, self.clip = optimizer, options, clip
         dtype, size = params.flat.dtype, params.flat.size
         params.move_to(shared_zeros((size,), dtype))
@@ -191,6 +194,9 @@ class Engine:
         for k, shard in enumerate(lane.shards):
             rows = self.shards[shard]
             into = lane.part if k else lane.total
+            draws = partial(generator, self.seed, Purpose.TRUNCATION, step, shard)
+            flow = self.truncation(T, rows.stop - rows.start, draws)
+            cuts = {} if flow is None else {"flow": flow}
             loss += self.model.loss_and_grad(
                 self.weights,
                 _columns(self._window, T, rows, lane.ws),
@@ -199,6 +205,7 @@ class Engine:
                 lane.ws,
                 scale,
                 masks=partial(self._mask_generator, step, shard),
+                **cuts,
             )
             if k:
                 np.add(lane.total.flat, into.flat, lane.total.flat)

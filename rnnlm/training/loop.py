@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ..inference.sampling import generate, texts
 from ..models.base import TrainableModel
 from ..optim.optimizers import OPTIMIZERS
 from ..optim.schedules import SCHEDULES
+from ..optim.truncation import TRUNCATIONS
 from ..runs.checkpoint import Checkpoint, Progress
 from ..runs.folder import Run, numbered
 from ..runs.provenance import recorded
@@ -62,6 +64,11 @@ class Event:
     record: dict[str, Any]
 
 
+def _options(choice: dict[str, Any]) -> dict[str, Any]:
+    """The options of what is chosen, without its name."""
+    return {name: value for name, value in choice.items() if name != "name"}
+
+
 def never() -> bool:
     """A `stop` that lets a run train to its end."""
     return False
@@ -86,7 +93,7 @@ class Training:
     def __init__(self, config: Config, run: Run, corpus: Corpus, at: Checkpoint) -> None:
         self.config, self.run, self.corpus = config, run, corpus
         self.model, self.params, self.progress = (
-            trainable(at.model),
+            trainable(at.model, config),
             at.params,
             replace(at.progress),
         )
@@ -99,16 +106,16 @@ class Training:
         self.validation = Validation.of(config, self.windows, len(corpus["val"]))
         self._stop: Callable[[], bool] = never
         clip = next(iter(t.grad_clip.items())) if t.grad_clip else None
-        options = {name: value for name, value in t.optimizer.items() if name != "name"}
         self._engine = Engine(
             self.model,
             self.params,
             OPTIMIZERS[t.optimizer["name"]],
-            options,
+            _options(t.optimizer),
             batch_size=t.batch_size,
             clip=clip,
             threads=t.threads,
             seed=t.seed,
+            truncation=partial(TRUNCATIONS[t.truncation["name"]], **_options(t.truncation)),
         )
         for name, vector in at.optimizer_state.items():
             self._engine.optimizer_state[name][:] = vector
@@ -142,7 +149,7 @@ class Training:
         try:
             config, corpus = open_data(config, run.folder / "data", init_from, unknown)
             check_validation(config, corpus)
-            model = trainable(build_model(config, len(corpus.vocabulary)))
+            model = trainable(build_model(config, len(corpus.vocabulary)), config)
             t = config.train
             windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed)
             check_memory(model, config, windows)
@@ -292,7 +299,7 @@ class Training:
     def learning_rate(self, step: int) -> float:
         """The learning rate that the schedule gives to the update after `step` updates."""
         t = self.config.train
-        options = {name: value for name, value in t.schedule.items() if name != "name"}
+        options = _options(t.schedule)
         rate: float = SCHEDULES[t.schedule["name"]](
             step, len(self.windows), self.total_steps, t.optimizer["learning_rate"], **options
         )

@@ -11,8 +11,9 @@ from ..backend.memory import available_memory, readable
 from ..config.kinds import Interval
 from ..config.schema import Config
 from ..errors import ConfigError
-from ..models.base import LanguageModel, TrainableModel
+from ..models.base import LanguageModel, TrainableModel, UnrolledModel
 from ..optim.optimizers import OPTIMIZERS, state_names
+from ..optim.truncation import TRUNCATIONS, regular
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import open_data
 from ..text.batches import Batches
@@ -84,7 +85,7 @@ def preview(
         config = adopt_config(config, init_from)
     config, corpus = estimated_data(config, init_from, unknown)
     check_validation(config, corpus)
-    model = trainable(build_model(config, len(corpus.vocabulary)))
+    model = trainable(build_model(config, len(corpus.vocabulary)), config)
     t = config.train
     windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed)
     yield from config.to_yaml().splitlines()
@@ -102,10 +103,16 @@ def estimated_data(
     return open_data(config, None, init_from, unknown, most)
 
 
-def trainable(model: LanguageModel) -> TrainableModel:
-    """A model that gradient descent can train. Raises ConfigError for one that it cannot."""
+def trainable(model: LanguageModel, config: Config) -> TrainableModel:
+    """A model that gradient descent can train as the config says. Raises ConfigError for another."""
     if not isinstance(model, TrainableModel):
         raise ConfigError(f"gradient descent cannot train this model: {model.describe()}")
+    name = config.train.truncation["name"]
+    if TRUNCATIONS[name] is not regular and not isinstance(model, UnrolledModel):
+        raise ConfigError(
+            f"train.truncation {name}: only a recurrent model can be cut inside a window: leave the key "
+            "out"
+        )
     return model
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from oracles import cell_forward, cell_keys, one_hot
+from oracles import cell_forward, cell_keys, one_hot, output_matrix
 
 from rnnlm.arrays import Array
 from rnnlm.assembly import build_model, make_config
@@ -18,10 +18,12 @@ SYMBOLS = '\n"aé\ud800\U0001f600'
 V, H = len(SYMBOLS), 5
 
 
-def random_checkpoint(cell: Any, layers: int, embedding: int | None) -> Checkpoint:
+def random_checkpoint(
+    cell: Any, layers: int, embedding: int | None, tie: bool = False
+) -> Checkpoint:
     """A recurrent model with numbers of every sign in every parameter, biases too."""
     size = "null" if embedding is None else embedding
-    keys = (f"hidden_size={H}", f"num_layers={layers}", f"embedding_size={size}")
+    keys = (f"hidden_size={H}", f"num_layers={layers}", f"embedding_size={size}", f"tie={tie}")
     config = make_config(None, *cell_keys(cell), *(f"model.{key}" for key in keys))
     model: Any = build_model(config, V)
     params = Parameters(model.shapes)
@@ -42,5 +44,5 @@ def oracle_logits(checkpoint: Checkpoint, ids: Array) -> Array:
         own = {name.removeprefix(prefix): p[name] for name in p if name.startswith(prefix)}
         zeros = np.zeros((len(model.cell.states), ids.shape[1], H))
         X = cell_forward(model.cell, own, X, zeros)[0, 1:]
-    logits: Array = X @ p["Wy"] + p["by"]
+    logits: Array = X @ output_matrix(p) + p["by"]
     return logits

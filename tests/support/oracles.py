@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from itertools import pairwise, product
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -74,10 +75,18 @@ def all_others() -> list[Other]:
     ]
 
 
-def build(of: Cell | Other, V: int, H: int, layers: int, embedding: int | None, rate: float) -> Any:
+def build(
+    of: Cell | Other,
+    V: int,
+    H: int,
+    layers: int,
+    embedding: int | None,
+    rate: float,
+    tie: bool = False,
+) -> Any:
     """A model of that cell or kind: the options that kinds share have the same names."""
     if not isinstance(of, Other):
-        return Recurrent(V, of, H, layers, embedding, rate)
+        return Recurrent(V, of, H, layers, embedding, rate, tie)
     sizes = {"hidden_size": H, "num_layers": layers, "dropout": rate}
     return MODELS[of.kind](V, **sizes, **({"embedding_size": embedding} if embedding else {}))
 
@@ -196,6 +205,14 @@ def one_hot(ids: Array, V: int) -> Array:
     return np.array([[float(i == v) for v in range(V)] for i in ids.reshape(-1)])
 
 
+def output_matrix(p: Mapping[str, Array]) -> Array:
+    """Wy (H, V); in a tied model column y is the embedding of symbol y, as the state sees it."""
+    if "Wy" in p:
+        return p["Wy"]
+    columns = [p["Wo"] @ e if "Wo" in p else e for e in p["embedding"]]
+    return np.array(columns).T
+
+
 def model_losses(
     cell: Cell,
     p: dict[str, Array],
@@ -222,7 +239,7 @@ def model_losses(
         X = s[0, 1:].reshape(T * B, -1)
         if masks is not None:
             X = X * masks[layer]
-    return cross_entropy(X @ p["Wy"] + p["by"], targets.reshape(-1)), np.array(final)
+    return cross_entropy(X @ output_matrix(p) + p["by"], targets.reshape(-1)), np.array(final)
 
 
 def texts(batch: Batch, state: Array) -> Iterator[tuple[int, slice, Array]]:
@@ -275,6 +292,7 @@ class Problem:
         layers: int = 1,
         embedding: int | None = None,
         dropout: float = 0.0,
+        tie: bool = False,
         T: int = 5,
         B: int = 3,
         H: int = 6,
@@ -283,7 +301,7 @@ class Problem:
         seed: int = 0,
     ) -> Problem:
         rng = np.random.default_rng(seed)
-        model = build(cell, V, H, layers, embedding, dropout)
+        model = build(cell, V, H, layers, embedding, dropout, tie)
         params = model.init(rng, np.float64)
         params.flat += rng.normal(0, 0.7 / np.sqrt(H), params.flat.size)  # so that no bias is zero
         ids, targets = rng.integers(V, size=(2, T, B))
@@ -306,7 +324,7 @@ class Problem:
         """The summed loss, going forward only; `dstate` adds ⟨dstate, final state⟩ to it."""
         w, ws, state = self.weights(), self.workspace(), self.state.copy()
         top = self.model.forward(w, self.batch, state, ws, masks)[-1].output
-        logits = top @ self.params["Wy"] + self.params["by"]
+        logits = top @ output_matrix(self.params) + self.params["by"]
         losses = cross_entropy(logits, self.batch.targets.ravel())
         return float(losses.sum() + (0 if dstate is None else np.vdot(dstate, state)))
 
@@ -320,7 +338,7 @@ class Problem:
         d, state = self.params.like(), self.state.copy()
         d.flat.fill(np.nan)
         dstate = np.zeros_like(state) if dstate is None else dstate.copy()
-        gives_dstate = [dstate] if isinstance(self.model, Recurrent) else []
+        takes_dstate = "dstate" in signature(self.model.loss_and_grad).parameters
         loss = self.model.loss_and_grad(
             self.weights(),
             self.batch,
@@ -329,7 +347,7 @@ class Problem:
             ws or self.workspace(),
             1.0,
             masks,
-            *gives_dstate,
+            *([dstate] if takes_dstate else []),
         )
         return Result(loss, d, state, dstate)
 
