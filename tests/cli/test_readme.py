@@ -1,4 +1,4 @@
-"""The README is right: its script runs, and its commands, options, keys and defaults exist."""
+"""README.md and REFERENCE.md are right: what they name exists, and their example runs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from rnnlm.optim.optimizers import OPTIMIZERS
 from rnnlm.optim.schedules import SCHEDULES
 
 README = (ROOT / "README.md").read_text("utf-8")
+REFERENCE = (ROOT / "REFERENCE.md").read_text("utf-8")  # the file that README.md names for it
+BESIDE = [path for top in ("data", "rnnlm", "tests") for path in (ROOT / top).rglob("README.md")]
+LINK = re.compile(r"\]\((?!https?:)([^)]+)\)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 OF_ALL = {"--help", "--version"}
 
 
 def sections() -> dict[str, str]:
     """What stands under each heading that is a command: its name -> the heading and the text."""
-    found = re.split(r"^### `rnnlm (?=\w)", README, flags=re.M)[1:]
+    found = re.split(r"^### `rnnlm (?=\w)", REFERENCE, flags=re.M)[1:]
     return {text.split()[0].rstrip("`"): text.split("\n## ")[0] for text in found}
 
 
@@ -63,6 +66,34 @@ def test_the_example_in_the_readme_runs(tmp_path: Path) -> None:
     assert len(script.strip().splitlines()) <= 12
 
 
+def test_the_readme_names_the_reference_and_every_command() -> None:
+    """The commands in the order of `rnnlm --help`, each with a link to its section."""
+    assert "](REFERENCE.md)" in README
+    rows = re.findall(r"^\| \[`rnnlm (\w+)`\]\(REFERENCE\.md#rnnlm-(\w+)", README, re.M)
+    assert rows == [(name, name) for name in COMMANDS]
+
+
+def anchors(path: Path) -> set[str]:
+    """The headings of a file, as links on GitHub name them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+def test_every_link_from_one_file_to_another_leads_somewhere() -> None:
+    """To a file or folder that is there, and to a heading in it."""
+    for path in (ROOT / "README.md", ROOT / "REFERENCE.md", *BESIDE):
+        for link in LINK.findall(path.read_text("utf-8")):
+            name, _, heading = link.partition("#")
+            target = (path.parent / name).resolve() if name else path
+            assert target.exists(), f"{path}: {link}"
+            assert not heading or heading in anchors(target), f"{path}: {link}"
+
+
+def test_the_readme_is_short() -> None:
+    """Under 300 lines, as its readers have been promised."""
+    assert len(README.splitlines()) < 300
+
+
 def test_every_command_has_its_section() -> None:
     """In the order of `rnnlm --help`."""
     assert list(sections()) == list(COMMANDS)
@@ -80,14 +111,15 @@ def test_the_section_of_a_command_names_its_options_and_no_others(name: str) -> 
 
 def test_no_option_in_the_readme_is_unknown() -> None:
     """Wherever it stands; one that follows a command is that command's."""
-    assert set(OPTION.findall(README)) <= OF_ALL.union(*map(options, COMMANDS))
-    for name, rest in re.findall(r"rnnlm (\w+)([^`\n]*)", README):
+    text = README + REFERENCE
+    assert set(OPTION.findall(text)) <= OF_ALL.union(*map(options, COMMANDS))
+    for name, rest in re.findall(r"rnnlm (\w+)([^`\n]*)", text):
         assert set(OPTION.findall(rest)) <= OF_ALL | (options(name) if name in COMMANDS else set())
 
 
 def config_keys() -> dict[str, str]:
     """The key and the default in each row of the README's table of keys."""
-    return dict(re.findall(r"^\| `(\w+\.\w+)` \| `(.*?)` \|", README, re.M))
+    return dict(re.findall(r"^\| `(\w+\.\w+)` \| `(.*?)` \|", REFERENCE, re.M))
 
 
 def resolved(*overrides: str) -> Mapping[str, Mapping[str, object]]:
@@ -123,7 +155,7 @@ def test_the_default_in_the_readme_changes_nothing_when_it_is_set(key: str, defa
 
 def named(kind: str) -> dict[str, str]:
     """The names of one kind, with their options as the README has them."""
-    return dict(re.findall(rf"^\| {kind} \| `(\w+)` \| (.*?) \|$", README, re.M))
+    return dict(re.findall(rf"^\| {kind} \| `(\w+)` \| (.*?) \|$", REFERENCE, re.M))
 
 
 @pytest.mark.parametrize(

@@ -407,11 +407,11 @@ def test_keys_of_version_0_1_0_are_read() -> None:
     assert parse(old.format("lstm", "null", "null")).model["cell"] == {"name": "lstm"}
 
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "REFERENCE.md").read_text(encoding="utf-8")
 
 
 def shown(default: object, kind: Kind) -> str:
-    """A default as the README shows it."""
+    """A default as the reference shows it."""
     plain = kind.default if isinstance(kind, Chosen) else kind.plain(default)
     if isinstance(plain, dict):
         return "{" + ", ".join(f"{k}: {v}" for k, v in plain.items()) + "}"
@@ -420,7 +420,7 @@ def shown(default: object, kind: Kind) -> str:
     return f"{plain}"
 
 
-def test_every_key_is_in_the_readme_with_its_default() -> None:
+def test_every_key_is_in_the_reference_with_its_default() -> None:
     """The config reference lists each key, its default and its meaning as the code has them.
 
     Where a key of one kind of model has another default in a later kind, the table of options has it.
@@ -430,21 +430,21 @@ def test_every_key_is_in_the_readme_with_its_default() -> None:
     for kind, make in TABLES["model"].items():
         keys = {name: (first.setdefault(name, key), key) for name, key in options(make).items()}
         own = [f"`{n}: {b.default}`" for n, (a, b) in keys.items() if a.default != b.default]
-        assert not own or f"others | `{kind}` | {', '.join(own)} |" in README, own
+        assert not own or f"others | `{kind}` | {', '.join(own)} |" in REFERENCE, own
         owners.append(("model", make))
     for section, owner in owners:
         for name, key in options(owner).items():
             if section == "model" and first[name].default != key.default:
                 continue
             row = f"| `{section}.{name}` | `{shown(key.default, key.kind)}` | {key.doc} |"
-            assert row in README, row
-    assert "| `model.kind` | `recurrent` |" in README
+            assert row in REFERENCE, row
+    assert "| `model.kind` | `recurrent` |" in REFERENCE
 
 
-def test_every_option_is_in_the_readme_with_its_default() -> None:
+def test_every_option_is_in_the_reference_with_its_default() -> None:
     """The options of each cell, optimizer and schedule, as the registered functions have them."""
-    for table in ("cell", "optimizer", "schedule"):
+    for table in ("cell", "optimizer", "schedule", "truncation"):
         for name, make in TABLES[table].items():
             taken = [f"`{n}: {shown(o.default, o.kind)}`" for n, o in options(make).items()]
             row = f"| {table} | `{name}` | {', '.join(taken) or 'none'} |"
-            assert row in README, row
+            assert row in REFERENCE, row
