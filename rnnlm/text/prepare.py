@@ -99,7 +99,8 @@ def prepare(
         )
     check_new_symbols(unknown)
     given = None if vocabulary is None else TextFormat(rules, vocabulary)
-    reader = Reader(rules, stdin, separator, unreadable, math.inf if out is not None else most)
+    most = most if out is None else math.inf
+    reader = Reader(rules, stdin, separator, unreadable, most, for_training=True)
     texts = {"train": listed(inputs), "val": listed(val), "test": listed(test)}
     fractions = {"val": val_fraction, "test": test_fraction}
     shares = shares_of({name: f for name, f in fractions.items() if not texts[name]})

@@ -211,7 +211,8 @@ class Reader:
 
     `separator` comes between two files. `unreadable` is called with the error of a file that is no
     text, which is then left out whole; without it the error is raised. Reading ends after about `most`
-    bytes on disk; then `cut` is true.
+    bytes on disk; then `cut` is true. Only where a text is read `for_training` can its rules be others,
+    and so errors advise it.
     """
 
     def __init__(
@@ -221,8 +222,9 @@ class Reader:
         separator: str = "",
         unreadable: Callable[[DataError], object] | None = None,
         most: float = math.inf,
+        for_training: bool = False,
     ) -> None:
-        self.rules = rules
+        self.rules, self._for_training = rules, for_training
         self._left, self.cut = most, False
         self._separator, self._unreadable = separator, unreadable
         # A closed standard input counts as empty
@@ -271,7 +273,7 @@ class Reader:
         """Whether a file can be read to its end. Standard input can be read only once."""
         if name == STDIN:
             return True
-        trial = Reader(self.rules, None)
+        trial = Reader(self.rules, None, for_training=self._for_training)
         try:
             for _ in trial.blocks([name]):
                 pass
@@ -318,6 +320,14 @@ class Reader:
         self._left -= raw.bytes
         self.sources.append(Source(name, raw.bytes, raw.sha256.hexdigest()))
 
+    def _advice(self, encoding: str) -> str:
+        if not self._for_training:
+            return f"the model reads {encoding}: convert the file"
+        return (
+            f"name its encoding, as {option('encoding', 'latin-1')} (data.encoding), or use "
+            f"{option('level', 'byte')} (data.level)"
+        )
+
     def _decoded(self, name: str, encoding: str) -> Iterator[str]:
         """A file's text without its byte order mark."""
         decoder = codecs.getincrementaldecoder(encoding)()
@@ -333,14 +343,13 @@ class Reader:
                 at = offset - held + getattr(error, "start", 0)
                 raise DataError(
                     f"{name}: not {encoding} at byte {at:,} ({getattr(error, 'reason', error)}): "
-                    f"name its encoding, as {option('encoding', 'latin-1')} (data.encoding), or use "
-                    f"{option('level', 'byte')} (data.level)"
+                    f"{self._advice(encoding)}"
                 ) from None
             offset += len(block)
             if len(decoder.getstate()[0]) > HELD:
                 raise DataError(
-                    f"{name}: {HELD:,} bytes before byte {offset:,} give no text in {encoding}: name "
-                    f"its encoding, as {option('encoding', 'latin-1')} (data.encoding)"
+                    f"{name}: {HELD:,} bytes before byte {offset:,} give no text in {encoding}: "
+                    f"{self._advice(encoding)}"
                 )
             if text:
                 yield text.removeprefix("\ufeff") if has_mark else text

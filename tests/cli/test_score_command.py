@@ -143,6 +143,12 @@ def test_symbols_outside_the_vocabulary(run: Path) -> None:
     assert done.stdout.splitlines()[3].split("\t")[1] == done.stdout.splitlines()[1].split("\t")[1]
 
 
+def test_a_text_in_another_encoding(run: Path) -> None:
+    """The model has its encoding, so that no option of the command helps."""
+    said = rnnlm(run, "-", stdin=b"a \xff\n", code=1).stderr
+    assert said.endswith("the model reads utf-8: convert the file\n")
+
+
 def test_no_line_is_no_error(run: Path) -> None:
     """An empty file has no rows."""
     done = rnnlm(run, "-", stdin=b"")

@@ -160,8 +160,11 @@ def test_undecodable_bytes_are_located_in_the_decompressed_file(
         assert (
             f"bad.txt.gz: not {encoding.removesuffix('-sig')} at byte {whole.value.start} " in said
         )
-        assert 'encoding="latin-1" (data.encoding)' in said
-        assert 'level="byte" (data.level)' in said
+        assert said.endswith("convert the file")
+        with pytest.raises(DataError) as caught:
+            prepare(path, tmp_path / "out", encoding=encoding)
+        assert 'encoding="latin-1" (data.encoding)' in str(caught.value)
+        assert 'level="byte" (data.level)' in str(caught.value)
 
 
 def test_a_decoder_that_only_waits_is_refused_before_memory_is_taken(tmp_path: Path) -> None:
