@@ -1,6 +1,6 @@
 """The configuration: its sections, each key once with its type, default, limits and meaning.
 
-Errors, `--set`, the resolved `config.yaml` and the README's reference are made from these
+Errors, `--set`, the resolved `config.yaml` and the reference in cli/README.md are made from these
 declarations. The options in the section `model` are declared by the chosen model itself; cells,
 optimizers and schedules declare theirs too.
 """

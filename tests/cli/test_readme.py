@@ -1,4 +1,4 @@
-"""README.md and REFERENCE.md are right: what they name exists, and their example runs."""
+"""README.md and rnnlm/cli/README.md are right: what they name exists, and their example runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ from rnnlm.optim.optimizers import OPTIMIZERS
 from rnnlm.optim.schedules import SCHEDULES
 
 README = (ROOT / "README.md").read_text("utf-8")
-REFERENCE = (ROOT / "REFERENCE.md").read_text("utf-8")  # the file that README.md names for it
+REFERENCE = (ROOT / "rnnlm" / "cli" / "README.md").read_text(
+    "utf-8"
+)  # the file that README.md names for it
 BESIDE = [path for top in ("data", "rnnlm", "tests") for path in (ROOT / top).rglob("README.md")]
 LINK = re.compile(r"\]\((?!https?:)([^)]+)\)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
@@ -68,8 +70,8 @@ def test_the_example_in_the_readme_runs(tmp_path: Path) -> None:
 
 def test_the_readme_names_the_reference_and_every_command() -> None:
     """The commands in the order of `rnnlm --help`, each with a link to its section."""
-    assert "](REFERENCE.md)" in README
-    rows = re.findall(r"^\| \[`rnnlm (\w+)`\]\(REFERENCE\.md#rnnlm-(\w+)", README, re.M)
+    assert "](rnnlm/cli/README.md)" in README
+    rows = re.findall(r"^\| \[`rnnlm (\w+)`\]\(rnnlm/cli/README\.md#rnnlm-(\w+)", README, re.M)
     assert rows == [(name, name) for name in COMMANDS]
 
 
@@ -81,7 +83,7 @@ def anchors(path: Path) -> set[str]:
 
 def test_every_link_from_one_file_to_another_leads_somewhere() -> None:
     """To a file or folder that is there, and to a heading in it."""
-    for path in (ROOT / "README.md", ROOT / "REFERENCE.md", *BESIDE):
+    for path in (ROOT / "README.md", *BESIDE):
         for link in LINK.findall(path.read_text("utf-8")):
             name, _, heading = link.partition("#")
             target = (path.parent / name).resolve() if name else path

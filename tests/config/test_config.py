@@ -407,7 +407,7 @@ def test_keys_of_version_0_1_0_are_read() -> None:
     assert parse(old.format("lstm", "null", "null")).model["cell"] == {"name": "lstm"}
 
 
-REFERENCE = (ROOT / "REFERENCE.md").read_text(encoding="utf-8")
+REFERENCE = (ROOT / "rnnlm" / "cli" / "README.md").read_text(encoding="utf-8")
 
 
 def shown(default: object, kind: Kind) -> str:
