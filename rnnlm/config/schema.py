@@ -44,7 +44,7 @@ class DataConfig:
         Text(null="null"),
     )
     level: str = option("char", "what a symbol is: `char`, `byte` or `word`", Named(table="level"))
-    encoding: str = option("utf-8", "encoding of raw text (not used at byte level)", Text())
+    encoding: str = option("utf-8", "encoding of raw text; at byte level there is none", Text())
     newlines: str = option(
         "normalize",
         "`normalize`: CRLF and CR become LF; `keep`: they stay",
