@@ -388,7 +388,7 @@ class Training:
         steps = generate(
             self.model,
             self.params,
-            text_format.start,
+            [*text_format.start, *self.corpus.lead.tolist()],
             SAMPLE_LENGTH,
             seed=self.config.train.seed,
             num_samples=n,

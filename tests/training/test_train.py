@@ -32,6 +32,7 @@ from rnnlm.cells import Cell
 from rnnlm.config.schema import Config
 from rnnlm.errors import CheckpointError, ConfigError, DataError, TrainingError
 from rnnlm.inference.evaluation import Evaluation, evaluate
+from rnnlm.inference.sampling import generate
 from rnnlm.models.base import TrainableModel
 from rnnlm.models.recurrent import TAPE_BYTES
 from rnnlm.optim.optimizers import OPTIMIZERS
@@ -928,3 +929,20 @@ def test_library_errors_leave_no_folder_behind(tmp_path: Path) -> None:
         with pytest.raises(error):
             run(tiny_config(path, tmp_path / "a"))  # type: ignore[arg-type]
         assert not (tmp_path / "a").exists()
+
+
+def test_a_sample_in_training_begins_as_one_without_a_prime(
+    text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the paragraph that the checkpoint keeps, not from nothing."""
+    primes: list[list[int]] = []
+
+    def spy(model: Any, params: Any, prime: list[int], *rest: Any, **options: Any) -> Any:
+        primes.append(list(prime))
+        return generate(model, params, prime, *rest, **options)
+
+    monkeypatch.setattr("rnnlm.training.loop.generate", spy)
+    run(tiny_config(text_file, tmp_path / "run", "train.sample_every=1 epoch", "train.epochs=1"))
+    lead = Checkpoint.load(tmp_path / "run" / "last.npz").lead.tolist()
+    assert lead
+    assert primes == [lead]
