@@ -181,11 +181,6 @@ class Lines:
         ids, targets, fresh = (a.T.copy() for a in (ids, targets, begins & ~beyond))
         return Batch(ids.astype(np.intp), targets, fresh)
 
-    def sources(self, epoch: int, k: int) -> Array:
-        """(T, B) where in the text each target of a window stands; n is a newline that was added."""
-        source: Array = np.minimum(self._steps(epoch, k)[2], len(self._ids)).T
-        return source
-
     def _steps(self, epoch: int, k: int) -> tuple[Array, Array, Array]:
         """For each stream and step (B, T): its place among the ordered lines, where its line begins
         there, and where its target stands in the text.
