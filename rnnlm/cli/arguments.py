@@ -118,6 +118,8 @@ def _config_and_name(source: Path | None, overrides: Iterable[str]) -> tuple[Con
 
     if source is None:
         return make_config(None, *overrides), "run"
+    if (source / "last.npz").is_file():
+        raise click.UsageError(f"{source} is a run: go on with it by --resume {argument(source)}")
     if _is_config(source):
         config = make_config(source, *overrides)
         if config.data.path != load_config(source, overrides, TABLES).data.path:

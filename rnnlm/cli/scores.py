@@ -66,8 +66,8 @@ class Table:
         """What was scored, how fast, and what was left out."""
         seconds = time.monotonic() - self._seconds
         noun, n = self._vocabulary.noun, self._symbols
-        mean = f"{self._total / n:.4f}" if n else "no"
-        line = f"{counted(self._lines, 'line')}, {counted(n, noun)}: {mean} {self._unit} per {noun}"
+        line = f"{counted(self._lines, 'line')}, {counted(n, noun)}"
+        line += f": {self._total / n:.4f} {self._unit} per {noun}" if n else ": nothing to score"
         if seconds > 1:
             line += f", {self._lines / seconds:,.0f} lines per second"
         yield line

@@ -140,7 +140,7 @@ def _train(opened: Callable[[], Training | AtOnce | None]) -> None:
 
 
 def _say_stopping(_signal: int) -> None:
-    say_in_handler("stopping after this step; once more to stop at once")
+    say_in_handler("stopping after this step; Ctrl-C or SIGTERM once more to stop at once")
 
 
 def show_training(training: Training | AtOnce) -> None:

@@ -24,7 +24,7 @@ from typing import IO, Any, TypeAlias
 from ..errors import DataError
 from ..storage.atomic import as_path
 from ..watching import report
-from ..wording import option
+from ..wording import option, setting
 from .format import TextRules
 
 CHUNK = 1 << 20  # bytes of text read at a time
@@ -324,8 +324,9 @@ class Reader:
         if not self._for_training:
             return f"the model reads {encoding}: convert the file"
         return (
-            f"name its encoding, as {option('encoding', 'latin-1')} (data.encoding), or use "
-            f"{option('level', 'byte')} (data.level)"
+            f"name its encoding, or use {option('level', 'byte')}: prepare takes "
+            f"{option('encoding', 'latin-1')}, train {setting('data.encoding=latin-1')} or "
+            f"{setting('data.level=byte')}"
         )
 
     def _decoded(self, name: str, encoding: str) -> Iterator[str]:

@@ -179,3 +179,11 @@ def test_the_text_of_a_config_is_looked_for_beside_it_too(in_tmp: Path) -> None:
     Path("text.txt").write_text(TEXT)
     assert make_config("deep/c.yaml").data.path == "text.txt"
     assert not rnnlm("train", "deep/c.yaml", *QUICK, "--dry-run").stderr
+
+
+def test_a_run_in_the_place_of_a_text_is_to_be_resumed(tmp_path: Path) -> None:
+    """Not read as a text: its folder is named with the option that goes on with it."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.npz").write_bytes(b"")
+    said = rnnlm("train", tmp_path / "run", code=2)
+    assert "is a run: go on with it by --resume" in said.stderr

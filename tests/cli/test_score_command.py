@@ -153,7 +153,7 @@ def test_no_line_is_no_error(run: Path) -> None:
     """An empty file has no rows."""
     done = rnnlm(run, "-", stdin=b"")
     assert done.stdout.count("\n") == 1
-    assert done.stderr == "0 lines, 0 characters: no nats per character\n"
+    assert done.stderr == "0 lines, 0 characters: nothing to score\n"
 
 
 def test_rank_refuses_more_than_it_can_hold(
