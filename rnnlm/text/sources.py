@@ -176,7 +176,9 @@ def _refuse_document(name: str, begins: bytes) -> None:
 
 def _unreadable(name: str, error: Exception) -> DataError:
     why = getattr(error, "strerror", None) or error
-    return DataError(f"{name}: cannot read ({why}): check the file, or leave it out")
+    missing = isinstance(error, FileNotFoundError)
+    way = "check its name" if missing else "check the file, or leave it out"
+    return DataError(f"{name}: cannot read ({why}): {way}")
 
 
 # Reading files
