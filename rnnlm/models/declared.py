@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -18,21 +19,21 @@ from ..text.batches import Batch
 from .base import TrainableModel
 
 
-class Declared:
+class Declared(ABC):
     """A model that declares its `parameters`, each with its shape and its first values."""
 
     @property
+    @abstractmethod
     def parameters(self) -> dict[str, Parameter]:
         """Every parameter under its name, in storage order."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def symbol_axes(self) -> dict[str, int]:
         """By name, the parameters that have numbers for each symbol, and along which axis.
 
         The bias of the symbols in the output is `by`.
         """
-        raise NotImplementedError
 
     @property
     def shapes(self) -> dict[str, Shape]:
