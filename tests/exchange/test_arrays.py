@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import TEXT
 from exchanged import random_checkpoint
 
 import rnnlm
 from rnnlm.cells import GRU, LSTM
+from rnnlm.cli.main import cli
 from rnnlm.errors import DataError
-from rnnlm.exchange import safetensors
+from rnnlm.exchange import FORMATS, safetensors
 from rnnlm.exchange.exporting import export
 from rnnlm.text.format import TextFormat
 
@@ -99,3 +101,10 @@ def test_a_file_is_named_after_its_run(in_tmp: Path) -> None:
         with pytest.raises(DataError, match=rf"{name}\.json: exists already"):
             export(loaded, "json")
         (in_tmp / f"{name}.json").unlink()
+
+
+def test_export_without_a_format_names_them_all() -> None:
+    """Nobody has to look them up."""
+    done = CliRunner().invoke(cli, ["export", "runs/a"])
+    assert done.exit_code == 2
+    assert all(name in done.output for name in FORMATS)
