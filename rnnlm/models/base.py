@@ -17,7 +17,8 @@ from ..backend.params import Parameters
 from ..backend.workspace import Workspace
 from ..text.batches import Batch
 
-Masks = Callable[[int], np.random.Generator]  # layer -> the generator of its dropout mask
+# The number of a layer -> the generator of its dropout mask; further numbers are the model's own
+Masks = Callable[[int], np.random.Generator]
 
 
 class Steps(Protocol):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from .base import Masks
 from .declared import Declared, Reading
 from .layers import (
     OutputGradients,
-    dropout,
+    Place,
     dropout_backward,
     logits_rows,
     one_hot_projection_backward,
@@ -49,8 +49,12 @@ class Recurrent(Declared):
     of symbol y, and o = H, or H Wo where their sizes differ (Press and Wolf 2017, arXiv:1608.05859).
     The gradients of both uses add up.
 
-    Dropout is applied to the output of each layer (between layers and before the softmax), not to the
-    recurrence (Zaremba, Sutskever and Vinyals 2014, arXiv:1409.2329).
+    Dropout is applied to what the layers read and to the output of each (between layers and before the
+    softmax), not to the recurrence (Zaremba, Sutskever and Vinyals 2014, arXiv:1409.2329). Where masks
+    are `locked`, all steps of a window have the same (Gal and Ghahramani 2016, arXiv:1512.05287,
+    section 3). `embedding_dropout` drops symbols for a whole window, each stream its own (there,
+    section 4.2). An element of a one-hot input is a symbol, too: `input_dropout` drops it at a step
+    or, locked, for the window; the layer then reads zeros.
     """
 
     vocabulary_size: int
@@ -70,6 +74,18 @@ class Recurrent(Declared):
         0.0, "rate, between layers and before the output", Number(low=0, below=1)
     )
     tie: bool = option(False, "whether the embedding is the output matrix too", Flag())
+    output_dropout: float | None = option(
+        None,
+        "rate before the output alone; null: as `dropout`",
+        Number(low=0, below=1, null="null"),
+    )
+    input_dropout: float = option(
+        0.0, "rate of elements of the embedding, or of one-hot input", Number(low=0, below=1)
+    )
+    embedding_dropout: float = option(
+        0.0, "rate of symbols that are not read in a window", Number(low=0, below=1)
+    )
+    locked: bool = option(False, "whether dropout is the same at all steps of a window", Flag())
 
     def __post_init__(self) -> None:
         if self.tie and self.embedding_size is None:
@@ -112,11 +128,36 @@ class Recurrent(Declared):
             f"{tied}embedding of {self.embedding_size}" if self.embedding_size else "one-hot input"
         )
         chosen = "".join(f", {name} {value}" for name, value in vars(self.cell).items())
-        dropout = f", dropout {self.dropout:g}" if self.dropout else ""
         return (
             f"{type(self.cell).__name__}{chosen}, {self.num_layers} x {self.hidden_size}, "
-            f"{inputs}{dropout}: {self.num_parameters:,} parameters"
+            f"{inputs}{self._regularisation()}: {self.num_parameters:,} parameters"
         )
+
+    def _regularisation(self) -> str:
+        """What is on of it, for `describe`."""
+        output = (
+            "" if self.output_dropout is None else f" and {self.output_dropout:g} at the output"
+        )
+        rates = {
+            "dropout": f"{self.dropout:g}{output}" if self.dropout or output else "",
+            "input dropout": self.input_dropout,
+            "embedding dropout": self.embedding_dropout,
+        }
+        said = [f"{what} {value}" for what, value in rates.items() if value]
+        return "".join(f", {words}" for words in [*said, *["locked"] * self.locked])
+
+    @cached_property
+    def places(self) -> list[Place]:
+        """Where dropout is applied: to the output of each layer, the input, the symbols read."""
+        rates = [self.dropout] * self.num_layers
+        if self.output_dropout is not None:
+            rates[-1:] = [self.output_dropout]
+        symbols = Place(self.embedding_dropout, self.vocabulary_size, locked=True, by_symbol=True)
+        # Of the elements of a one-hot row one counts
+        inputs = Place(self.input_dropout, self.embedding_size or 1, self.locked)
+        if self.embedding_size is None and self.locked:
+            inputs = replace(symbols, rate=self.input_dropout)
+        return [*(Place(rate, self.hidden_size, self.locked) for rate in rates), inputs, symbols]
 
     @property
     def symbol_axes(self) -> dict[str, int]:
@@ -136,19 +177,24 @@ class Recurrent(Declared):
 
         For each layer and step: B·H for each gate (overwritten by its gradient), for each array that
         the cell saves and for each of its states. This is 6 B·H for the LSTM, 5 for the GRU, 2 for the
-        RNN; with dropout 2 B·H more. Where texts begin inside the window (`fresh`), each state is kept
-        once more, with zeros there, and every step and stream has a factor. For all layers together:
-        one gradient of the hidden states, the rows of one gate sorted by symbol, an embedding and its
-        gradient, a block of logits; in a tied model one gradient of the table, and o and its gradient.
+        RNN; with dropout B·H more, and the mask. Where texts begin inside the window (`fresh`), each
+        state is kept once more, with zeros there, and every step and stream has a factor. For all
+        layers together: one gradient of the hidden states, the rows of one gate sorted by symbol, an
+        embedding and its gradient, masks of the input and their product, a block of logits; in a tied
+        model one gradient of the table, and o and its gradient.
         """
         H, R = self.hidden_size, T * B
         states = len(self.cell.states) * (2 if fresh else 1)
-        per_layer = len(self.cell.gates) + self.cell.saved + states + (2 if self.dropout else 0)
+        per_layer = len(self.cell.gates) + self.cell.saved + states
+        *outputs, of_input, of_symbols = self.places
+        dropped = sum(place.count(T, B) for place in self.places)
+        dropped += R * H * sum(place.rate > 0 for place in outputs)
         E, V = self.embedding_size or 0, self.vocabulary_size
+        dropped += R * max(E, 1) if of_input.rate or of_symbols.rate else 0
         shared = 2 * H + 2 * E + (1 if fresh else 0) + (2 * E if self.tie and E != H else 0)
         table = V * E if self.tie else 0
         logits = logits_rows(R, V) * V if R else 0
-        return R * (self.num_layers * per_layer * H + shared) + logits + table
+        return R * (self.num_layers * per_layer * H + shared) + logits + table + dropped
 
     def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
         """About how many bytes a window takes in training: activations and recorded calls.
@@ -179,8 +225,10 @@ class Recurrent(Declared):
         s_prev: Array,
         keep: Array | None,
         ws: Workspace,
+        factors: Array | None = None,
     ) -> None:
         """Record a layer: the projection of its input, the rows X or one-hot ids, and the cell's steps.
+        One-hot rows are multiplied by `factors` (T·B, 1), where given.
 
         z (G+saved, T, B, H) becomes the activations, s (S, T+1, B, H) the states. s_prev (S, T, B, H)
         are the states that the steps begin from: a view of s, or, with `keep` (T, B, 1), memory of its
@@ -188,7 +236,7 @@ class Recurrent(Declared):
         """
         G, (_, T, B, *rest) = len(self.cell.gates), z.shape
         gates = z[:G].reshape(G, T * B, *rest)
-        projection(run, p, X, ids, gates)
+        projection(run, p, X, ids, gates, factors)
         for t in range(T):
             if keep is not None:
                 run(np.multiply, s[:, t], keep[t], s_prev[:, t])
@@ -242,6 +290,25 @@ class Recurrent(Declared):
         np.copyto(ids, batch.ids.reshape(-1))
         return ids, self.record_inputs(Unrecorded(), w, ids, ws)
 
+    def mask(self, number: int, ids: Array, masks: Masks | None, ws: Workspace) -> Array | None:
+        """The mask of one of `places` for a window of ids (T, B); None where nothing is dropped."""
+        place = self.places[number]
+        if masks is None or not place.rate:
+            return None
+        return place.mask(ids, masks(number), f"model.mask.{number}", ws)
+
+    def input_factors(self, ids: Array, masks: Masks | None, ws: Workspace) -> Array | None:
+        """What the rows of the input are multiplied by: (T·B, E), or (T·B, 1) for one-hot input."""
+        L = self.num_layers
+        found = [m for k in (L, L + 1) if (m := self.mask(k, ids, masks, ws)) is not None]
+        if not found:
+            return None
+        factors = ws("model.factors", *ids.shape, self.embedding_size or 1)
+        factors.fill(1)
+        for mask in found:
+            np.multiply(factors, mask, factors)
+        return flat_rows(factors)
+
     def weights(
         self,
         params: Parameters,
@@ -258,11 +325,14 @@ class Recurrent(Declared):
         """Run the layers over a batch from `state` (L, S, B, H), which becomes the final state.
 
         Returns a trace for each layer; the `output` of the last is the input of the softmax. `masks`
-        gives the generator of each layer's dropout mask; without it there is no dropout.
+        gives the generator of the mask of each of `places`; without it there is no dropout.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         G, S = len(self.cell.gates), len(self.cell.states)
         ids, X = self.inputs(w, batch, ws)
+        factors = self.input_factors(batch.ids, masks, ws)
+        if factors is not None and X is not None:
+            np.multiply(X, factors, X)
         keep = keep_factors(batch, ws)
         traces = []
         for layer, p in enumerate(w.layers):
@@ -273,20 +343,18 @@ class Recurrent(Declared):
             if batch.fresh is not None:
                 s[:, 0, batch.fresh[0]] = 0
             below = ids if X is None else X
-            memory = (z, s, s_prev, below, *([] if keep is None else [keep]))
+            rows = factors if X is None else None
+            memory = (z, s, s_prev, below, *(a for a in (keep, rows) if a is not None))
             run = ws.tape(f"model.forward.{layer}", T, *memory, weights=w.number)
             if not run.is_recorded:
-                self.record_layer(run, p, X, ids, z, s, s_prev, keep, ws)
+                self.record_layer(run, p, X, ids, z, s, s_prev, keep, ws, rows)
             run.replay()
             state[layer] = s[:, T]
-            output, mask = s[0, 1:].reshape(T * B, H), None
-            if self.dropout and masks is not None:
-                mask = ws(f"model.mask.{layer}", T * B, H)
-                dropped = ws(f"model.dropped.{layer}", T * B, H)
-                dropout(output, self.dropout, masks(layer), mask, dropped)
-                output = dropped
-            traces.append(LayerTrace(X, z, s, s_prev, mask, output))
-            X = output
+            output, mask = s[0, 1:], self.mask(layer, batch.ids, masks, ws)
+            if mask is not None:
+                output = np.multiply(output, mask, ws(f"model.dropped.{layer}", T, B, H))
+            traces.append(LayerTrace(X, z, s, s_prev, mask, flat_rows(output), factors))
+            X, factors = flat_rows(output), None
         return traces
 
     def loss(
@@ -385,7 +453,7 @@ class Recurrent(Declared):
             trace, own = traces[layer], d.group(f"layers.{layer}.")
             z, s, s_prev = trace.z, trace.s, trace.s_prev
             if trace.mask is not None:
-                dropout_backward(trace.mask, dX)
+                dropout_backward(trace.mask, dX.reshape(T, B, H))
             ds[:] = 0 if dstate is None else dstate[layer]
             memory = (z, s, s_prev, dX, ds, *([] if keep is None else [keep]))
             if dh is not None:  # what comes from above; what comes from the next step is added
@@ -408,7 +476,10 @@ class Recurrent(Declared):
             dz = flat_rows(z[: len(self.cell.gates)])
             if layer == 0 and trace.X is not None:
                 dX = ws("model.dembedded", *trace.X.shape)
-            projection_backward(trace.X, ids, w.params[f"layers.{layer}.Wx"], dz, own, dX, ws)
+            Wx = w.params[f"layers.{layer}.Wx"]
+            projection_backward(trace.X, ids, Wx, dz, own, dX, ws, trace.factors)
+            if trace.X is not None and trace.factors is not None:
+                np.multiply(dX, trace.factors, dX)
         if self.embedding_size is not None:
             one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)
 
@@ -470,12 +541,13 @@ def _flow(flow: Array, keep: Array | None, ws: Workspace) -> Array:
 class LayerTrace:
     """What a layer's backward pass needs from its forward pass: views into the workspace."""
 
-    X: Array | None  # (T·B, D) input; None for one-hot input
+    X: Array | None  # (T·B, D) input, with dropout; None for one-hot input
     z: Array  # (G+saved, T, B, H)
     s: Array  # (S, T+1, B, H)
     s_prev: Array  # (S, T, B, H): s[:, :-1], zeroed where a text begins
-    mask: Array | None  # (T·B, H)
+    mask: Array | None  # (T, B, H), or (1, B, H) where masks are locked
     output: Array  # (T·B, H)
+    factors: Array | None = None  # of dropout on the input (T·B, D), or (T·B, 1) for one-hot input
 
 
 class Steps:
@@ -530,7 +602,7 @@ class Weights:
     """The parameters, and copies of them that the products use. Every update refreshes the copies.
 
     The copies of each layer, multiplied by the cell's `scale`: `table` (G, V, H) = Wx + b for one-hot
-    input, else `Wx` and `b`; the cell's packed parameters, cut for products of `rows` rows. For the
+    input, else `Wx`; `b`; the cell's packed parameters, cut for products of `rows` rows. For the
     backward pass the packed parameters are there transposed too (without `scale`), under their name +
     "T". With `blocks`, the copies are for single steps of `blocks` times `rows` texts: `Wx` is cut for
     `rows` rows too, and `b` is repeated for every text.
@@ -602,7 +674,7 @@ def layer_copies(
         copies["table"] = new((D, G, H)).swapaxes(0, 1) if one_row else new((G, D, H))
     else:
         copies["Wx"] = PackedMatrix.empty((G, D, H), rows if blocks else None, new)
-        copies["b"] = new((G, blocks, rows, H) if blocks else (G, 1, H))
+    copies["b"] = new((G, blocks, rows, H) if blocks else (G, 1, H))
     return copies, [partial(_refresh_gate, own, copies, packed, k, f) for k, f in enumerate(scale)]
 
 
@@ -614,9 +686,9 @@ def _refresh_gate(
         if name + "T" in copies:
             copies[name + "T"].fill(k, own[name][k].T)
     factor = own["b"].dtype.type(scale)
+    np.multiply(own["b"][k], factor, copies["b"][k])
     if "table" in copies:
         np.add(own["Wx"][k], own["b"][k], copies["table"][k])
         np.multiply(copies["table"][k], factor, copies["table"][k])
     else:
-        np.multiply(own["b"][k], factor, copies["b"][k])
         copies["Wx"].fill(k, own["Wx"][k], scale)

@@ -83,10 +83,11 @@ def build(
     embedding: int | None,
     rate: float,
     tie: bool = False,
+    **options: Any,
 ) -> Any:
     """A model of that cell or kind: the options that kinds share have the same names."""
     if not isinstance(of, Other):
-        return Recurrent(V, of, H, layers, embedding, rate, tie)
+        return Recurrent(V, of, H, layers, embedding, rate, tie, **options)
     sizes = {"hidden_size": H, "num_layers": layers, "dropout": rate}
     return MODELS[of.kind](V, **sizes, **({"embedding_size": embedding} if embedding else {}))
 
@@ -220,16 +221,20 @@ def model_losses(
     targets: Array,
     state: Array,
     masks: Sequence[Array] | None = None,
+    symbols: Array | float = 1.0,
+    inputs: Array | float = 1.0,
 ) -> tuple[Array, Array]:
     """The loss of every character (T·B,) and the final state, from parameters by name.
 
-    `masks` are the dropout masks (T·B, H) of each layer. `.sum()` and `.mean()` of the losses are
-    the two reductions in use.
+    `masks` are the dropout masks (T·B, H) of each layer, `symbols` that of the one-hot rows (T·B, V),
+    `inputs` that of what the first layer reads (T·B, D). `.sum()` and `.mean()` of the losses are the
+    two reductions in use.
     """
     (T, B), V = ids.shape, p["by"].size
-    X = one_hot(ids, V)
+    X = one_hot(ids, V) * symbols
     if "embedding" in p:
         X = X @ p["embedding"]
+    X = X * inputs
     final = []
     for layer in range(len(state)):
         prefix = f"layers.{layer}."
@@ -299,9 +304,10 @@ class Problem:
         V: int = 7,
         dtype: Any = np.float64,
         seed: int = 0,
+        **options: Any,
     ) -> Problem:
         rng = np.random.default_rng(seed)
-        model = build(cell, V, H, layers, embedding, dropout, tie)
+        model = build(cell, V, H, layers, embedding, dropout, tie, **options)
         params = model.init(rng, np.float64)
         params.flat += rng.normal(0, 0.7 / np.sqrt(H), params.flat.size)  # so that no bias is zero
         ids, targets = rng.integers(V, size=(2, T, B))

@@ -1,0 +1,68 @@
+"""Regularisation of recurrent models: masks at every place, against masks that are given explicitly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cases import both_inputs, masks
+from oracles import Problem, assert_is_gradient, model_losses
+
+from rnnlm.arrays import Array
+from rnnlm.cells.lstm import LSTM
+from rnnlm.cells.rnn import RNN
+
+pytestmark = pytest.mark.usefixtures("one_blas_thread")
+
+T, B, H, V = 5, 3, 6, 7
+both_masks = pytest.mark.parametrize("locked", [False, True], ids=["free", "locked"])
+
+
+def explicit(number: int, rate: float, size: int, locked: bool) -> Array:
+    """The mask (T·B, size) of a place, the same for all steps where it is locked."""
+    drawn = masks(number).random((1 if locked else T, B, size)) >= rate
+    assert 0 < np.count_nonzero(drawn) < drawn.size
+    return np.broadcast_to(drawn / (1 - rate), (T, B, size)).reshape(T * B, size)
+
+
+@both_masks
+@both_inputs
+def test_every_place_has_its_mask(embedding: int | None, locked: bool) -> None:
+    """Loss, state and gradients with dropout at all places are those of explicit masks."""
+    rates = {"dropout": 0.4, "output_dropout": 0.3, "input_dropout": 0.2, "embedding_dropout": 0.25}
+    p = Problem.of(LSTM(), layers=2, embedding=embedding, locked=locked, **rates)  # type: ignore[arg-type]
+    outputs = [explicit(0, 0.4, H, locked), explicit(1, 0.3, H, locked)]
+    size = embedding or (V if locked else 1)
+    inputs, symbols = explicit(2, 0.2, size, locked), explicit(3, 0.25, V, True)
+    losses, final = model_losses(
+        p.model.cell,
+        dict(p.params),
+        p.batch.ids,
+        p.batch.targets,
+        p.state,
+        outputs,
+        symbols,
+        inputs,
+    )
+    result = p.gradients(masks=masks)
+    np.testing.assert_allclose(result.loss, losses.sum(), rtol=1e-12)
+    np.testing.assert_allclose(result.state, final, rtol=0, atol=1e-12)
+    for name, array in p.params.items():
+        assert_is_gradient(result.d[name], lambda: p.loss(masks), array, name)
+    assert_is_gradient(result.dstate, lambda: p.loss(masks), p.state, "state")
+
+
+@both_masks
+@both_inputs
+def test_what_masks_take_is_counted(embedding: int | None, locked: bool) -> None:
+    """To the number, beside what a window without them takes."""
+    held, said = [], []
+    for rate in (0.0, 0.4):
+        rates = {"dropout": rate, "input_dropout": rate, "embedding_dropout": rate}
+        p = Problem.of(RNN(), layers=2, embedding=embedding, locked=locked, **rates)  # type: ignore[arg-type]
+        ws = p.workspace()
+        p.gradients(ws, masks)
+        ws.poison()
+        p.gradients(ws, masks).assert_same_bits(p.gradients(masks=masks))
+        held.append(ws.nbytes // p.params.flat.itemsize)
+        said.append(p.model.activation_count(T, B))
+    assert held[1] - held[0] == said[1] - said[0] > 0
