@@ -105,6 +105,10 @@ class Weights(Protocol):
     tasks: Sequence[Callable[[], None]]
     """Calls that make the copies anew after an update; workers make them in any order."""
 
+    drops: Sequence[Callable[[np.random.Generator], None]]
+    """Calls that drop weights from the copies for a step of training, each with a generator of its
+    own; in most models none. The parameters stay whole."""
+
 
 @runtime_checkable
 class TrainableModel(LanguageModel, Protocol):

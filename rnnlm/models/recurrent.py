@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 from ..arrays import Array, Shape
 from ..backend import blas
 from ..backend.initial import between_table_and_output, glorot_uniform, unit_variance, zeros
-from ..backend.params import Parameter, Parameters
+from ..backend.params import Parameter, Parameters, count
 from ..backend.tape import Tape, Unrecorded
 from ..backend.tiles import PackedMatrix
 from ..backend.workspace import LONGEST_TAPE, Workspace
@@ -29,6 +29,7 @@ from .layers import (
     OutputGradients,
     Place,
     dropout_backward,
+    dropout_mask,
     logits_rows,
     one_hot_projection_backward,
     projection,
@@ -55,6 +56,10 @@ class Recurrent(Declared):
     section 3). `embedding_dropout` drops symbols for a whole window, each stream its own (there,
     section 4.2). An element of a one-hot input is a symbol, too: `input_dropout` drops it at a step
     or, locked, for the window; the layer then reads zeros.
+
+    `weight_dropout` is DropConnect on the recurrent matrices (Merity, Keskar and Socher 2018,
+    arXiv:1708.02182, section 2): a step of training has one mask of each, M, for all streams and all
+    steps of the window. Products use Wh ⊙ M, so dWh = (Σ_t H'ᵀ dz) ⊙ M.
     """
 
     vocabulary_size: int
@@ -87,9 +92,17 @@ class Recurrent(Declared):
     )
     locked: bool = option(False, "whether dropout is the same at all steps of a window", Flag())
 
+    weight_dropout: float = option(
+        0.0, "rate of recurrent weights, once for each step of training", Number(low=0, below=1)
+    )
+
     def __post_init__(self) -> None:
         if self.tie and self.embedding_size is None:
             raise ConfigError("model.tie: there is no embedding to tie: set model.embedding_size")
+        if self.weight_dropout and not self.packed:
+            raise ConfigError(
+                "model.weight_dropout: the cell has no recurrent matrices: leave it at 0"
+            )
 
     @property
     def parameters(self) -> dict[str, Parameter]:
@@ -142,9 +155,16 @@ class Recurrent(Declared):
             "dropout": f"{self.dropout:g}{output}" if self.dropout or output else "",
             "input dropout": self.input_dropout,
             "embedding dropout": self.embedding_dropout,
+            "weight dropout": self.weight_dropout,
         }
         said = [f"{what} {value}" for what, value in rates.items() if value]
         return "".join(f", {words}" for words in [*said, *["locked"] * self.locked])
+
+    @cached_property
+    def packed(self) -> dict[str, Shape]:
+        """The cell's packed parameters, which every step multiplies by: (G, H, H), by name."""
+        declared = self.cell.parameters(self.hidden_size)
+        return {name: p.shape for name, p in declared.items() if p.packed}
 
     @cached_property
     def places(self) -> list[Place]:
@@ -199,10 +219,12 @@ class Recurrent(Declared):
     def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
         """About how many bytes a window takes in training: activations and recorded calls.
 
-        Where texts begin inside some windows (`fresh`), calls are recorded with and without them.
+        Where texts begin inside some windows (`fresh`), calls are recorded with and without them. Masks
+        of weights count, though there is one of each for all windows of a step.
         """
+        weights = self.num_layers * count(self.packed) if self.weight_dropout else 0
         calls = self.num_layers * min(T, LONGEST_TAPE) * TAPE_BYTES
-        return 4 * self.activation_count(T, B, fresh) + (2 if fresh else 1) * calls
+        return 4 * (self.activation_count(T, B, fresh) + weights) + (2 if fresh else 1) * calls
 
     # The wiring: recorded calls, the same for windows and for single steps
 
@@ -469,6 +491,8 @@ class Recurrent(Declared):
                         run(np.add, dh[layer, t - 1], ds[0], dh[layer, t - 1])
             run.replay()
             self.cell.weight_gradients(own, z, s_prev)
+            for name, mask in w.masks[layer].items():
+                np.multiply(own[name], mask, own[name])
             if dstate is not None:
                 if batch.fresh is not None:
                     ds[:, batch.fresh[0]] = 0
@@ -607,6 +631,9 @@ class Weights:
     "T". With `blocks`, the copies are for single steps of `blocks` times `rows` texts: `Wx` is cut for
     `rows` rows too, and `b` is repeated for every text.
 
+    With weight dropout, `masks` has a mask of each layer's packed parameters by name: ones until
+    `drops` are called, one for each layer. Then the copies are multiplied by them, up to a refresh.
+
     `empty` allocates the copies; `number` is different for every object.
     """
 
@@ -625,20 +652,27 @@ class Weights:
         self.number = next(self._numbers)
         self.layers: list[dict[str, Any]] = []
         self.tasks: list[Callable[[], None]] = []  # together they refresh the copies, in any order
+        self.drops: list[Callable[[np.random.Generator], None]] = []
+        self.masks: list[dict[str, Array]] = []
 
         def new(shape: Shape) -> Array:
             return empty(shape, params.flat.dtype)
 
-        declared = model.cell.parameters(model.hidden_size)
-        packed = [name for name, parameter in declared.items() if parameter.packed]
+        rate = model.weight_dropout if backward else 0
         for layer in range(model.num_layers):
             one_hot = layer == 0 and model.embedding_size is None
             own = params.group(f"layers.{layer}.")
             copies, tasks = layer_copies(
-                own, packed, model.cell.scale, one_hot, rows, blocks, backward, new
+                own, list(model.packed), model.cell.scale, one_hot, rows, blocks, backward, new
             )
             self.layers.append(own | copies)
             self.tasks += tasks
+            masks = {name: new(shape) for name, shape in model.packed.items() if rate}
+            for mask in masks.values():
+                mask.fill(1)
+            self.masks.append(masks)
+            if masks:
+                self.drops.append(partial(_drop, own, copies, masks, model.cell.scale, rate))
         self.refresh()
 
     def refresh(self) -> None:
@@ -676,6 +710,23 @@ def layer_copies(
         copies["Wx"] = PackedMatrix.empty((G, D, H), rows if blocks else None, new)
     copies["b"] = new((G, blocks, rows, H) if blocks else (G, 1, H))
     return copies, [partial(_refresh_gate, own, copies, packed, k, f) for k, f in enumerate(scale)]
+
+
+def _drop(
+    own: dict[str, Array],
+    copies: dict[str, Any],
+    masks: dict[str, Array],
+    scale: Sequence[float],
+    rate: float,
+    rng: np.random.Generator,
+) -> None:
+    """Draw a layer's `masks` and make the copies of what they multiply."""
+    for name, mask in masks.items():
+        dropout_mask(rate, rng, mask)
+        for k, factor in enumerate(scale):
+            kept = own[name][k] * mask[k]
+            copies[name].fill(k, kept, factor)
+            copies[name + "T"].fill(k, kept.T)
 
 
 def _refresh_gate(

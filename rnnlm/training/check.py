@@ -3,8 +3,8 @@
 In float64, on one window of the training text: what `loss_and_grad` says of each parameter, and of the
 initial state of a model whose gradient flows back through it, beside central differences
 (f(x + εv) - f(x - εv)) / 2ε along a random direction v of length 1, and at the entry whose derivative
-is the largest. Dropout draws the same masks each time. An activation with a kink (relu) may fail where
-a difference steps over it.
+is the largest. Dropout, of weights too, draws the same masks each time. An activation with a kink
+(relu) may fail where a difference steps over it.
 """
 
 from __future__ import annotations
@@ -151,6 +151,8 @@ class GradientCheck:
         """The mean loss in nats per symbol, by the call that training makes."""
         for refresh in self._weights.tasks:
             refresh()
+        for number, drop in enumerate(self._weights.drops):
+            drop(generator(self.seed, Purpose.WEIGHTS, 0, number))
         scale = 1 / max(1, self.batch.counted)
         masks = partial(generator, self.seed, Purpose.DROPOUT, 0)
         state = self.state.copy()

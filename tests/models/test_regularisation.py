@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 from cases import both_inputs, masks
 from oracles import Problem, assert_is_gradient, model_losses
 
+from rnnlm import ConfigError
 from rnnlm.arrays import Array
-from rnnlm.cells.lstm import LSTM
-from rnnlm.cells.rnn import RNN
+from rnnlm.cells import GRU, LSTM, RNN, Cell
+from rnnlm.models.recurrent import Recurrent
+from rnnlm.optim.optimizers import sgd
+from rnnlm.training.engine import Engine
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -66,3 +71,54 @@ def test_what_masks_take_is_counted(embedding: int | None, locked: bool) -> None
         held.append(ws.nbytes // p.params.flat.itemsize)
         said.append(p.model.activation_count(T, B))
     assert held[1] - held[0] == said[1] - said[0] > 0
+
+
+@pytest.mark.parametrize("cell", [GRU(reset_after=False), LSTM()], ids=repr)
+def test_dropped_weights_are_whole_in_the_parameters_alone(cell: Cell) -> None:
+    """Loss and gradients are those of a plain model with masked matrices; a refresh ends it."""
+    p, plain = (Problem.of(cell, layers=2, weight_dropout=rate) for rate in (0.4, 0.0))
+    w, d = p.weights(), p.params.like()
+
+    def loss() -> float:
+        for task in w.tasks:
+            task()
+        for layer, drop in enumerate(w.drops):
+            drop(masks(layer))
+        return float(p.model.loss_and_grad(w, p.batch, p.state.copy(), d, p.workspace(), 1.0))
+
+    total, dropped = (
+        loss(),
+        [(masks(k).random(w.masks[k]["Wh"].shape) >= 0.4) / 0.6 for k in (0, 1)],
+    )
+    for layer, mask in enumerate(dropped):
+        plain.params[f"layers.{layer}.Wh"][...] *= mask
+    expected = plain.gradients()
+    np.testing.assert_allclose(total, expected.loss, rtol=1e-12)
+    for layer, mask in enumerate(dropped):
+        expected.d[f"layers.{layer}.Wh"][...] *= mask
+    np.testing.assert_allclose(d.flat, expected.d.flat, rtol=0, atol=1e-12)
+    assert_is_gradient(d["layers.0.Wh"].copy(), loss, p.params["layers.0.Wh"], "Wh")
+    whole = Problem.of(cell, layers=2)
+    assert p.loss() == whole.loss()  # evaluation
+
+
+def test_workers_drop_the_same_weights() -> None:
+    """One worker or two, and each step others; a step depends on nothing but its number."""
+    ends = []
+    for threads, steps in ((1, (1, 2)), (2, (1, 2)), (1, (1, 3))):
+        p = Problem.of(LSTM(), layers=2, B=20, dtype=np.float32, weight_dropout=0.5)
+        with closing(Engine(p.model, p.params, sgd, {}, batch_size=20, threads=threads)) as e:
+            for step in steps:
+                e.step(p.batch, p.state.copy(), step, 0.1)
+        ends.append(p.params.flat.copy())
+    np.testing.assert_array_equal(ends[0], ends[1])
+    assert (ends[0] != ends[2]).any()
+
+
+def test_a_cell_without_recurrent_matrices_has_no_weights_to_drop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The error says what to do."""
+    monkeypatch.setattr(RNN, "parameters", lambda self, H: {})
+    with pytest.raises(ConfigError, match="no recurrent matrices: leave it at 0"):
+        Recurrent(V, RNN(), weight_dropout=0.1)
