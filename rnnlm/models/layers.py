@@ -176,6 +176,16 @@ def dropout_backward(mask: Array, dX: Array) -> None:
     np.multiply(dX, mask, dX)
 
 
+def square_penalty(x: Array, counted: Array, weight: float, ws: Workspace) -> tuple[float, Array]:
+    """weight · Σ x² over the rows of x (T, B, H) that count, and its gradient, 2 · weight · x there.
+
+    `counted` (T, B) is true where they do.
+    """
+    dx = np.multiply(x, counted[:, :, None], ws("penalty", *x.shape))
+    total = weight * float(np.vdot(dx, dx))
+    return total, np.multiply(dx, 2 * weight, dx)
+
+
 def logits_rows(R: int, V: int) -> int:
     """How many of R rows of logits over V symbols are computed at a time."""
     return max(1, min(R, LOGITS_ROWS, max(64, LOGITS_BLOCK // V)))

@@ -35,6 +35,7 @@ from .layers import (
     projection,
     projection_backward,
     softmax_cross_entropy,
+    square_penalty,
 )
 
 TAPE_BYTES = 7000  # of recorded calls, forward and backward, for each step and layer; measured
@@ -60,6 +61,14 @@ class Recurrent(Declared):
     `weight_dropout` is DropConnect on the recurrent matrices (Merity, Keskar and Socher 2018,
     arXiv:1708.02182, section 2): a step of training has one mask of each, M, for all streams and all
     steps of the window. Products use Wh ⊙ M, so dWh = (Σ_t H'ᵀ dz) ⊙ M.
+
+    Training may add penalties to the mean loss (Merity, McCann and Socher 2017, arXiv:1708.01009,
+    section 3): with Y_t the output of the top layer before dropout, and M_t the mask of dropout,
+
+        activation_penalty · mean((Y_t ⊙ M_t)²) + change_penalty · mean((Y_t - Y_{t-1})²)
+
+    Both are means over the targets that count and over hidden units; the second has 0 for the first
+    step of a window and of a text. The loss that is reported is without them.
     """
 
     vocabulary_size: int
@@ -94,6 +103,12 @@ class Recurrent(Declared):
 
     weight_dropout: float = option(
         0.0, "rate of recurrent weights, once for each step of training", Number(low=0, below=1)
+    )
+    activation_penalty: float = option(
+        0.0, "factor of the mean square of the top layer's output", Number(low=0, high=1e6)
+    )
+    change_penalty: float = option(
+        0.0, "factor of the mean square of its change from step to step", Number(low=0, high=1e6)
     )
 
     def __post_init__(self) -> None:
@@ -156,6 +171,8 @@ class Recurrent(Declared):
             "input dropout": self.input_dropout,
             "embedding dropout": self.embedding_dropout,
             "weight dropout": self.weight_dropout,
+            "activation penalty": self.activation_penalty,
+            "change penalty": self.change_penalty,
         }
         said = [f"{what} {value}" for what, value in rates.items() if value]
         return "".join(f", {words}" for words in [*said, *["locked"] * self.locked])
@@ -201,7 +218,8 @@ class Recurrent(Declared):
         state is kept once more, with zeros there, and every step and stream has a factor. For all
         layers together: one gradient of the hidden states, the rows of one gate sorted by symbol, an
         embedding and its gradient, masks of the input and their product, a block of logits; in a tied
-        model one gradient of the table, and o and its gradient.
+        model one gradient of the table, and o and its gradient; the gradient of a penalty, for changes
+        two and the changes.
         """
         H, R = self.hidden_size, T * B
         states = len(self.cell.states) * (2 if fresh else 1)
@@ -214,7 +232,9 @@ class Recurrent(Declared):
         shared = 2 * H + 2 * E + (1 if fresh else 0) + (2 * E if self.tie and E != H else 0)
         table = V * E if self.tie else 0
         logits = logits_rows(R, V) * V if R else 0
-        return R * (self.num_layers * per_layer * H + shared) + logits + table + dropped
+        penalties = (3 * R - B if self.change_penalty else R if self.activation_penalty else 0) * H
+        others = logits + table + dropped + penalties
+        return R * (self.num_layers * per_layer * H + shared) + others
 
     def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
         """About how many bytes a window takes in training: activations and recorded calls.
@@ -372,10 +392,11 @@ class Recurrent(Declared):
                 self.record_layer(run, p, X, ids, z, s, s_prev, keep, ws, rows)
             run.replay()
             state[layer] = s[:, T]
-            output, mask = s[0, 1:], self.mask(layer, batch.ids, masks, ws)
+            output = y = s[0, 1:]
+            mask = self.mask(layer, batch.ids, masks, ws)
             if mask is not None:
-                output = np.multiply(output, mask, ws(f"model.dropped.{layer}", T, B, H))
-            traces.append(LayerTrace(X, z, s, s_prev, mask, flat_rows(output), factors))
+                output = np.multiply(y, mask, ws(f"model.dropped.{layer}", T, B, H))
+            traces.append(LayerTrace(X, z, s, s_prev, y, mask, flat_rows(output), factors))
             X, factors = flat_rows(output), None
         return traces
 
@@ -414,8 +435,10 @@ class Recurrent(Declared):
         dstate: Array | None = None,
         flow: Array | None = None,
         dh: Array | None = None,
+        penalties: list[float] | None = None,
     ) -> float:
-        """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter.
+        """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter, with
+        `masks` also that of the penalties, each of which goes to the list `penalties`.
 
         Backpropagation through time over the window (Werbos 1990), truncated at its first step:
         `state` is treated as a constant. `dstate` (L, S, B, H), where given, is the gradient of the
@@ -443,10 +466,41 @@ class Recurrent(Declared):
         if Wo is not None:
             np.matmul(top.T, do, d["Wo"])
             np.matmul(do, Wo.T, dX)
-        self.backward(w, batch, traces, dX, d, ws, dstate, flow, dh)
+        dy = None
+        if masks is not None:
+            added, dy = self.penalize(batch, traces[-1], dX, ws, scale)
+            if penalties is not None:
+                penalties += added
+        self.backward(w, batch, traces, dX, d, ws, dstate, flow, dh, dy)
         if self.tie:
             np.add(d["embedding"], dWy.T, d["embedding"])
         return loss
+
+    def penalize(
+        self, batch: Batch, top: LayerTrace, dX: Array, ws: Workspace, scale: float
+    ) -> tuple[list[float], Array | None]:
+        """The penalties. The gradient of the first is added to dX (T·B, H), that of the top layer's
+        output; that of the second, with respect to the output before dropout (T, B, H), is returned.
+        """
+        added, dy, of_mean = [], None, scale / self.hidden_size
+        counted = batch.targets >= 0
+        if self.activation_penalty:
+            output = top.output.reshape(top.y.shape)
+            total, g = square_penalty(output, counted, self.activation_penalty * of_mean, ws)
+            np.add(dX, flat_rows(g), dX)
+            added.append(total)
+        if self.change_penalty:
+            if batch.fresh is not None:
+                counted &= ~batch.fresh
+            T, *rest = top.y.shape
+            change = np.subtract(top.y[1:], top.y[:-1], ws("model.change", T - 1, *rest))
+            total, g = square_penalty(change, counted[1:], self.change_penalty * of_mean, ws)
+            dy = ws("model.dy", *top.y.shape)
+            dy[:1] = 0
+            dy[1:] = g
+            np.subtract(dy[:-1], g, dy[:-1])
+            added.append(total)
+        return added, dy
 
     def backward(
         self,
@@ -459,11 +513,13 @@ class Recurrent(Declared):
         dstate: Array | None = None,
         flow: Array | None = None,
         dh: Array | None = None,
+        dy: Array | None = None,
     ) -> None:
         """The gradients `d` of all parameters but those of the softmax.
 
         dX (T·B, H) is the gradient of the top layer's output, and becomes that of each layer's output
-        in turn. Without layers it is the gradient of the embedded input. The others are as in
+        in turn. Without layers it is the gradient of the embedded input. `dy` (T, B, H), where given,
+        is a further gradient of the top layer's output, before dropout. The others are as in
         `loss_and_grad`.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
@@ -476,6 +532,9 @@ class Recurrent(Declared):
             z, s, s_prev = trace.z, trace.s, trace.s_prev
             if trace.mask is not None:
                 dropout_backward(trace.mask, dX.reshape(T, B, H))
+            if dy is not None:
+                np.add(dX, flat_rows(dy), dX)
+                dy = None
             ds[:] = 0 if dstate is None else dstate[layer]
             memory = (z, s, s_prev, dX, ds, *([] if keep is None else [keep]))
             if dh is not None:  # what comes from above; what comes from the next step is added
@@ -483,8 +542,8 @@ class Recurrent(Declared):
                 memory += (dh[layer],)
             run = ws.tape(f"model.backward.{layer}", T, *memory, weights=w.number)
             if not run.is_recorded:
-                dy = dX.reshape(T, B, H)
-                for t in self.cell.backward(run, w.layers[layer], z, s_prev, s[:, 1:], dy, ds, ws):
+                dY, p = dX.reshape(T, B, H), w.layers[layer]
+                for t in self.cell.backward(run, p, z, s_prev, s[:, 1:], dY, ds, ws):
                     if keep is not None:
                         run(np.multiply, ds, keep[t], ds)
                     if dh is not None and t:
@@ -569,6 +628,7 @@ class LayerTrace:
     z: Array  # (G+saved, T, B, H)
     s: Array  # (S, T+1, B, H)
     s_prev: Array  # (S, T, B, H): s[:, :-1], zeroed where a text begins
+    y: Array  # (T, B, H): output before dropout
     mask: Array | None  # (T, B, H), or (1, B, H) where masks are locked
     output: Array  # (T·B, H)
     factors: Array | None = None  # of dropout on the input (T·B, D), or (T·B, 1) for one-hot input

@@ -144,11 +144,11 @@ class GradientCheck:
     def _gradients(self) -> dict[str, Array]:
         """Of the mean loss, with respect to every parameter and the initial state."""
         dstate = np.zeros_like(self.state)
-        self._loss(**({"dstate": dstate} if STATE in self.arrays else {}))
+        self._loss(dstate)
         return {**{name: d.copy() for name, d in self._d.items()}, STATE: dstate}
 
-    def _loss(self, **into: Array) -> float:
-        """The mean loss in nats per symbol, by the call that training makes."""
+    def _loss(self, dstate: Array | None = None) -> float:
+        """The mean loss in nats per symbol and all penalties, by the call that training makes."""
         for refresh in self._weights.tasks:
             refresh()
         for number, drop in enumerate(self._weights.drops):
@@ -156,10 +156,13 @@ class GradientCheck:
         scale = 1 / max(1, self.batch.counted)
         masks = partial(generator, self.seed, Purpose.DROPOUT, 0)
         state = self.state.copy()
+        penalties: list[float] = []
+        unrolled = isinstance(self.model, UnrolledModel)
+        into = {"dstate": dstate, "penalties": penalties} if unrolled else {}
         loss = self.model.loss_and_grad(
             self._weights, self.batch, state, self._d, self._ws, scale, masks=masks, **into
         )
-        return loss * scale
+        return loss * scale + sum(penalties)
 
     def _draws(self) -> np.random.Generator:
         return generator(self.seed, Purpose.CHECK)

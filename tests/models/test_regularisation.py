@@ -14,6 +14,7 @@ from rnnlm.arrays import Array
 from rnnlm.cells import GRU, LSTM, RNN, Cell
 from rnnlm.models.recurrent import Recurrent
 from rnnlm.optim.optimizers import sgd
+from rnnlm.text.batches import IGNORED, Batch
 from rnnlm.training.engine import Engine
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
@@ -63,6 +64,7 @@ def test_what_masks_take_is_counted(embedding: int | None, locked: bool) -> None
     held, said = [], []
     for rate in (0.0, 0.4):
         rates = {"dropout": rate, "input_dropout": rate, "embedding_dropout": rate}
+        rates |= {"activation_penalty": rate, "change_penalty": rate}
         p = Problem.of(RNN(), layers=2, embedding=embedding, locked=locked, **rates)  # type: ignore[arg-type]
         ws = p.workspace()
         p.gradients(ws, masks)
@@ -122,3 +124,46 @@ def test_a_cell_without_recurrent_matrices_has_no_weights_to_drop(
     monkeypatch.setattr(RNN, "parameters", lambda self, H: {})
     with pytest.raises(ConfigError, match="no recurrent matrices: leave it at 0"):
         Recurrent(V, RNN(), weight_dropout=0.1)
+
+
+def test_penalties_are_means_over_what_counts_and_are_not_in_the_loss() -> None:
+    """Their values, where texts begin inside and a target does not count, and all gradients."""
+    alpha, beta = 2.0, 3.0
+    penalized = {"activation_penalty": alpha, "change_penalty": beta}
+    p, plain = (
+        Problem.of(LSTM(), layers=2, dropout=0.4, **options)  # type: ignore[arg-type]
+        for options in (penalized, {})
+    )
+    fresh, targets = np.zeros((T, B), np.bool_), p.batch.targets.copy()
+    fresh[2, 1] = True
+    targets[3, 0] = IGNORED
+    batch = Batch(p.batch.ids, targets, fresh)
+    w, scale, d, found = p.weights(), 1 / (T * B - 1), p.params.like(), list[float]()
+
+    def objective() -> float:
+        found.clear()
+        state, ws = p.state.copy(), p.workspace()
+        loss = p.model.loss_and_grad(w, batch, state, d, ws, scale, masks, penalties=found)
+        return float(loss * scale + sum(found))
+
+    top = p.model.forward(w, batch, p.state.copy(), p.workspace(), masks)[-1]
+    y, out = top.y, top.output.reshape(T, B, H)
+    rows = [(t, b) for t in range(T) for b in range(B) if targets[t, b] >= 0]
+    squares = sum(float((out[row] ** 2).sum()) for row in rows)
+    changes = sum(
+        float(((y[t, b] - y[t - 1, b]) ** 2).sum()) for t, b in rows if t and not fresh[t, b]
+    )
+    total, gradient = objective(), d.flat.copy()
+    np.testing.assert_allclose(found, [alpha * squares * scale / H, beta * changes * scale / H])
+    state, ws = p.state.copy(), p.workspace()
+    loss = plain.model.loss_and_grad(w, batch, state, d, ws, scale, masks)
+    np.testing.assert_allclose(total, loss * scale + sum(found), rtol=1e-14)
+
+    def refreshed() -> float:
+        for task in w.tasks:
+            task()
+        return objective()
+
+    assert_is_gradient(gradient, refreshed, p.params.flat, "all")
+    evaluated = p.gradients()  # without masks
+    np.testing.assert_array_equal(evaluated.d.flat, plain.gradients().d.flat)
