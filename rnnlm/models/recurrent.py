@@ -46,15 +46,19 @@ class Recurrent(Declared):
     """The architecture. It holds no numbers: parameters and state are passed in every call.
 
     Each layer projects its input X (one-hot ids or an embedding in layer 0, else the output of the
-    layer below) and runs the cell over the steps. The logits are H Wy + by, with H of the top layer.
+    layer below) and runs the cell over the steps. Its output is Y = H; with `residual`, in each layer
+    above the first, Y = H + X (He et al. 2016, arXiv:1512.03385, equation 1). The logits are O Wy + by,
+    with O = Y of the top layer; with `skip`, O has Y of all layers side by side (Graves 2013,
+    arXiv:1308.0850, section 2, where the input is led past layers, too).
+
     A tied model has one matrix for input and output: p(y) ∝ exp(e_y · o + by_y), with e_y the embedding
-    of symbol y, and o = H, or H Wo where their sizes differ (Press and Wolf 2017, arXiv:1608.05859).
+    of symbol y, and o = O, or O Wo where their sizes differ (Press and Wolf 2017, arXiv:1608.05859).
     The gradients of both uses add up.
 
     Dropout is applied to what the layers read and to the output of each (between layers and before the
     softmax), not to the recurrence (Zaremba, Sutskever and Vinyals 2014, arXiv:1409.2329). Where masks
-    are `locked`, all steps of a window have the same (Gal and Ghahramani 2016, arXiv:1512.05287,
-    section 3). `embedding_dropout` drops symbols for a whole window, each stream its own (there,
+    are `locked`, all steps of a window have the same (Gal and Ghahramani 2016,
+    arXiv:1512.05287). `embedding_dropout` drops symbols for a whole window, each stream its own (there,
     section 4.2). An element of a one-hot input is a symbol, too: `input_dropout` drops it at a step
     or, locked, for the window; the layer then reads zeros.
 
@@ -62,8 +66,8 @@ class Recurrent(Declared):
     arXiv:1708.02182, section 2): a step of training has one mask of each, M, for all streams and all
     steps of the window. Products use Wh ⊙ M, so dWh = (Σ_t H'ᵀ dz) ⊙ M.
 
-    Training may add penalties to the mean loss (Merity, McCann and Socher 2017, arXiv:1708.01009,
-    section 3): with Y_t the output of the top layer before dropout, and M_t the mask of dropout,
+    Training may add penalties to the mean loss (Merity, McCann and Socher 2017, arXiv:1708.01009):
+    with Y_t the output of the top layer before dropout, and M_t the mask of dropout,
 
         activation_penalty · mean((Y_t ⊙ M_t)²) + change_penalty · mean((Y_t - Y_{t-1})²)
 
@@ -110,6 +114,10 @@ class Recurrent(Declared):
     change_penalty: float = option(
         0.0, "factor of the mean square of its change from step to step", Number(low=0, high=1e6)
     )
+    skip: bool = option(False, "whether the softmax sees the outputs of all layers", Flag())
+    residual: bool = option(
+        False, "whether each layer above the first adds its input to its output", Flag()
+    )
 
     def __post_init__(self) -> None:
         if self.tie and self.embedding_size is None:
@@ -144,10 +152,15 @@ class Recurrent(Declared):
             }
             found |= {f"layers.{layer}.{name}": parameter for name, parameter in own.items()}
         if not self.tie:
-            found["Wy"] = Parameter((H, V), glorot_uniform)
-        elif E is not None and E != H:
-            found["Wo"] = Parameter((H, E), glorot_uniform)
+            found["Wy"] = Parameter((self.output_size, V), glorot_uniform)
+        elif E is not None and self.output_size != E:
+            found["Wo"] = Parameter((self.output_size, E), glorot_uniform)
         return found | {"by": Parameter((V,), zeros)}
+
+    @property
+    def output_size(self) -> int:
+        """How many numbers the softmax sees."""
+        return self.hidden_size * (self.num_layers if self.skip else 1)
 
     def describe(self, params: Any = None) -> str:
         """The model in one line; the parameters tell nothing beside."""
@@ -157,8 +170,9 @@ class Recurrent(Declared):
         )
         chosen = "".join(f", {name} {value}" for name, value in vars(self.cell).items())
         return (
-            f"{type(self.cell).__name__}{chosen}, {self.num_layers} x {self.hidden_size}, "
-            f"{inputs}{self._regularisation()}: {self.num_parameters:,} parameters"
+            f"{type(self.cell).__name__}{chosen}, {self.num_layers} x {self.hidden_size}"
+            f"{', residual' * self.residual}{', skip' * self.skip}, {inputs}"
+            f"{self._regularisation()}: {self.num_parameters:,} parameters"
         )
 
     def _regularisation(self) -> str:
@@ -219,7 +233,8 @@ class Recurrent(Declared):
         layers together: one gradient of the hidden states, the rows of one gate sorted by symbol, an
         embedding and its gradient, masks of the input and their product, a block of logits; in a tied
         model one gradient of the table, and o and its gradient; the gradient of a penalty, for changes
-        two and the changes.
+        two and the changes. With `skip`, O and its gradient; with `residual`, the outputs of all layers
+        but the first and one more gradient.
         """
         H, R = self.hidden_size, T * B
         states = len(self.cell.states) * (2 if fresh else 1)
@@ -229,7 +244,10 @@ class Recurrent(Declared):
         dropped += R * H * sum(place.rate > 0 for place in outputs)
         E, V = self.embedding_size or 0, self.vocabulary_size
         dropped += R * max(E, 1) if of_input.rate or of_symbols.rate else 0
-        shared = 2 * H + 2 * E + (1 if fresh else 0) + (2 * E if self.tie and E != H else 0)
+        D = self.output_size
+        shared = 2 * H + 2 * E + (1 if fresh else 0) + (2 * E if self.tie and E != D else 0)
+        shared += 2 * D if self.skip else 0
+        shared += self.num_layers * H if self.residual and self.num_layers > 1 else 0
         table = V * E if self.tie else 0
         logits = logits_rows(R, V) * V if R else 0
         penalties = (3 * R - B if self.change_penalty else R if self.activation_penalty else 0) * H
@@ -285,13 +303,13 @@ class Recurrent(Declared):
             self.cell.step(run, p, z[:, t], s_prev[:, t], s[:, t + 1], ws)
 
     def output_matrices(self, params: Parameters) -> tuple[Array | None, Array]:
-        """Wo (H, E), where there is one, and the matrix (D, V) of the logits: Wy, or the transposed
-        embedding.
+        """Wo (O, E), where there is one, and the matrix (D, V) of the logits: Wy, or the transposed
+        embedding. O is `output_size`.
         """
         return (params.get("Wo"), params["embedding"].T) if self.tie else (None, params["Wy"])
 
     def output_matrix(self, params: Parameters) -> Array:
-        """Both output matrices as one (H, V)."""
+        """Both output matrices as one (O, V)."""
         Wo, Wy = self.output_matrices(params)
         return Wy if Wo is None else Wo @ Wy
 
@@ -316,11 +334,9 @@ class Recurrent(Declared):
         """For each layer, what its sigmoid gates and its output h are over a window, by name: each
         (T, B, H). `state` becomes the final state.
         """
-        (T, B), H = batch.ids.shape, self.hidden_size
         sigmoid = [k for k, scale in enumerate(self.cell.scale) if scale == 0.5]
         return [
-            {self.cell.gates[k]: trace.z[k].copy() for k in sigmoid}
-            | {"h": trace.output.reshape(T, B, H).copy()}
+            {self.cell.gates[k]: trace.z[k].copy() for k in sigmoid} | {"h": trace.s[0, 1:].copy()}
             for trace in self.forward(w, batch, state, ws)
         ]
 
@@ -366,7 +382,7 @@ class Recurrent(Declared):
     ) -> list[LayerTrace]:
         """Run the layers over a batch from `state` (L, S, B, H), which becomes the final state.
 
-        Returns a trace for each layer; the `output` of the last is the input of the softmax. `masks`
+        Returns a trace for each layer; `seen` makes the input of the softmax of them. `masks`
         gives the generator of the mask of each of `places`; without it there is no dropout.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
@@ -392,13 +408,24 @@ class Recurrent(Declared):
                 self.record_layer(run, p, X, ids, z, s, s_prev, keep, ws, rows)
             run.replay()
             state[layer] = s[:, T]
-            output = y = s[0, 1:]
+            y = s[0, 1:]
+            if self.residual and layer and X is not None:
+                y = np.add(y, X.reshape(T, B, H), ws(f"model.y.{layer}", T, B, H))
+            output = y
             mask = self.mask(layer, batch.ids, masks, ws)
             if mask is not None:
                 output = np.multiply(y, mask, ws(f"model.dropped.{layer}", T, B, H))
             traces.append(LayerTrace(X, z, s, s_prev, y, mask, flat_rows(output), factors))
             X, factors = flat_rows(output), None
         return traces
+
+    def seen(self, traces: list[LayerTrace], ws: Workspace) -> Array:
+        """What the softmax sees: O (T·B, output_size)."""
+        outputs = [trace.output for trace in traces]
+        if not self.skip:
+            return outputs[-1]
+        into = ws("model.O", len(outputs[-1]), self.output_size)
+        return np.concatenate(outputs, axis=1, out=into)
 
     def loss(
         self,
@@ -412,7 +439,7 @@ class Recurrent(Declared):
 
         `losses` (T, B), where given, receives the loss of each target.
         """
-        top = self.forward(w, batch, state, ws)[-1].output
+        top = self.seen(self.forward(w, batch, state, ws), ws)
         Wo, Wy = self.output_matrices(w.params)
         return softmax_cross_entropy(
             top if Wo is None else np.matmul(top, Wo, ws("model.o", len(top), Wo.shape[1])),
@@ -448,9 +475,9 @@ class Recurrent(Declared):
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         traces = self.forward(w, batch, state, ws, masks)
-        dX = ws("model.dX", T * B, H)
-        top, do, (Wo, Wy) = traces[-1].output, dX, self.output_matrices(w.params)
-        o = top
+        top, dX = self.seen(traces, ws), ws("model.dX", T * B, H)
+        dO = ws("model.dO", T * B, self.output_size) if self.skip else dX
+        o, do, (Wo, Wy) = top, dO, self.output_matrices(w.params)
         if Wo is not None:
             o, do = (ws(name, T * B, Wo.shape[1]) for name in ("model.o", "model.do"))
             np.matmul(top, Wo, o)
@@ -465,13 +492,15 @@ class Recurrent(Declared):
         )
         if Wo is not None:
             np.matmul(top.T, do, d["Wo"])
-            np.matmul(do, Wo.T, dX)
+            np.matmul(do, Wo.T, dO)
+        if self.skip:
+            np.copyto(dX, dO[:, -H:])
         dy = None
         if masks is not None:
             added, dy = self.penalize(batch, traces[-1], dX, ws, scale)
             if penalties is not None:
                 penalties += added
-        self.backward(w, batch, traces, dX, d, ws, dstate, flow, dh, dy)
+        self.backward(w, batch, traces, dX, d, ws, dstate, flow, dh, dy, dO)
         if self.tie:
             np.add(d["embedding"], dWy.T, d["embedding"])
         return loss
@@ -514,22 +543,26 @@ class Recurrent(Declared):
         flow: Array | None = None,
         dh: Array | None = None,
         dy: Array | None = None,
+        dO: Array | None = None,
     ) -> None:
         """The gradients `d` of all parameters but those of the softmax.
 
         dX (T·B, H) is the gradient of the top layer's output, and becomes that of each layer's output
         in turn. Without layers it is the gradient of the embedded input. `dy` (T, B, H), where given,
-        is a further gradient of the top layer's output, before dropout. The others are as in
-        `loss_and_grad`.
+        is a further gradient of the top layer's output, before dropout. With `skip`, dO (T·B, L·H) is
+        the gradient of what the softmax sees. The others are as in `loss_and_grad`.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         ids, keep = batch.ids.reshape(T * B), keep_factors(batch, ws)
         if flow is not None:
             keep = _flow(flow, keep, ws)
         ds = ws("model.ds", len(self.cell.states), B, H)
+        spare = ws("model.spare", T * B, H) if self.residual and self.num_layers > 1 else dX
         for layer in reversed(range(self.num_layers)):
             trace, own = traces[layer], d.group(f"layers.{layer}.")
             z, s, s_prev = trace.z, trace.s, trace.s_prev
+            if self.skip and dO is not None and layer < self.num_layers - 1:
+                np.add(dX, dO[:, layer * H : (layer + 1) * H], dX)
             if trace.mask is not None:
                 dropout_backward(trace.mask, dX.reshape(T, B, H))
             if dy is not None:
@@ -557,10 +590,14 @@ class Recurrent(Declared):
                     ds[:, batch.fresh[0]] = 0
                 dstate[layer] = ds
             dz = flat_rows(z[: len(self.cell.gates)])
+            dY, Wx = dX, w.params[f"layers.{layer}.Wx"]
             if layer == 0 and trace.X is not None:
                 dX = ws("model.dembedded", *trace.X.shape)
-            Wx = w.params[f"layers.{layer}.Wx"]
+            elif layer and self.residual:
+                dX, spare = spare, dX
             projection_backward(trace.X, ids, Wx, dz, own, dX, ws, trace.factors)
+            if layer and self.residual:
+                np.add(dX, dY, dX)
             if trace.X is not None and trace.factors is not None:
                 np.multiply(dX, trace.factors, dX)
         if self.embedding_size is not None:
@@ -655,6 +692,7 @@ class Steps:
         ids = ws("ids", K, R, dtype=np.intp)
         ids.fill(0)
         logits = ws("logits", K, R, V)
+        seen = ws("seen", K, R, model.output_size if model.skip else 0)
         self._ids, self._logits = ids.reshape(-1)[:n], logits.reshape(K * R, V)[:n]
         w = Weights(model, params, R, backward=False, blocks=K)
         # The state alternates between two places in memory: even and odd steps have a tape each
@@ -666,7 +704,15 @@ class Steps:
             for layer, p in enumerate(w.layers):
                 z = ws(f"z.{layer}", C, 1, K, R, H)
                 model.record_layer(run, p, X, ids, z, s[layer], s[layer, :, :1], None, ws)
-                X = s[layer, 0, 1]
+                y = s[layer, 0, 1]
+                if model.residual and layer:
+                    y = ws(f"y.{layer}", K, R, H)
+                    run(np.add, s[layer, 0, 1], X, y)
+                if model.skip:
+                    run(np.copyto, seen[..., layer * H : (layer + 1) * H], y)
+                X = y
+            if model.skip:
+                X = seen
             record_output(run, X, ids, logits, ws)
 
     def step(self, ids: Array | Sequence[int]) -> Array:

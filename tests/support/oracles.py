@@ -223,11 +223,14 @@ def model_losses(
     masks: Sequence[Array] | None = None,
     symbols: Array | float = 1.0,
     inputs: Array | float = 1.0,
+    skip: bool = False,
+    residual: bool = False,
 ) -> tuple[Array, Array]:
     """The loss of every character (T·B,) and the final state, from parameters by name.
 
     `masks` are the dropout masks (T·B, H) of each layer, `symbols` that of the one-hot rows (T·B, V),
-    `inputs` that of what the first layer reads (T·B, D). `.sum()` and `.mean()` of the losses are the
+    `inputs` that of what the first layer reads (T·B, D). `skip`: the softmax sees all layers;
+    `residual`: layers add their input. `.sum()` and `.mean()` of the losses are the
     two reductions in use.
     """
     (T, B), V = ids.shape, p["by"].size
@@ -235,15 +238,19 @@ def model_losses(
     if "embedding" in p:
         X = X @ p["embedding"]
     X = X * inputs
-    final = []
+    final, seen = [], []
     for layer in range(len(state)):
         prefix = f"layers.{layer}."
         own = {name.removeprefix(prefix): p[name] for name in p if name.startswith(prefix)}
         s = cell_forward(cell, own, X.reshape(T, B, -1), state[layer])
         final.append(s[:, T])
-        X = s[0, 1:].reshape(T * B, -1)
+        Y = s[0, 1:].reshape(T * B, -1)
+        X = Y + X if residual and layer else Y
         if masks is not None:
             X = X * masks[layer]
+        seen.append(X)
+    if skip:
+        X = np.concatenate(seen, axis=1)
     return cross_entropy(X @ output_matrix(p) + p["by"], targets.reshape(-1)), np.array(final)
 
 
@@ -329,7 +336,9 @@ class Problem:
     def loss(self, masks: Masks | None = None, dstate: Array | None = None) -> float:
         """The summed loss, going forward only; `dstate` adds ⟨dstate, final state⟩ to it."""
         w, ws, state = self.weights(), self.workspace(), self.state.copy()
-        top = self.model.forward(w, self.batch, state, ws, masks)[-1].output
+        traces = self.model.forward(w, self.batch, state, ws, masks)
+        every = traces if getattr(self.model, "skip", False) else traces[-1:]
+        top = np.concatenate([trace.output for trace in every], axis=1)
         logits = top @ output_matrix(self.params) + self.params["by"]
         losses = cross_entropy(logits, self.batch.targets.ravel())
         return float(losses.sum() + (0 if dstate is None else np.vdot(dstate, state)))
