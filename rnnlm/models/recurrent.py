@@ -25,6 +25,7 @@ from ..errors import ConfigError
 from ..text.batches import Batch
 from .base import Masks
 from .declared import Declared, Reading
+from .initialisation import Initialisation, Orthogonal
 from .layers import (
     OutputGradients,
     Place,
@@ -118,6 +119,11 @@ class Recurrent(Declared):
     residual: bool = option(
         False, "whether each layer above the first adds its input to its output", Flag()
     )
+    initialisation: Initialisation = option(
+        Orthogonal(),
+        "how recurrent matrices begin: `orthogonal`, `identity`, `glorot`, `uniform`; and `gain`",
+        Chosen(table="initialisation", default="orthogonal"),
+    )
 
     def __post_init__(self) -> None:
         if self.tie and self.embedding_size is None:
@@ -131,7 +137,7 @@ class Recurrent(Declared):
     def parameters(self) -> dict[str, Parameter]:
         """Every parameter under its name, in storage order.
 
-        All biases start at 0, unless the cell sets others.
+        All biases start at 0, unless the cell or the `initialisation` sets others.
         """
         G, V, H, E = (
             len(self.cell.gates),
@@ -155,7 +161,8 @@ class Recurrent(Declared):
             found["Wy"] = Parameter((self.output_size, V), glorot_uniform)
         elif E is not None and self.output_size != E:
             found["Wo"] = Parameter((self.output_size, E), glorot_uniform)
-        return found | {"by": Parameter((V,), zeros)}
+        found["by"] = Parameter((V,), zeros)
+        return {name: self.initialisation(name, p, H) for name, p in found.items()}
 
     @property
     def output_size(self) -> int:

@@ -1,4 +1,4 @@
-"""Ways past the layers of a recurrent model: to the softmax, and from a layer's input to its output."""
+"""The form of a recurrent model: ways past its layers, and how its parameters begin."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import pytest
 from cases import masks
 from oracles import Problem, assert_is_gradient, model_losses, output_matrix
 
+from rnnlm.assembly import build_model, make_config
+from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import GRU, LSTM, Cell
+from rnnlm.models.initialisation import INITIALISATIONS
+from rnnlm.models.recurrent import Recurrent
+from rnnlm.text.batches import IGNORED, Batch
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
@@ -79,3 +84,44 @@ def test_what_a_form_takes_is_counted(
         held.append(ws.nbytes // p.params.flat.itemsize)
         said.append(p.model.activation_count(5, 3))
     assert held[1] - held[0] == said[1] - said[0]
+
+
+@pytest.mark.parametrize("name", INITIALISATIONS)
+def test_recurrent_matrices_begin_as_they_are_named(name: str) -> None:
+    """Their values, or how they are spread, times the gain; biases with `uniform` alone, too."""
+    keys = ("model.embedding_size=9", "model.hidden_size=64", "model.num_layers=1")
+    chosen = f"model.initialisation={{name: {name}, gain: 1.5}}"
+    found, plain = (
+        build_model(make_config(None, *keys, *more), 7).init(np.random.default_rng(3), np.float64)  # type: ignore[attr-defined]
+        for more in ((chosen,), ())
+    )
+    for W in found["layers.0.Wh"] / 1.5:
+        if name == "orthogonal":
+            np.testing.assert_allclose(W @ W.T, np.eye(64), atol=1e-12)
+        elif name == "identity":
+            np.testing.assert_array_equal(W, np.eye(64))
+        else:
+            limit = {"glorot": np.sqrt(6 / 128), "uniform": 1 / 8}[name]
+            assert 0.99 * limit < np.abs(W).max() <= limit
+            assert abs(W.std() - limit / np.sqrt(3)) < 0.03 * limit
+    np.testing.assert_array_equal(found["embedding"], plain["embedding"])
+    is_uniform = name == "uniform"
+    assert found["by"].any() == is_uniform
+    assert (found["layers.0.b"][1] == 1).all() != is_uniform
+
+
+def test_gradients_grow_with_the_gain() -> None:
+    """A linear recurrence with an orthogonal matrix: by exactly that factor, at every step back."""
+    keys = ("cell={name: rnn, activation: identity}", "initialisation.gain=1.25", "num_layers=1")
+    config = make_config(None, *(f"model.{key}" for key in keys), "model.hidden_size=8")
+    model = build_model(config, 7)
+    assert isinstance(model, Recurrent)
+    params = model.init(np.random.default_rng(0), np.float64)
+    ids = np.random.default_rng(1).integers(7, size=(6, 2))
+    targets = np.full_like(ids, IGNORED)
+    targets[-1] = 3
+    dh, w = np.empty((1, 6, 2, 8)), model.weights(params, 2)
+    state, ws, d = model.zero_state(2, np.float64), Workspace(np.float64), params.like()
+    model.loss_and_grad(w, Batch(ids, targets), state, d, ws, 1.0, dh=dh)
+    norms = np.linalg.norm(dh[0], axis=-1)
+    np.testing.assert_allclose(norms[:-1] / norms[1:], 1.25, rtol=1e-12)
