@@ -112,10 +112,16 @@ def _graph(make: Any, model: Recurrent, params: Any) -> Any:
             hidden_size=H,
             **operator.attributes(model.cell),
         )
-        node("Squeeze", [f"y.{k}", direction], [f"x.{k + 1}"])
+        adds = model.residual and k > 0
+        node("Squeeze", [f"y.{k}", direction], [f"without.{k}" if adds else f"x.{k + 1}"])
+        if adds:
+            node("Add", [f"without.{k}", f"x.{k}"], [f"x.{k + 1}"])
     for s in states:
         node("Concat", [f"{s}_out.{k}" for k in range(L)], [f"{s}_out"], axis=0)
-    node("MatMul", [f"x.{L}", constant("Wy", model.output_matrix(params))], ["product"])
+    if model.skip:
+        node("Concat", [f"x.{k + 1}" for k in range(L)], ["seen"], axis=2)
+    seen = "seen" if model.skip else f"x.{L}"
+    node("MatMul", [seen, constant("Wy", model.output_matrix(params))], ["product"])
     node("Add", ["product", constant("by", params["by"])], ["logits"])
     return make.make_graph(
         nodes,

@@ -102,6 +102,11 @@ def write(checkpoint: Checkpoint) -> Files:
     name = cell.pop("name")
     if name not in MODULES:
         raise DataError(f"PyTorch has no module for the cell {name}")
+    if model.num_layers > 1 and (model.skip or model.residual):
+        raise DataError(
+            "PyTorch's modules have no ways past their layers (model.skip, model.residual): export to "
+            "onnx, safetensors or json instead"
+        )
     module = MODULES[name]
     if any(value not in module.options[option] for option, value in cell.items()):
         raise DataError(module.why)

@@ -17,7 +17,8 @@ from ..backend.params import Parameters
 from ..backend.workspace import Workspace
 from ..text.batches import Batch
 
-Masks = Callable[[int], np.random.Generator]  # layer -> the generator of its dropout mask
+# The number of a layer -> the generator of its dropout mask; further numbers are the model's own
+Masks = Callable[[int], np.random.Generator]
 
 
 class Steps(Protocol):
@@ -103,6 +104,10 @@ class Weights(Protocol):
     params: Parameters
     tasks: Sequence[Callable[[], None]]
     """Calls that make the copies anew after an update; workers make them in any order."""
+
+    drops: Sequence[Callable[[np.random.Generator], None]]
+    """Calls that drop weights from the copies for a step of training, each with a generator of its
+    own; in most models none. The parameters stay whole."""
 
 
 @runtime_checkable
@@ -193,10 +198,13 @@ class UnrolledModel(TrainableModel, Protocol):
         dstate: Array | None = None,
         flow: Array | None = None,
         dh: Array | None = None,
+        penalties: list[float] | None = None,
     ) -> float:
         """As in `TrainableModel`. `dstate` (..., B, K), the gradient of the final state, becomes that
         of the initial state; `flow` (T, B) has a factor for the gradient that flows from each step to
         the step before; `dh` (L, T, B, H) receives the gradient of every layer's output at every step.
+        Where there are `masks`, `d` may be the gradient of scale times the loss and of penalties on
+        activations. These go to the list `penalties`, never into the loss.
         """
 
     def recurrent_matrices(self, params: Any) -> list[dict[str, Array]]:

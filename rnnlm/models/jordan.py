@@ -580,6 +580,7 @@ class Weights:
             params, rows, None, backward, lambda shape: empty(shape, params.flat.dtype)
         )
         self.tasks: Sequence[Callable[[], None]] = [*self.below.tasks, *tasks]
+        self.drops = self.below.drops
         self.refresh()
 
     def refresh(self) -> None:

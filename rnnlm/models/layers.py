@@ -76,10 +76,23 @@ def dense_projection_backward(
             np.add(dX, part, dX)
 
 
-def projection(run: Tape, p: Mapping[str, Any], X: Array | None, ids: Array, z: Array) -> None:
-    """A layer's projection of its input: the rows X, or where that is None, one-hot ids."""
+def projection(
+    run: Tape,
+    p: Mapping[str, Any],
+    X: Array | None,
+    ids: Array,
+    z: Array,
+    factors: Array | None = None,
+) -> None:
+    """A layer's projection of its input: the rows X, or where that is None, one-hot ids, each row
+    times its factor (R, 1) where there are `factors`.
+    """
     if X is None:
         one_hot_projection(run, ids, p["table"], z)
+        if factors is not None:  # not for the bias, which is in the table
+            run(np.subtract, z, p["b"], z)
+            run(np.multiply, z, factors, z)
+            run(np.add, z, p["b"], z)
     else:
         dense_projection(run, X, p["Wx"], p["b"], z)
 
@@ -92,9 +105,14 @@ def projection_backward(
     d: Mapping[str, Array],
     dX: Array,
     ws: Workspace,
+    factors: Array | None = None,
 ) -> None:
-    """The gradients of Wx and b in `d`, and of X in dX."""
-    if X is None:
+    """The gradients of Wx and b in `d`, and of X in dX. `factors` may overwrite dz."""
+    if X is None and factors is not None:
+        sum_rows(dz, d["b"], ws)
+        np.multiply(dz, factors, dz)
+        one_hot_projection_backward(ids, dz, d["Wx"], ws)
+    elif X is None:
         one_hot_projection_backward(ids, dz, d["Wx"], ws)
         # Each row of dz is in the sum of one symbol, so the sum over symbols is Σ_rows dz
         np.add.reduce(d["Wx"], axis=1, out=d["b"])
@@ -107,6 +125,33 @@ def sum_rows(dz: Array, db: Array, ws: Workspace) -> None:
     ones = ws("sum_rows.ones", dz.shape[1])
     ones.fill(1)
     np.matmul(ones, dz, db)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where dropout is applied to rows of `size` elements.
+
+    `locked`: all steps of a window have the same mask. `by_symbol`: the elements are symbols, and a row
+    takes that of its id.
+    """
+
+    rate: float
+    size: int
+    locked: bool = False
+    by_symbol: bool = False
+
+    def count(self, T: int, B: int) -> int:
+        """How many numbers a mask has."""
+        return (1 if self.locked else T) * B * self.size if self.rate else 0
+
+    def mask(self, ids: Array, rng: np.random.Generator, name: str, ws: Workspace) -> Array:
+        """Draw the mask (T, B, size) for a window of ids (T, B): (1, B, size) where it is locked, and
+        (T, B, 1) by symbol.
+        """
+        T, B = ids.shape
+        mask = ws(name, 1 if self.locked else T, B, self.size)
+        dropout_mask(self.rate, rng, mask)
+        return mask[0, np.arange(B), ids, None] if self.by_symbol else mask
 
 
 def dropout(X: Array, rate: float, rng: np.random.Generator, mask: Array, out: Array) -> None:
@@ -129,6 +174,16 @@ def dropout_mask(rate: float, rng: np.random.Generator, mask: Array) -> None:
 def dropout_backward(mask: Array, dX: Array) -> None:
     """dX <- dX ⊙ mask."""
     np.multiply(dX, mask, dX)
+
+
+def square_penalty(x: Array, counted: Array, weight: float, ws: Workspace) -> tuple[float, Array]:
+    """weight · Σ x² over the rows of x (T, B, H) that count, and its gradient, 2 · weight · x there.
+
+    `counted` (T, B) is true where they do.
+    """
+    dx = np.multiply(x, counted[:, :, None], ws("penalty", *x.shape))
+    total = weight * float(np.vdot(dx, dx))
+    return total, np.multiply(dx, 2 * weight, dx)
 
 
 def logits_rows(R: int, V: int) -> int:

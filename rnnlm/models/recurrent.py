@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike
 from ..arrays import Array, Shape
 from ..backend import blas
 from ..backend.initial import between_table_and_output, glorot_uniform, unit_variance, zeros
-from ..backend.params import Parameter, Parameters
+from ..backend.params import Parameter, Parameters, count
 from ..backend.tape import Tape, Unrecorded
 from ..backend.tiles import PackedMatrix
 from ..backend.workspace import LONGEST_TAPE, Workspace
@@ -25,15 +25,18 @@ from ..errors import ConfigError
 from ..text.batches import Batch
 from .base import Masks
 from .declared import Declared, Reading
+from .initialisation import Initialisation, Orthogonal
 from .layers import (
     OutputGradients,
-    dropout,
+    Place,
     dropout_backward,
+    dropout_mask,
     logits_rows,
     one_hot_projection_backward,
     projection,
     projection_backward,
     softmax_cross_entropy,
+    square_penalty,
 )
 
 TAPE_BYTES = 7000  # of recorded calls, forward and backward, for each step and layer; measured
@@ -44,13 +47,33 @@ class Recurrent(Declared):
     """The architecture. It holds no numbers: parameters and state are passed in every call.
 
     Each layer projects its input X (one-hot ids or an embedding in layer 0, else the output of the
-    layer below) and runs the cell over the steps. The logits are H Wy + by, with H of the top layer.
+    layer below) and runs the cell over the steps. Its output is Y = H; with `residual`, in each layer
+    above the first, Y = H + X (He et al. 2016, arXiv:1512.03385, equation 1). The logits are O Wy + by,
+    with O = Y of the top layer; with `skip`, O has Y of all layers side by side (Graves 2013,
+    arXiv:1308.0850, section 2, where the input is led past layers, too).
+
     A tied model has one matrix for input and output: p(y) ∝ exp(e_y · o + by_y), with e_y the embedding
-    of symbol y, and o = H, or H Wo where their sizes differ (Press and Wolf 2017, arXiv:1608.05859).
+    of symbol y, and o = O, or O Wo where their sizes differ (Press and Wolf 2017, arXiv:1608.05859).
     The gradients of both uses add up.
 
-    Dropout is applied to the output of each layer (between layers and before the softmax), not to the
-    recurrence (Zaremba, Sutskever and Vinyals 2014, arXiv:1409.2329).
+    Dropout is applied to what the layers read and to the output of each (between layers and before the
+    softmax), not to the recurrence (Zaremba, Sutskever and Vinyals 2014, arXiv:1409.2329). Where masks
+    are `locked`, all steps of a window have the same (Gal and Ghahramani 2016,
+    arXiv:1512.05287). `embedding_dropout` drops symbols for a whole window, each stream its own (there,
+    section 4.2). An element of a one-hot input is a symbol, too: `input_dropout` drops it at a step
+    or, locked, for the window; the layer then reads zeros.
+
+    `weight_dropout` is DropConnect on the recurrent matrices (Merity, Keskar and Socher 2018,
+    arXiv:1708.02182, section 2): a step of training has one mask of each, M, for all streams and all
+    steps of the window. Products use Wh ⊙ M, so dWh = (Σ_t H'ᵀ dz) ⊙ M.
+
+    Training may add penalties to the mean loss (Merity, McCann and Socher 2017, arXiv:1708.01009):
+    with Y_t the output of the top layer before dropout, and M_t the mask of dropout,
+
+        activation_penalty · mean((Y_t ⊙ M_t)²) + change_penalty · mean((Y_t - Y_{t-1})²)
+
+    Both are means over the targets that count and over hidden units; the second has 0 for the first
+    step of a window and of a text. The loss that is reported is without them.
     """
 
     vocabulary_size: int
@@ -70,16 +93,51 @@ class Recurrent(Declared):
         0.0, "rate, between layers and before the output", Number(low=0, below=1)
     )
     tie: bool = option(False, "whether the embedding is the output matrix too", Flag())
+    output_dropout: float | None = option(
+        None,
+        "rate before the output alone; null: as `dropout`",
+        Number(low=0, below=1, null="null"),
+    )
+    input_dropout: float = option(
+        0.0, "rate of elements of the embedding, or of one-hot input", Number(low=0, below=1)
+    )
+    embedding_dropout: float = option(
+        0.0, "rate of symbols that are not read in a window", Number(low=0, below=1)
+    )
+    locked: bool = option(False, "whether dropout is the same at all steps of a window", Flag())
+
+    weight_dropout: float = option(
+        0.0, "rate of recurrent weights, once for each step of training", Number(low=0, below=1)
+    )
+    activation_penalty: float = option(
+        0.0, "factor of the mean square of the top layer's output", Number(low=0, high=1e6)
+    )
+    change_penalty: float = option(
+        0.0, "factor of the mean square of its change from step to step", Number(low=0, high=1e6)
+    )
+    skip: bool = option(False, "whether the softmax sees the outputs of all layers", Flag())
+    residual: bool = option(
+        False, "whether each layer above the first adds its input to its output", Flag()
+    )
+    initialisation: Initialisation = option(
+        Orthogonal(),
+        "how recurrent matrices begin: `orthogonal`, `identity`, `glorot`, `uniform`; and `gain`",
+        Chosen(table="initialisation", default="orthogonal"),
+    )
 
     def __post_init__(self) -> None:
         if self.tie and self.embedding_size is None:
             raise ConfigError("model.tie: there is no embedding to tie: set model.embedding_size")
+        if self.weight_dropout and not self.packed:
+            raise ConfigError(
+                "model.weight_dropout: the cell has no recurrent matrices: leave it at 0"
+            )
 
     @property
     def parameters(self) -> dict[str, Parameter]:
         """Every parameter under its name, in storage order.
 
-        All biases start at 0, unless the cell sets others.
+        All biases start at 0, unless the cell or the `initialisation` sets others.
         """
         G, V, H, E = (
             len(self.cell.gates),
@@ -100,10 +158,16 @@ class Recurrent(Declared):
             }
             found |= {f"layers.{layer}.{name}": parameter for name, parameter in own.items()}
         if not self.tie:
-            found["Wy"] = Parameter((H, V), glorot_uniform)
-        elif E is not None and E != H:
-            found["Wo"] = Parameter((H, E), glorot_uniform)
-        return found | {"by": Parameter((V,), zeros)}
+            found["Wy"] = Parameter((self.output_size, V), glorot_uniform)
+        elif E is not None and self.output_size != E:
+            found["Wo"] = Parameter((self.output_size, E), glorot_uniform)
+        found["by"] = Parameter((V,), zeros)
+        return {name: self.initialisation(name, p, H) for name, p in found.items()}
+
+    @property
+    def output_size(self) -> int:
+        """How many numbers the softmax sees."""
+        return self.hidden_size * (self.num_layers if self.skip else 1)
 
     def describe(self, params: Any = None) -> str:
         """The model in one line; the parameters tell nothing beside."""
@@ -112,11 +176,46 @@ class Recurrent(Declared):
             f"{tied}embedding of {self.embedding_size}" if self.embedding_size else "one-hot input"
         )
         chosen = "".join(f", {name} {value}" for name, value in vars(self.cell).items())
-        dropout = f", dropout {self.dropout:g}" if self.dropout else ""
         return (
-            f"{type(self.cell).__name__}{chosen}, {self.num_layers} x {self.hidden_size}, "
-            f"{inputs}{dropout}: {self.num_parameters:,} parameters"
+            f"{type(self.cell).__name__}{chosen}, {self.num_layers} x {self.hidden_size}"
+            f"{', residual' * self.residual}{', skip' * self.skip}, {inputs}"
+            f"{self._regularisation()}: {self.num_parameters:,} parameters"
         )
+
+    def _regularisation(self) -> str:
+        """What is on of it, for `describe`."""
+        output = (
+            "" if self.output_dropout is None else f" and {self.output_dropout:g} at the output"
+        )
+        rates = {
+            "dropout": f"{self.dropout:g}{output}" if self.dropout or output else "",
+            "input dropout": self.input_dropout,
+            "embedding dropout": self.embedding_dropout,
+            "weight dropout": self.weight_dropout,
+            "activation penalty": self.activation_penalty,
+            "change penalty": self.change_penalty,
+        }
+        said = [f"{what} {value}" for what, value in rates.items() if value]
+        return "".join(f", {words}" for words in [*said, *["locked"] * self.locked])
+
+    @cached_property
+    def packed(self) -> dict[str, Shape]:
+        """The cell's packed parameters, which every step multiplies by: (G, H, H), by name."""
+        declared = self.cell.parameters(self.hidden_size)
+        return {name: p.shape for name, p in declared.items() if p.packed}
+
+    @cached_property
+    def places(self) -> list[Place]:
+        """Where dropout is applied: to the output of each layer, the input, the symbols read."""
+        rates = [self.dropout] * self.num_layers
+        if self.output_dropout is not None:
+            rates[-1:] = [self.output_dropout]
+        symbols = Place(self.embedding_dropout, self.vocabulary_size, locked=True, by_symbol=True)
+        # Of the elements of a one-hot row one counts
+        inputs = Place(self.input_dropout, self.embedding_size or 1, self.locked)
+        if self.embedding_size is None and self.locked:
+            inputs = replace(symbols, rate=self.input_dropout)
+        return [*(Place(rate, self.hidden_size, self.locked) for rate in rates), inputs, symbols]
 
     @property
     def symbol_axes(self) -> dict[str, int]:
@@ -136,27 +235,41 @@ class Recurrent(Declared):
 
         For each layer and step: B·H for each gate (overwritten by its gradient), for each array that
         the cell saves and for each of its states. This is 6 B·H for the LSTM, 5 for the GRU, 2 for the
-        RNN; with dropout 2 B·H more. Where texts begin inside the window (`fresh`), each state is kept
-        once more, with zeros there, and every step and stream has a factor. For all layers together:
-        one gradient of the hidden states, the rows of one gate sorted by symbol, an embedding and its
-        gradient, a block of logits; in a tied model one gradient of the table, and o and its gradient.
+        RNN; with dropout B·H more, and the mask. Where texts begin inside the window (`fresh`), each
+        state is kept once more, with zeros there, and every step and stream has a factor. For all
+        layers together: one gradient of the hidden states, the rows of one gate sorted by symbol, an
+        embedding and its gradient, masks of the input and their product, a block of logits; in a tied
+        model one gradient of the table, and o and its gradient; the gradient of a penalty, for changes
+        two and the changes. With `skip`, O and its gradient; with `residual`, the outputs of all layers
+        but the first and one more gradient.
         """
         H, R = self.hidden_size, T * B
         states = len(self.cell.states) * (2 if fresh else 1)
-        per_layer = len(self.cell.gates) + self.cell.saved + states + (2 if self.dropout else 0)
+        per_layer = len(self.cell.gates) + self.cell.saved + states
+        *outputs, of_input, of_symbols = self.places
+        dropped = sum(place.count(T, B) for place in self.places)
+        dropped += R * H * sum(place.rate > 0 for place in outputs)
         E, V = self.embedding_size or 0, self.vocabulary_size
-        shared = 2 * H + 2 * E + (1 if fresh else 0) + (2 * E if self.tie and E != H else 0)
+        dropped += R * max(E, 1) if of_input.rate or of_symbols.rate else 0
+        D = self.output_size
+        shared = 2 * H + 2 * E + (1 if fresh else 0) + (2 * E if self.tie and E != D else 0)
+        shared += 2 * D if self.skip else 0
+        shared += self.num_layers * H if self.residual and self.num_layers > 1 else 0
         table = V * E if self.tie else 0
         logits = logits_rows(R, V) * V if R else 0
-        return R * (self.num_layers * per_layer * H + shared) + logits + table
+        penalties = (3 * R - B if self.change_penalty else R if self.activation_penalty else 0) * H
+        others = logits + table + dropped + penalties
+        return R * (self.num_layers * per_layer * H + shared) + others
 
     def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
         """About how many bytes a window takes in training: activations and recorded calls.
 
-        Where texts begin inside some windows (`fresh`), calls are recorded with and without them.
+        Where texts begin inside some windows (`fresh`), calls are recorded with and without them. Masks
+        of weights count, though there is one of each for all windows of a step.
         """
+        weights = self.num_layers * count(self.packed) if self.weight_dropout else 0
         calls = self.num_layers * min(T, LONGEST_TAPE) * TAPE_BYTES
-        return 4 * self.activation_count(T, B, fresh) + (2 if fresh else 1) * calls
+        return 4 * (self.activation_count(T, B, fresh) + weights) + (2 if fresh else 1) * calls
 
     # The wiring: recorded calls, the same for windows and for single steps
 
@@ -179,8 +292,10 @@ class Recurrent(Declared):
         s_prev: Array,
         keep: Array | None,
         ws: Workspace,
+        factors: Array | None = None,
     ) -> None:
         """Record a layer: the projection of its input, the rows X or one-hot ids, and the cell's steps.
+        One-hot rows are multiplied by `factors` (T·B, 1), where given.
 
         z (G+saved, T, B, H) becomes the activations, s (S, T+1, B, H) the states. s_prev (S, T, B, H)
         are the states that the steps begin from: a view of s, or, with `keep` (T, B, 1), memory of its
@@ -188,20 +303,20 @@ class Recurrent(Declared):
         """
         G, (_, T, B, *rest) = len(self.cell.gates), z.shape
         gates = z[:G].reshape(G, T * B, *rest)
-        projection(run, p, X, ids, gates)
+        projection(run, p, X, ids, gates, factors)
         for t in range(T):
             if keep is not None:
                 run(np.multiply, s[:, t], keep[t], s_prev[:, t])
             self.cell.step(run, p, z[:, t], s_prev[:, t], s[:, t + 1], ws)
 
     def output_matrices(self, params: Parameters) -> tuple[Array | None, Array]:
-        """Wo (H, E), where there is one, and the matrix (D, V) of the logits: Wy, or the transposed
-        embedding.
+        """Wo (O, E), where there is one, and the matrix (D, V) of the logits: Wy, or the transposed
+        embedding. O is `output_size`.
         """
         return (params.get("Wo"), params["embedding"].T) if self.tie else (None, params["Wy"])
 
     def output_matrix(self, params: Parameters) -> Array:
-        """Both output matrices as one (H, V)."""
+        """Both output matrices as one (O, V)."""
         Wo, Wy = self.output_matrices(params)
         return Wy if Wo is None else Wo @ Wy
 
@@ -226,11 +341,9 @@ class Recurrent(Declared):
         """For each layer, what its sigmoid gates and its output h are over a window, by name: each
         (T, B, H). `state` becomes the final state.
         """
-        (T, B), H = batch.ids.shape, self.hidden_size
         sigmoid = [k for k, scale in enumerate(self.cell.scale) if scale == 0.5]
         return [
-            {self.cell.gates[k]: trace.z[k].copy() for k in sigmoid}
-            | {"h": trace.output.reshape(T, B, H).copy()}
+            {self.cell.gates[k]: trace.z[k].copy() for k in sigmoid} | {"h": trace.s[0, 1:].copy()}
             for trace in self.forward(w, batch, state, ws)
         ]
 
@@ -241,6 +354,25 @@ class Recurrent(Declared):
         ids = ws("model.ids", batch.ids.size, dtype=np.intp)
         np.copyto(ids, batch.ids.reshape(-1))
         return ids, self.record_inputs(Unrecorded(), w, ids, ws)
+
+    def mask(self, number: int, ids: Array, masks: Masks | None, ws: Workspace) -> Array | None:
+        """The mask of one of `places` for a window of ids (T, B); None where nothing is dropped."""
+        place = self.places[number]
+        if masks is None or not place.rate:
+            return None
+        return place.mask(ids, masks(number), f"model.mask.{number}", ws)
+
+    def input_factors(self, ids: Array, masks: Masks | None, ws: Workspace) -> Array | None:
+        """What the rows of the input are multiplied by: (T·B, E), or (T·B, 1) for one-hot input."""
+        L = self.num_layers
+        found = [m for k in (L, L + 1) if (m := self.mask(k, ids, masks, ws)) is not None]
+        if not found:
+            return None
+        factors = ws("model.factors", *ids.shape, self.embedding_size or 1)
+        factors.fill(1)
+        for mask in found:
+            np.multiply(factors, mask, factors)
+        return flat_rows(factors)
 
     def weights(
         self,
@@ -257,12 +389,15 @@ class Recurrent(Declared):
     ) -> list[LayerTrace]:
         """Run the layers over a batch from `state` (L, S, B, H), which becomes the final state.
 
-        Returns a trace for each layer; the `output` of the last is the input of the softmax. `masks`
-        gives the generator of each layer's dropout mask; without it there is no dropout.
+        Returns a trace for each layer; `seen` makes the input of the softmax of them. `masks`
+        gives the generator of the mask of each of `places`; without it there is no dropout.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         G, S = len(self.cell.gates), len(self.cell.states)
         ids, X = self.inputs(w, batch, ws)
+        factors = self.input_factors(batch.ids, masks, ws)
+        if factors is not None and X is not None:
+            np.multiply(X, factors, X)
         keep = keep_factors(batch, ws)
         traces = []
         for layer, p in enumerate(w.layers):
@@ -273,21 +408,31 @@ class Recurrent(Declared):
             if batch.fresh is not None:
                 s[:, 0, batch.fresh[0]] = 0
             below = ids if X is None else X
-            memory = (z, s, s_prev, below, *([] if keep is None else [keep]))
+            rows = factors if X is None else None
+            memory = (z, s, s_prev, below, *(a for a in (keep, rows) if a is not None))
             run = ws.tape(f"model.forward.{layer}", T, *memory, weights=w.number)
             if not run.is_recorded:
-                self.record_layer(run, p, X, ids, z, s, s_prev, keep, ws)
+                self.record_layer(run, p, X, ids, z, s, s_prev, keep, ws, rows)
             run.replay()
             state[layer] = s[:, T]
-            output, mask = s[0, 1:].reshape(T * B, H), None
-            if self.dropout and masks is not None:
-                mask = ws(f"model.mask.{layer}", T * B, H)
-                dropped = ws(f"model.dropped.{layer}", T * B, H)
-                dropout(output, self.dropout, masks(layer), mask, dropped)
-                output = dropped
-            traces.append(LayerTrace(X, z, s, s_prev, mask, output))
-            X = output
+            y = s[0, 1:]
+            if self.residual and layer and X is not None:
+                y = np.add(y, X.reshape(T, B, H), ws(f"model.y.{layer}", T, B, H))
+            output = y
+            mask = self.mask(layer, batch.ids, masks, ws)
+            if mask is not None:
+                output = np.multiply(y, mask, ws(f"model.dropped.{layer}", T, B, H))
+            traces.append(LayerTrace(X, z, s, s_prev, y, mask, flat_rows(output), factors))
+            X, factors = flat_rows(output), None
         return traces
+
+    def seen(self, traces: list[LayerTrace], ws: Workspace) -> Array:
+        """What the softmax sees: O (T·B, output_size)."""
+        outputs = [trace.output for trace in traces]
+        if not self.skip:
+            return outputs[-1]
+        into = ws("model.O", len(outputs[-1]), self.output_size)
+        return np.concatenate(outputs, axis=1, out=into)
 
     def loss(
         self,
@@ -301,7 +446,7 @@ class Recurrent(Declared):
 
         `losses` (T, B), where given, receives the loss of each target.
         """
-        top = self.forward(w, batch, state, ws)[-1].output
+        top = self.seen(self.forward(w, batch, state, ws), ws)
         Wo, Wy = self.output_matrices(w.params)
         return softmax_cross_entropy(
             top if Wo is None else np.matmul(top, Wo, ws("model.o", len(top), Wo.shape[1])),
@@ -324,8 +469,10 @@ class Recurrent(Declared):
         dstate: Array | None = None,
         flow: Array | None = None,
         dh: Array | None = None,
+        penalties: list[float] | None = None,
     ) -> float:
-        """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter.
+        """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter, with
+        `masks` also that of the penalties, each of which goes to the list `penalties`.
 
         Backpropagation through time over the window (Werbos 1990), truncated at its first step:
         `state` is treated as a constant. `dstate` (L, S, B, H), where given, is the gradient of the
@@ -335,9 +482,9 @@ class Recurrent(Declared):
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         traces = self.forward(w, batch, state, ws, masks)
-        dX = ws("model.dX", T * B, H)
-        top, do, (Wo, Wy) = traces[-1].output, dX, self.output_matrices(w.params)
-        o = top
+        top, dX = self.seen(traces, ws), ws("model.dX", T * B, H)
+        dO = ws("model.dO", T * B, self.output_size) if self.skip else dX
+        o, do, (Wo, Wy) = top, dO, self.output_matrices(w.params)
         if Wo is not None:
             o, do = (ws(name, T * B, Wo.shape[1]) for name in ("model.o", "model.do"))
             np.matmul(top, Wo, o)
@@ -352,11 +499,44 @@ class Recurrent(Declared):
         )
         if Wo is not None:
             np.matmul(top.T, do, d["Wo"])
-            np.matmul(do, Wo.T, dX)
-        self.backward(w, batch, traces, dX, d, ws, dstate, flow, dh)
+            np.matmul(do, Wo.T, dO)
+        if self.skip:
+            np.copyto(dX, dO[:, -H:])
+        dy = None
+        if masks is not None:
+            added, dy = self.penalize(batch, traces[-1], dX, ws, scale)
+            if penalties is not None:
+                penalties += added
+        self.backward(w, batch, traces, dX, d, ws, dstate, flow, dh, dy, dO)
         if self.tie:
             np.add(d["embedding"], dWy.T, d["embedding"])
         return loss
+
+    def penalize(
+        self, batch: Batch, top: LayerTrace, dX: Array, ws: Workspace, scale: float
+    ) -> tuple[list[float], Array | None]:
+        """The penalties. The gradient of the first is added to dX (T·B, H), that of the top layer's
+        output; that of the second, with respect to the output before dropout (T, B, H), is returned.
+        """
+        added, dy, of_mean = [], None, scale / self.hidden_size
+        counted = batch.targets >= 0
+        if self.activation_penalty:
+            output = top.output.reshape(top.y.shape)
+            total, g = square_penalty(output, counted, self.activation_penalty * of_mean, ws)
+            np.add(dX, flat_rows(g), dX)
+            added.append(total)
+        if self.change_penalty:
+            if batch.fresh is not None:
+                counted &= ~batch.fresh
+            T, *rest = top.y.shape
+            change = np.subtract(top.y[1:], top.y[:-1], ws("model.change", T - 1, *rest))
+            total, g = square_penalty(change, counted[1:], self.change_penalty * of_mean, ws)
+            dy = ws("model.dy", *top.y.shape)
+            dy[:1] = 0
+            dy[1:] = g
+            np.subtract(dy[:-1], g, dy[:-1])
+            added.append(total)
+        return added, dy
 
     def backward(
         self,
@@ -369,23 +549,32 @@ class Recurrent(Declared):
         dstate: Array | None = None,
         flow: Array | None = None,
         dh: Array | None = None,
+        dy: Array | None = None,
+        dO: Array | None = None,
     ) -> None:
         """The gradients `d` of all parameters but those of the softmax.
 
         dX (T·B, H) is the gradient of the top layer's output, and becomes that of each layer's output
-        in turn. Without layers it is the gradient of the embedded input. The others are as in
-        `loss_and_grad`.
+        in turn. Without layers it is the gradient of the embedded input. `dy` (T, B, H), where given,
+        is a further gradient of the top layer's output, before dropout. With `skip`, dO (T·B, L·H) is
+        the gradient of what the softmax sees. The others are as in `loss_and_grad`.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         ids, keep = batch.ids.reshape(T * B), keep_factors(batch, ws)
         if flow is not None:
             keep = _flow(flow, keep, ws)
         ds = ws("model.ds", len(self.cell.states), B, H)
+        spare = ws("model.spare", T * B, H) if self.residual and self.num_layers > 1 else dX
         for layer in reversed(range(self.num_layers)):
             trace, own = traces[layer], d.group(f"layers.{layer}.")
             z, s, s_prev = trace.z, trace.s, trace.s_prev
+            if self.skip and dO is not None and layer < self.num_layers - 1:
+                np.add(dX, dO[:, layer * H : (layer + 1) * H], dX)
             if trace.mask is not None:
-                dropout_backward(trace.mask, dX)
+                dropout_backward(trace.mask, dX.reshape(T, B, H))
+            if dy is not None:
+                np.add(dX, flat_rows(dy), dX)
+                dy = None
             ds[:] = 0 if dstate is None else dstate[layer]
             memory = (z, s, s_prev, dX, ds, *([] if keep is None else [keep]))
             if dh is not None:  # what comes from above; what comes from the next step is added
@@ -393,22 +582,31 @@ class Recurrent(Declared):
                 memory += (dh[layer],)
             run = ws.tape(f"model.backward.{layer}", T, *memory, weights=w.number)
             if not run.is_recorded:
-                dy = dX.reshape(T, B, H)
-                for t in self.cell.backward(run, w.layers[layer], z, s_prev, s[:, 1:], dy, ds, ws):
+                dY, p = dX.reshape(T, B, H), w.layers[layer]
+                for t in self.cell.backward(run, p, z, s_prev, s[:, 1:], dY, ds, ws):
                     if keep is not None:
                         run(np.multiply, ds, keep[t], ds)
                     if dh is not None and t:
                         run(np.add, dh[layer, t - 1], ds[0], dh[layer, t - 1])
             run.replay()
             self.cell.weight_gradients(own, z, s_prev)
+            for name, mask in w.masks[layer].items():
+                np.multiply(own[name], mask, own[name])
             if dstate is not None:
                 if batch.fresh is not None:
                     ds[:, batch.fresh[0]] = 0
                 dstate[layer] = ds
             dz = flat_rows(z[: len(self.cell.gates)])
+            dY, Wx = dX, w.params[f"layers.{layer}.Wx"]
             if layer == 0 and trace.X is not None:
                 dX = ws("model.dembedded", *trace.X.shape)
-            projection_backward(trace.X, ids, w.params[f"layers.{layer}.Wx"], dz, own, dX, ws)
+            elif layer and self.residual:
+                dX, spare = spare, dX
+            projection_backward(trace.X, ids, Wx, dz, own, dX, ws, trace.factors)
+            if layer and self.residual:
+                np.add(dX, dY, dX)
+            if trace.X is not None and trace.factors is not None:
+                np.multiply(dX, trace.factors, dX)
         if self.embedding_size is not None:
             one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)
 
@@ -470,12 +668,14 @@ def _flow(flow: Array, keep: Array | None, ws: Workspace) -> Array:
 class LayerTrace:
     """What a layer's backward pass needs from its forward pass: views into the workspace."""
 
-    X: Array | None  # (T·B, D) input; None for one-hot input
+    X: Array | None  # (T·B, D) input, with dropout; None for one-hot input
     z: Array  # (G+saved, T, B, H)
     s: Array  # (S, T+1, B, H)
     s_prev: Array  # (S, T, B, H): s[:, :-1], zeroed where a text begins
-    mask: Array | None  # (T·B, H)
+    y: Array  # (T, B, H): output before dropout
+    mask: Array | None  # (T, B, H), or (1, B, H) where masks are locked
     output: Array  # (T·B, H)
+    factors: Array | None = None  # of dropout on the input (T·B, D), or (T·B, 1) for one-hot input
 
 
 class Steps:
@@ -499,6 +699,7 @@ class Steps:
         ids = ws("ids", K, R, dtype=np.intp)
         ids.fill(0)
         logits = ws("logits", K, R, V)
+        seen = ws("seen", K, R, model.output_size if model.skip else 0)
         self._ids, self._logits = ids.reshape(-1)[:n], logits.reshape(K * R, V)[:n]
         w = Weights(model, params, R, backward=False, blocks=K)
         # The state alternates between two places in memory: even and odd steps have a tape each
@@ -510,7 +711,15 @@ class Steps:
             for layer, p in enumerate(w.layers):
                 z = ws(f"z.{layer}", C, 1, K, R, H)
                 model.record_layer(run, p, X, ids, z, s[layer], s[layer, :, :1], None, ws)
-                X = s[layer, 0, 1]
+                y = s[layer, 0, 1]
+                if model.residual and layer:
+                    y = ws(f"y.{layer}", K, R, H)
+                    run(np.add, s[layer, 0, 1], X, y)
+                if model.skip:
+                    run(np.copyto, seen[..., layer * H : (layer + 1) * H], y)
+                X = y
+            if model.skip:
+                X = seen
             record_output(run, X, ids, logits, ws)
 
     def step(self, ids: Array | Sequence[int]) -> Array:
@@ -530,10 +739,13 @@ class Weights:
     """The parameters, and copies of them that the products use. Every update refreshes the copies.
 
     The copies of each layer, multiplied by the cell's `scale`: `table` (G, V, H) = Wx + b for one-hot
-    input, else `Wx` and `b`; the cell's packed parameters, cut for products of `rows` rows. For the
+    input, else `Wx`; `b`; the cell's packed parameters, cut for products of `rows` rows. For the
     backward pass the packed parameters are there transposed too (without `scale`), under their name +
     "T". With `blocks`, the copies are for single steps of `blocks` times `rows` texts: `Wx` is cut for
     `rows` rows too, and `b` is repeated for every text.
+
+    With weight dropout, `masks` has a mask of each layer's packed parameters by name: ones until
+    `drops` are called, one for each layer. Then the copies are multiplied by them, up to a refresh.
 
     `empty` allocates the copies; `number` is different for every object.
     """
@@ -553,20 +765,27 @@ class Weights:
         self.number = next(self._numbers)
         self.layers: list[dict[str, Any]] = []
         self.tasks: list[Callable[[], None]] = []  # together they refresh the copies, in any order
+        self.drops: list[Callable[[np.random.Generator], None]] = []
+        self.masks: list[dict[str, Array]] = []
 
         def new(shape: Shape) -> Array:
             return empty(shape, params.flat.dtype)
 
-        declared = model.cell.parameters(model.hidden_size)
-        packed = [name for name, parameter in declared.items() if parameter.packed]
+        rate = model.weight_dropout if backward else 0
         for layer in range(model.num_layers):
             one_hot = layer == 0 and model.embedding_size is None
             own = params.group(f"layers.{layer}.")
             copies, tasks = layer_copies(
-                own, packed, model.cell.scale, one_hot, rows, blocks, backward, new
+                own, list(model.packed), model.cell.scale, one_hot, rows, blocks, backward, new
             )
             self.layers.append(own | copies)
             self.tasks += tasks
+            masks = {name: new(shape) for name, shape in model.packed.items() if rate}
+            for mask in masks.values():
+                mask.fill(1)
+            self.masks.append(masks)
+            if masks:
+                self.drops.append(partial(_drop, own, copies, masks, model.cell.scale, rate))
         self.refresh()
 
     def refresh(self) -> None:
@@ -602,8 +821,25 @@ def layer_copies(
         copies["table"] = new((D, G, H)).swapaxes(0, 1) if one_row else new((G, D, H))
     else:
         copies["Wx"] = PackedMatrix.empty((G, D, H), rows if blocks else None, new)
-        copies["b"] = new((G, blocks, rows, H) if blocks else (G, 1, H))
+    copies["b"] = new((G, blocks, rows, H) if blocks else (G, 1, H))
     return copies, [partial(_refresh_gate, own, copies, packed, k, f) for k, f in enumerate(scale)]
+
+
+def _drop(
+    own: dict[str, Array],
+    copies: dict[str, Any],
+    masks: dict[str, Array],
+    scale: Sequence[float],
+    rate: float,
+    rng: np.random.Generator,
+) -> None:
+    """Draw a layer's `masks` and make the copies of what they multiply."""
+    for name, mask in masks.items():
+        dropout_mask(rate, rng, mask)
+        for k, factor in enumerate(scale):
+            kept = own[name][k] * mask[k]
+            copies[name].fill(k, kept, factor)
+            copies[name + "T"].fill(k, kept.T)
 
 
 def _refresh_gate(
@@ -614,9 +850,9 @@ def _refresh_gate(
         if name + "T" in copies:
             copies[name + "T"].fill(k, own[name][k].T)
     factor = own["b"].dtype.type(scale)
+    np.multiply(own["b"][k], factor, copies["b"][k])
     if "table" in copies:
         np.add(own["Wx"][k], own["b"][k], copies["table"][k])
         np.multiply(copies["table"][k], factor, copies["table"][k])
     else:
-        np.multiply(own["b"][k], factor, copies["b"][k])
         copies["Wx"].fill(k, own["Wx"][k], scale)

@@ -280,6 +280,7 @@ class Weights:
 
     params: Parameters
     tasks: Sequence[Callable[[], None]] = ()
+    drops: Sequence[Callable[[np.random.Generator], None]] = ()
 
 
 @dataclass(frozen=True)

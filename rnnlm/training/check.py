@@ -3,8 +3,8 @@
 In float64, on one window of the training text: what `loss_and_grad` says of each parameter, and of the
 initial state of a model whose gradient flows back through it, beside central differences
 (f(x + εv) - f(x - εv)) / 2ε along a random direction v of length 1, and at the entry whose derivative
-is the largest. Dropout draws the same masks each time. An activation with a kink (relu) may fail where
-a difference steps over it.
+is the largest. Dropout, of weights too, draws the same masks each time. An activation with a kink
+(relu) may fail where a difference steps over it.
 """
 
 from __future__ import annotations
@@ -144,20 +144,25 @@ class GradientCheck:
     def _gradients(self) -> dict[str, Array]:
         """Of the mean loss, with respect to every parameter and the initial state."""
         dstate = np.zeros_like(self.state)
-        self._loss(**({"dstate": dstate} if STATE in self.arrays else {}))
+        self._loss(dstate)
         return {**{name: d.copy() for name, d in self._d.items()}, STATE: dstate}
 
-    def _loss(self, **into: Array) -> float:
-        """The mean loss in nats per symbol, by the call that training makes."""
+    def _loss(self, dstate: Array | None = None) -> float:
+        """The mean loss in nats per symbol and all penalties, by the call that training makes."""
         for refresh in self._weights.tasks:
             refresh()
+        for number, drop in enumerate(self._weights.drops):
+            drop(generator(self.seed, Purpose.WEIGHTS, 0, number))
         scale = 1 / max(1, self.batch.counted)
         masks = partial(generator, self.seed, Purpose.DROPOUT, 0)
         state = self.state.copy()
+        penalties: list[float] = []
+        unrolled = isinstance(self.model, UnrolledModel)
+        into = {"dstate": dstate, "penalties": penalties} if unrolled else {}
         loss = self.model.loss_and_grad(
             self._weights, self.batch, state, self._d, self._ws, scale, masks=masks, **into
         )
-        return loss * scale
+        return loss * scale + sum(penalties)
 
     def _draws(self) -> np.random.Generator:
         return generator(self.seed, Purpose.CHECK)

@@ -160,6 +160,8 @@ class Engine:
             _copy_batch(batch, self._window)
             self._state[...] = state
             scale = 1 / counted
+            if self.weights.drops:
+                pool.run(self._drop, step)
             pool.run(self._run_lanes, T, step, scale)
             pool.run(self._reduce)
             loss = math.fsum(self._losses) * scale
@@ -177,11 +179,16 @@ class Engine:
             self.close()
             self._window = _shared_batch(T, self._window.ids.shape[1])
         if self._pool is None:
-            jobs = (self._run_lanes, self._reduce, self._update, self._refresh)
+            jobs = (self._run_lanes, self._reduce, self._update, self._refresh, self._drop)
             self._pool = make_pool(self._num_workers, jobs)
         return self._pool
 
     # The jobs of a step; each runs on all workers
+
+    def _drop(self, worker: int, step: int) -> None:
+        """Drop weights from the copies, for all shards the same."""
+        for number in range(worker, len(self.weights.drops), self._num_workers):
+            self.weights.drops[number](generator(self.seed, Purpose.WEIGHTS, step, number))
 
     def _run_lanes(self, worker: int, T: int, step: int, scale: float) -> None:
         """Forward and backward pass of the worker's lanes."""

@@ -38,13 +38,26 @@ RESUMABLE = frozenset(
 LENGTH = ("train.epochs", "train.max_steps")
 LIMITS = (*LENGTH, "train.max_minutes", "train.patience")  # what ends a run
 
+# Keys that may differ from those of --init-from, because they change no parameter
+REGULARISATION = frozenset(
+    {
+        "dropout",
+        "output_dropout",
+        "input_dropout",
+        "embedding_dropout",
+        "locked",
+        "weight_dropout",
+        "activation_penalty",
+        "change_penalty",
+    }
+)
 ADOPTED = ("level", "newlines", "reverse")  # keys of `data` that a run takes from its --init-from
 
 
 def adopt_config(config: Config, init_from: Checkpoint) -> Config:
     """The config with the model and text rules of the checkpoint that a run starts from.
 
-    Dropout may differ: it changes no parameter.
+    Its regularisation may differ.
     """
     if not isinstance(init_from.model, TrainableModel):
         raise ConfigError(
@@ -53,8 +66,9 @@ def adopt_config(config: Config, init_from: Checkpoint) -> Config:
         )
     theirs, ours = (dict(flat(c.to_dict())) for c in (init_from.config, config))
     for key, value in theirs.items():
-        adopted = key.startswith("model.") or key in map("data.{}".format, ADOPTED)
-        if adopted and key in config.given and ours.get(key) != value and key != "model.dropout":
+        section, _, name = key.partition(".")
+        kept = {"model": name not in REGULARISATION, "data": name in ADOPTED}.get(section, False)
+        if kept and key in config.given and ours.get(key) != value:
             raise ConfigError(
                 f"{key}: {ours.get(key)} conflicts with {option('init_from')}, which has {value}: "
                 "leave the key out"
@@ -67,8 +81,9 @@ def adopt_config(config: Config, init_from: Checkpoint) -> Config:
                 f"{key} conflicts with {option('init_from')}, a {model[MODEL.by]} model: leave the "
                 "key out"
             )
-    if "model.dropout" in config.given:
-        model["dropout"] = config.model["dropout"]
+    for name in REGULARISATION:
+        if f"model.{name}" in config.given:
+            model[name] = config.model[name]
     data = {name: getattr(init_from.config.data, name) for name in ADOPTED}
     return replace(config, model=model).with_values("data", **data)
 

@@ -21,6 +21,9 @@ for package in ("onnx", "onnxruntime"):
     pytest.importorskip(package, reason=f"{package} is not installed: pip install '.[dev]'")
 
 
+WAYS = ("skip=true", "residual=true")  # past the layers
+
+
 def session(path: Path) -> Any:
     import onnxruntime
 
@@ -30,12 +33,12 @@ def session(path: Path) -> Any:
 
 
 @every_cell
-@pytest.mark.parametrize(("layers", "embedding"), [(1, None), (2, 4)])
+@pytest.mark.parametrize(("layers", "embedding", "ways"), [(1, None, ()), (2, 4, ()), (3, 4, WAYS)])
 def test_the_graph_gives_the_same_logits(
-    tmp_path: Path, cell: Any, layers: int, embedding: int | None
+    tmp_path: Path, cell: Any, layers: int, embedding: int | None, ways: tuple[str, ...]
 ) -> None:
     """Of random texts side by side, in windows of any length, the state carried between them."""
-    checkpoint = random_checkpoint(cell, layers, embedding)
+    checkpoint = random_checkpoint(cell, layers, embedding, False, *ways)
     (path,) = export(checkpoint, "onnx", tmp_path / "m.onnx")
     run, model = session(path), checkpoint.model
     assert isinstance(model, Recurrent)

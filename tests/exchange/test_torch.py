@@ -126,6 +126,14 @@ def test_the_module_beside_it_gives_the_same_logits(in_tmp: Path, cell: Any) -> 
         close(torch.cat([first, rest]).detach().numpy(), oracle_logits(checkpoint, ids))
 
 
+def test_ways_past_the_layers_are_refused(in_tmp: Path) -> None:
+    """PyTorch's modules have none."""
+    for way in ("skip=true", "residual=true"):
+        checkpoint = random_checkpoint(LSTM(), 2, None, False, way)
+        with pytest.raises(DataError, match="no ways past their layers"):
+            export(checkpoint, "torch", "m.safetensors")
+
+
 def test_state_dicts_that_are_no_models_of_ours_are_refused(in_tmp: Path) -> None:
     """In one line that says what is wrong; and pickles are never read."""
     good = state_of("lstm-2")

@@ -19,11 +19,11 @@ V, H = len(SYMBOLS), 5
 
 
 def random_checkpoint(
-    cell: Any, layers: int, embedding: int | None, tie: bool = False
+    cell: Any, layers: int, embedding: int | None, tie: bool = False, *keys: str
 ) -> Checkpoint:
     """A recurrent model with numbers of every sign in every parameter, biases too."""
     size = "null" if embedding is None else embedding
-    keys = (f"hidden_size={H}", f"num_layers={layers}", f"embedding_size={size}", f"tie={tie}")
+    keys += (f"hidden_size={H}", f"num_layers={layers}", f"embedding_size={size}", f"tie={tie}")
     config = make_config(None, *cell_keys(cell), *(f"model.{key}" for key in keys))
     model: Any = build_model(config, V)
     params = Parameters(model.shapes)
@@ -39,10 +39,14 @@ def oracle_logits(checkpoint: Checkpoint, ids: Array) -> Array:
     X = one_hot(ids, V).reshape(*ids.shape, V)
     if "embedding" in p:
         X = X @ p["embedding"]
+    seen = []
     for layer in range(model.num_layers):
         prefix = f"layers.{layer}."
         own = {name.removeprefix(prefix): p[name] for name in p if name.startswith(prefix)}
         zeros = np.zeros((len(model.cell.states), ids.shape[1], H))
-        X = cell_forward(model.cell, own, X, zeros)[0, 1:]
+        Y = cell_forward(model.cell, own, X, zeros)[0, 1:]
+        X = Y + X if model.residual and layer else Y
+        seen.append(X)
+    X = np.concatenate(seen, axis=2) if model.skip else X
     logits: Array = X @ output_matrix(p) + p["by"]
     return logits

@@ -83,10 +83,11 @@ def build(
     embedding: int | None,
     rate: float,
     tie: bool = False,
+    **options: Any,
 ) -> Any:
     """A model of that cell or kind: the options that kinds share have the same names."""
     if not isinstance(of, Other):
-        return Recurrent(V, of, H, layers, embedding, rate, tie)
+        return Recurrent(V, of, H, layers, embedding, rate, tie, **options)
     sizes = {"hidden_size": H, "num_layers": layers, "dropout": rate}
     return MODELS[of.kind](V, **sizes, **({"embedding_size": embedding} if embedding else {}))
 
@@ -220,25 +221,36 @@ def model_losses(
     targets: Array,
     state: Array,
     masks: Sequence[Array] | None = None,
+    symbols: Array | float = 1.0,
+    inputs: Array | float = 1.0,
+    skip: bool = False,
+    residual: bool = False,
 ) -> tuple[Array, Array]:
     """The loss of every character (T·B,) and the final state, from parameters by name.
 
-    `masks` are the dropout masks (T·B, H) of each layer. `.sum()` and `.mean()` of the losses are
-    the two reductions in use.
+    `masks` are the dropout masks (T·B, H) of each layer, `symbols` that of the one-hot rows (T·B, V),
+    `inputs` that of what the first layer reads (T·B, D). `skip`: the softmax sees all layers;
+    `residual`: layers add their input. `.sum()` and `.mean()` of the losses are the
+    two reductions in use.
     """
     (T, B), V = ids.shape, p["by"].size
-    X = one_hot(ids, V)
+    X = one_hot(ids, V) * symbols
     if "embedding" in p:
         X = X @ p["embedding"]
-    final = []
+    X = X * inputs
+    final, seen = [], []
     for layer in range(len(state)):
         prefix = f"layers.{layer}."
         own = {name.removeprefix(prefix): p[name] for name in p if name.startswith(prefix)}
         s = cell_forward(cell, own, X.reshape(T, B, -1), state[layer])
         final.append(s[:, T])
-        X = s[0, 1:].reshape(T * B, -1)
+        Y = s[0, 1:].reshape(T * B, -1)
+        X = Y + X if residual and layer else Y
         if masks is not None:
             X = X * masks[layer]
+        seen.append(X)
+    if skip:
+        X = np.concatenate(seen, axis=1)
     return cross_entropy(X @ output_matrix(p) + p["by"], targets.reshape(-1)), np.array(final)
 
 
@@ -299,9 +311,10 @@ class Problem:
         V: int = 7,
         dtype: Any = np.float64,
         seed: int = 0,
+        **options: Any,
     ) -> Problem:
         rng = np.random.default_rng(seed)
-        model = build(cell, V, H, layers, embedding, dropout, tie)
+        model = build(cell, V, H, layers, embedding, dropout, tie, **options)
         params = model.init(rng, np.float64)
         params.flat += rng.normal(0, 0.7 / np.sqrt(H), params.flat.size)  # so that no bias is zero
         ids, targets = rng.integers(V, size=(2, T, B))
@@ -323,7 +336,9 @@ class Problem:
     def loss(self, masks: Masks | None = None, dstate: Array | None = None) -> float:
         """The summed loss, going forward only; `dstate` adds ⟨dstate, final state⟩ to it."""
         w, ws, state = self.weights(), self.workspace(), self.state.copy()
-        top = self.model.forward(w, self.batch, state, ws, masks)[-1].output
+        traces = self.model.forward(w, self.batch, state, ws, masks)
+        every = traces if getattr(self.model, "skip", False) else traces[-1:]
+        top = np.concatenate([trace.output for trace in every], axis=1)
         logits = top @ output_matrix(self.params) + self.params["by"]
         losses = cross_entropy(logits, self.batch.targets.ravel())
         return float(losses.sum() + (0 if dstate is None else np.vdot(dstate, state)))

@@ -298,10 +298,19 @@ def test_the_same_seed_gives_the_same_bits_and_samples_change_nothing(
     assert bits["a"] == bits["b"] == bits["c"] != bits["other"]
 
 
+REGULARISED = (
+    "model.dropout=0.3",
+    "model.locked=true",
+    "model.embedding_dropout=0.1",
+    "model.weight_dropout=0.2",
+    "model.change_penalty=1",
+)
+
+
 @pytest.mark.parametrize(
     ("steps", "extra"),
     [
-        (1, ("model.cell=lstm", "model.dropout=0.3", "train.sample_every=10")),
+        (1, ("model.cell=lstm", *REGULARISED, "train.sample_every=10")),
         (2, ("model.cell=gru", "train.optimizer=rmsprop", "train.schedule=cosine", BY_LINES)),
         (1, ("model.cell=rnn", "train.optimizer={name: sgd, momentum: 0.9}", "train.patience=2")),
         (1, ("train.optimizer=adagrad", "train.seq_length=full", "train.epochs=5")),
@@ -605,8 +614,10 @@ def test_init_from_starts_from_weights_and_vocabulary(text_file: Path, tmp_path:
         "train.seq_length=32",
         "train.optimizer={name: sgd, learning_rate: 0}",
         "train.epochs=1",
+        "model.weight_dropout=0.5",  # regularisation may be another
     )
     run(config, init_from=start)
+    assert load(tmp_path / "b").config.model["weight_dropout"] == 0.5
     assert (load(tmp_path / "b").params.flat == start.params.flat).all()
     assert load(tmp_path / "b").vocabulary == start.vocabulary
     other.write_text(TEXT[:3000] + "ß")
