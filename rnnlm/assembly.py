@@ -18,6 +18,7 @@ from .config.schema import Config, differences
 from .errors import ConfigError
 from .models import MODELS
 from .models.base import LanguageModel
+from .optim.averages import AVERAGES
 from .optim.optimizers import OPTIMIZERS
 from .optim.schedules import SCHEDULES
 from .optim.truncation import TRUNCATIONS
@@ -31,6 +32,7 @@ TABLES: Tables = {
     "schedule": SCHEDULES,
     "level": LEVELS,
     "truncation": TRUNCATIONS,
+    "average": AVERAGES,
 }
 
 

@@ -146,6 +146,11 @@ class TrainConfig:
         "`regular`: at the first step of a window; `random`: inside it too",
         Chosen(table="truncation", default="regular"),
     )
+    average: dict[str, Any] = option(
+        {"name": "none"},
+        "of the weights, which is evaluated and saved: `none`, `ema`, `mean` or `triggered`",
+        Chosen(table="average", default="none"),
+    )
 
 
 @dataclass(frozen=True)

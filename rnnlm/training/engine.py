@@ -25,6 +25,7 @@ from ..backend.workers import WorkerPool, make_pool, shared_zeros
 from ..backend.workspace import Workspace
 from ..errors import TrainingError
 from ..models.base import TrainableModel
+from ..optim.averages import move
 from ..optim.optimizers import Optimizer, state_names
 from ..optim.truncation import Truncation, regular
 from ..text.batches import Batch
@@ -91,7 +92,8 @@ class Engine:
 
     `clip` is ("norm", limit), ("value", limit) or None. `threads` is the number of workers, by default
     one for each core. `optimizer_state` holds the optimizer's vectors by name, each as long as
-    `params.flat`. `truncation` gives the factors of the gradient inside a window.
+    `params.flat`. `truncation` gives the factors of the gradient inside a window. `averages`: there is
+    an `average` of the parameters beside them, at first what they are.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Engine:
         threads: int | None = None,
         seed: int = 0,
         truncation: Truncation = regular,
+        averages: bool = False,
     ) -> None:
         self.model, self.params, self.seed = model, params, seed
         self.truncation = truncation
@@ -114,6 +117,8 @@ class Engine:
         params.move_to(shared_zeros((size,), dtype))
         names = state_names(optimizer)
         self.optimizer_state = {name: shared_zeros((size,), dtype) for name in names}
+        self.average = shared_zeros((size if averages else 0,), dtype)
+        self.average[:] = params.flat[: self.average.size]
         self.shards = shard_rows(batch_size)
         lanes = min(len(self.shards), MAX_LANES)
         self.lanes = [Lane(params, list(range(k, len(self.shards), lanes))) for k in range(lanes)]
@@ -141,9 +146,15 @@ class Engine:
             self._pool = None
 
     def step(
-        self, batch: Batch, state: Array, step: int, learning_rate: float
+        self,
+        batch: Batch,
+        state: Array,
+        step: int,
+        learning_rate: float,
+        share: float | None = None,
     ) -> tuple[float, float]:
-        """Make update number `step`, from 1; `state` (..., B, K) is carried on in place.
+        """Make update number `step`, from 1; `state` (..., B, K) is carried on in place. The average
+        moves by `share` towards the updated parameters; with None it becomes what they are.
 
         Returns the mean loss in nats per symbol and the gradient's norm before clipping. At least one
         target of the batch must count: without one there is no mean.
@@ -165,7 +176,7 @@ class Engine:
             loss = math.fsum(self._losses) * scale
             norm = math.sqrt(math.fsum(self._squares))
             factor = self._clipping_factor(loss, norm, step, learning_rate)
-            pool.run(self._update, factor, step, learning_rate)
+            pool.run(self._update, factor, step, learning_rate, share)
             self._check_update(step)
             pool.run(self._refresh)
             state[...] = self._state
@@ -244,8 +255,10 @@ class Engine:
             )
         return factor
 
-    def _update(self, worker: int, factor: float, step: int, learning_rate: float) -> None:
-        """Clip the gradient and run the optimizer, chunk by chunk."""
+    def _update(
+        self, worker: int, factor: float, step: int, learning_rate: float, share: float | None
+    ) -> None:
+        """Clip the gradient, run the optimizer and average the parameters, chunk by chunk."""
         ws = self._scratch[worker]
         kind, limit = self.clip or ("none", math.inf)
         gradient = self.lanes[0].total.flat
@@ -258,7 +271,10 @@ class Engine:
             w = self.params.flat[chunk]
             state = {name: vector[chunk] for name, vector in self.optimizer_state.items()}
             options = self.options | {"learning_rate": learning_rate}
-            self.optimizer(w, g, ws("tmp", g.size), step, **state, **options)
+            tmp = ws("tmp", g.size)
+            self.optimizer(w, g, tmp, step, **state, **options)
+            if self.average.size:
+                move(self.average[chunk], w, tmp, share)
             # 0 · x is 0 for every finite x, however large, and NaN for infinity and NaN
             zeros = self._zeros[: g.size]
             self._not_finite[number] = sum(float(np.dot(a, zeros)) for a in (w, *state.values()))

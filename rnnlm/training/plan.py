@@ -12,6 +12,7 @@ from ..config.kinds import Interval
 from ..config.schema import Config
 from ..errors import ConfigError
 from ..models.base import LanguageModel, TrainableModel, UnrolledModel
+from ..optim.averages import AVERAGES, NEEDS_VALIDATION, none
 from ..optim.optimizers import OPTIMIZERS, state_names
 from ..optim.truncation import TRUNCATIONS, regular
 from ..runs.checkpoint import Checkpoint
@@ -125,8 +126,13 @@ def check_validation(config: Config, corpus: Corpus) -> None:
             f"train.eval_streams: {counted(t.eval_streams, 'stream')} for a validation text of "
             f"{counted(size, corpus.vocabulary.noun)}: at most {size - 1} works"
         )
-    if not corpus.format.can_evaluate(corpus["val"]) and t.patience is not None:
-        raise ConfigError("train.patience needs a validation text: set data.val_fraction")
+    if not corpus.format.can_evaluate(corpus["val"]):
+        needs = {
+            "train.patience": t.patience is not None,
+            f"train.average {t.average['name']}": t.average["name"] in NEEDS_VALIDATION,
+        }
+        for key in (key for key, needed in needs.items() if needed):
+            raise ConfigError(f"{key} needs a validation text: set data.val_fraction")
 
 
 def check_memory(model: TrainableModel, config: Config, windows: Batches) -> int:
@@ -136,6 +142,7 @@ def check_memory(model: TrainableModel, config: Config, windows: Batches) -> int
     """
     t = config.train
     slots = len(state_names(OPTIMIZERS[t.optimizer["name"]]))
+    slots += AVERAGES[t.average["name"]] is not none
 
     def size(seq_length: int) -> int:
         return training_bytes(model, t.batch_size, seq_length, slots, windows.begins_inside)

@@ -443,7 +443,7 @@ def test_every_key_is_in_the_reference_with_its_default() -> None:
 
 def test_every_option_is_in_the_reference_with_its_default() -> None:
     """The options of each cell, optimizer and schedule, as the registered functions have them."""
-    for table in ("cell", "optimizer", "schedule", "truncation"):
+    for table in ("cell", "optimizer", "schedule", "truncation", "average"):
         for name, make in TABLES[table].items():
             taken = [f"`{n}: {shown(o.default, o.kind)}`" for n, o in options(make).items()]
             row = f"| {table} | `{name}` | {', '.join(taken) or 'none'} |"

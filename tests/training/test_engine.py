@@ -60,9 +60,11 @@ def engine(p: Problem, optimizer: Any = adam, **options: Any) -> Engine:
     return Engine(p.model, p.params, optimizer, {}, **options)
 
 
-def train(e: Engine, p: Problem, steps: int = 3, learning_rate: float = 0.05) -> list[Any]:
+def train(
+    e: Engine, p: Problem, steps: int = 3, learning_rate: float = 0.05, share: float | None = None
+) -> list[Any]:
     """Some updates, numbered from 1; what each returns."""
-    return [e.step(p.batch, p.state, t, learning_rate) for t in range(1, steps + 1)]
+    return [e.step(p.batch, p.state, t, learning_rate, share) for t in range(1, steps + 1)]
 
 
 # The same bits
@@ -74,11 +76,13 @@ def assert_threads_change_no_bit(make: Callable[[], Problem]) -> None:
     for threads in (1, 2, 4):
         p = make()
         before = p.params.flat.copy()
-        with closing(engine(p, threads=threads, clip=("norm", 1.0), seed=5)) as e:
-            losses = train(e, p)
+        options: dict[str, Any] = {"clip": ("norm", 1.0), "seed": 5, "averages": True}
+        with closing(engine(p, threads=threads, **options)) as e:
+            losses = train(e, p, share=0.3)
             assert e.shards == shard_rows(p.batch.ids.shape[1])
         assert (p.params.flat != before).any()
-        runs.append((np.array(losses), p.params.flat, p.state, *e.optimizer_state.values()))
+        vectors = (p.params.flat, e.average, *e.optimizer_state.values())
+        runs.append((np.array(losses), p.state, *vectors))
     for other in runs[1:]:
         for a, b in zip(runs[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
