@@ -35,6 +35,9 @@ MIN_ROWS_TO_SPLIT = 16  # below, two half-batches cost more than one whole
 MAX_LANES = 8  # bounds the memory for gradients and activations, whatever the batch
 LARGEST = 1e18  # the largest gradient norm that an optimizer is given
 ID_BYTES = 65  # of a symbol: its id and its target in three places, and the order by symbol
+TAPES = (
+    24  # kept of each name: of every length that windows have, with texts that begin inside or not
+)
 CHUNK = 32768  # elements of a flat vector that are summed or updated at a time
 
 
@@ -81,7 +84,7 @@ class Lane:
 
     def __init__(self, params: Parameters, shards: list[int]) -> None:
         self.shards = shards
-        self.ws = Workspace(params.flat.dtype)
+        self.ws = Workspace(params.flat.dtype, TAPES)
         flat = shared_zeros(params.flat.shape, params.flat.dtype)
         self.total = Parameters(params.shapes, flat=flat)
         self.part = params.like() if len(shards) > 1 else self.total
@@ -93,7 +96,8 @@ class Engine:
     `clip` is ("norm", limit), ("value", limit) or None. `threads` is the number of workers, by default
     one for each core. `optimizer_state` holds the optimizer's vectors by name, each as long as
     `params.flat`. `truncation` gives the factors of the gradient inside a window. `averages`: there is
-    an `average` of the parameters beside them, at first what they are.
+    an `average` of the parameters beside them, at first what they are. A window of more than `longest`
+    steps needs new workers.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class Engine:
         seed: int = 0,
         truncation: Truncation = regular,
         averages: bool = False,
+        longest: int = 0,
     ) -> None:
         self.model, self.params, self.seed = model, params, seed
         self.truncation = truncation
@@ -137,7 +142,7 @@ class Engine:
         self._zeros = np.zeros(min(CHUNK, size), dtype)
         zero = model.zero_state(batch_size, dtype)
         self._state = shared_zeros(zero.shape, zero.dtype)
-        self._window = _shared_batch(0, batch_size)
+        self._window = _shared_batch(longest, batch_size)
 
     def close(self) -> None:
         """End the workers; the next step starts others."""

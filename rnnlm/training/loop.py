@@ -43,7 +43,7 @@ from ..text.vocabulary import NewSymbols
 from ..watching import watching
 from .beginning import about_beginning, first_weights, origin
 from .engine import Engine
-from .plan import check_memory, check_validation, plan, trainable
+from .plan import check_memory, check_validation, plan, trainable, training_windows
 from .resume import adopt_config, resumed_config
 from .validation import Validation
 
@@ -101,7 +101,7 @@ class Training:
         self._share = partial(average, **_options(t.average))
         vectors = dict(at.optimizer_state)
         weights = vectors.pop(WEIGHTS, at.params.flat)
-        self.windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed)
+        self.windows = training_windows(config, corpus)
         check_memory(self.model, config, self.windows)
         self.total_steps = t.epochs * len(self.windows)
         if t.max_steps is not None:
@@ -120,6 +120,7 @@ class Training:
             seed=t.seed,
             truncation=partial(TRUNCATIONS[t.truncation["name"]], **_options(t.truncation)),
             averages=average is not none,
+            longest=self.windows.longest,
         )
         self._weights: dict[str, Array] = {}
         self.params = self._engine.params
@@ -160,9 +161,7 @@ class Training:
             config, corpus = open_data(config, run.folder / "data", init_from, unknown)
             check_validation(config, corpus)
             model = trainable(build_model(config, len(corpus.vocabulary)), config)
-            t = config.train
-            windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed)
-            check_memory(model, config, windows)
+            check_memory(model, config, training_windows(config, corpus))
             if init_from is None:
                 params = model.init(generator(config.train.seed, Purpose.INIT))
             else:
@@ -280,6 +279,8 @@ class Training:
                 "it back, and resume the run"
             )
         learning_rate = self.learning_rate(p.step)
+        if self.config.train.vary_length:
+            learning_rate *= len(batch.ids) / self.windows.seq_length
         share = self._share(p.averaged, p.epoch, p.bad_evals)
         loss, norm = self._engine.step(batch, self.state, p.step + 1, learning_rate, share)
         p.averaged += share is not None

@@ -176,8 +176,8 @@ def test_poisoned_buffers_change_no_bit(
         return shared[-1]
 
     class Noting(Workspace):
-        def __init__(self, dtype: Any) -> None:
-            super().__init__(dtype)
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
             spaces.append(self)
 
     monkeypatch.setattr(parallel, "shared_zeros", noting)

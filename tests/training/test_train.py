@@ -304,10 +304,11 @@ def test_the_same_seed_gives_the_same_bits_and_samples_change_nothing(
     [
         (1, ("model.cell=lstm", "model.dropout=0.3", "train.sample_every=10")),
         (2, ("model.cell=gru", "train.optimizer=rmsprop", "train.schedule=cosine", BY_LINES, EMA)),
+        (1, ("train.vary_length=0.5", "train.offset=random", "train.reset=0.3")),
         (1, ("model.cell=rnn", "train.optimizer={name: sgd, momentum: 0.9}", "train.patience=2")),
         (1, ("train.optimizer=adagrad", "train.seq_length=full", "train.epochs=5")),
     ],
-    ids=["dropout", "cosine and lines", "patience", "full"],
+    ids=["dropout", "cosine and lines", "varied", "patience", "full"],
 )
 def test_resume_equals_uninterrupted(
     text_file: Path, tmp_path: Path, steps: int, extra: tuple[str, ...]
@@ -430,6 +431,7 @@ def test_a_log_whose_lines_end_elsewhere_is_refused(text_file: Path, tmp_path: P
         ("train.seed=5", "train.seed"),
         ("train.optimizer.learning_rate=0.1", "train.optimizer"),
         ("train.batch_size=5", "train.batch_size"),
+        ("train.reset=0.5", "train.reset changed from 0.0 to 0.5"),
     ],
 )
 def test_resume_refuses_what_changes_the_result(
