@@ -130,7 +130,8 @@ class Engine:
         rows = max(s.stop - s.start for s in self.shards)
         self.weights = model.weights(params, rows, empty=shared_zeros)
         # Flat vectors are worked on in chunks: worker k takes chunks k, k + n, k + 2n, ...
-        chunks = [slice(a, min(a + CHUNK, size)) for a in range(0, size, CHUNK)]
+        spared = params.biases() if options.get("spare_biases") else []
+        chunks, self._spared = _chunks(size, spared)
         n = self._num_workers = min(threads or available_cores(), max(lanes, len(chunks)))
         self._chunks = [list(enumerate(chunks))[k::n] for k in range(n)]
         self._scratch = [Workspace(dtype) for _ in range(n)]
@@ -276,6 +277,8 @@ class Engine:
             w = self.params.flat[chunk]
             state = {name: vector[chunk] for name, vector in self.optimizer_state.items()}
             options = self.options | {"learning_rate": learning_rate}
+            if "spare_biases" in options:
+                options["spare_biases"] = self._spared[number]
             tmp = ws("tmp", g.size)
             self.optimizer(w, g, tmp, step, **state, **options)
             if self.average.size:
@@ -295,6 +298,17 @@ class Engine:
                 f"step {step}: the update made parameters that are not finite: training diverged; "
                 "lower train.optimizer.learning_rate; the last checkpoint is kept"
             )
+
+
+def _chunks(size: int, spared: list[slice]) -> tuple[list[slice], list[bool]]:
+    """Chunks of a flat vector, CHUNK elements at most, and whether each is of what is spared."""
+    borders = [0, *(at for s in spared for at in (s.start, s.stop)), size]
+    chunks, inside = [], []
+    for k, (a, b) in enumerate(pairwise(borders)):
+        found = [slice(at, min(at + CHUNK, b)) for at in range(a, b, CHUNK)]
+        chunks += found
+        inside += [k % 2 == 1] * len(found)
+    return chunks, inside
 
 
 def _shared_batch(T: int, B: int) -> Batch:

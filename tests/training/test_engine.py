@@ -27,7 +27,7 @@ from rnnlm.cells.lstm import LSTM
 from rnnlm.cells.rnn import RNN
 from rnnlm.errors import TrainingError
 from rnnlm.models.recurrent import Recurrent
-from rnnlm.optim.optimizers import OPTIMIZERS, adagrad, adam, sgd, state_names
+from rnnlm.optim.optimizers import OPTIMIZERS, adagrad, adam, adamw, sgd, state_names
 from rnnlm.text.batches import IGNORED, Batch
 from rnnlm.training import engine as parallel
 from rnnlm.training.engine import Engine, shard_rows
@@ -122,6 +122,20 @@ def test_processes_change_no_bit(cell: Cell, B: int, monkeypatch: pytest.MonkeyP
         results.append((np.array(returned), p.params.flat, p.state, *e.optimizer_state.values()))
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_decay_spares_biases_where_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no step of Adam's, weights shrink by 1 - lr · λ and biases stay; by default both shrink."""
+    monkeypatch.setattr(parallel, "CHUNK", 30)  # so that a bias is several chunks
+    for spare in (False, True):
+        p = problem(LSTM(), 4)
+        p.params.flat[:] = 1
+        options = {"weight_decay": 0.5, "epsilon": 1e6, "spare_biases": spare}
+        with closing(Engine(p.model, p.params, adamw, options, batch_size=4, threads=1)) as e:
+            train(e, p, 1, 0.5)
+        for name, array in e.params.items():
+            kept = spare and name in ("layers.0.b", "layers.1.b", "by")
+            np.testing.assert_allclose(array, 1.0 if kept else 0.75, rtol=1e-5, err_msg=name)
 
 
 @forking
