@@ -66,6 +66,7 @@ class Progress:
     train_loss: float | None = None  # of the last `train` line
     val_loss: float | None = None  # of the last evaluation
     sampled_step: int = 0
+    drops: int = 0  # of the learning rate, by validations
     averaged: int = 0  # updates whose weights the average has
     owed_step: int = 0  # the step whose validation was interrupted; 0: none
     metrics_bytes: int = 0  # length of metrics.jsonl when this was saved
@@ -356,7 +357,7 @@ def _origin(values: Any) -> dict[str, str]:
 
 def _progress(values: dict[str, Any]) -> Progress:
     """Progress from JSON, its types and ranges checked."""
-    values = {"owed_step": 0, "averaged": 0} | values  # which came after version 0.1.0
+    values = {"owed_step": 0, "drops": 0, "averaged": 0} | values  # which came after version 0.1.0
     if values.keys() != asdict(Progress()).keys():
         raise ValueError("progress")
     progress = Progress(**values)

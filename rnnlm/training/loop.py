@@ -31,7 +31,7 @@ from ..inference.sampling import generate, texts
 from ..models.base import TrainableModel
 from ..optim.averages import AVERAGES, none
 from ..optim.optimizers import OPTIMIZERS
-from ..optim.schedules import SCHEDULES
+from ..optim.schedules import SCHEDULES, Position
 from ..optim.truncation import TRUNCATIONS
 from ..runs.checkpoint import WEIGHTS, Checkpoint, Progress
 from ..runs.folder import Run, numbered
@@ -309,11 +309,9 @@ class Training:
     def learning_rate(self, step: int) -> float:
         """The learning rate that the schedule gives to the update after `step` updates."""
         t = self.config.train
-        options = _options(t.schedule)
-        rate: float = SCHEDULES[t.schedule["name"]](
-            step, len(self.windows), self.total_steps, t.optimizer["learning_rate"], **options
-        )
-        return rate
+        at = Position(step, step // len(self.windows), self.total_steps, self.progress.drops)
+        schedule = SCHEDULES[t.schedule["name"]]
+        return schedule(at, t.optimizer["learning_rate"], **_options(t.schedule))
 
     def _train_line(self, step: Event) -> Event:
         """Log the mean loss since the last `train` record."""
@@ -347,6 +345,7 @@ class Training:
             self.save(self.run.best)
         elif self.validation.counts(p.step):
             p.bad_evals += 1
+            p.drops += p.bad_evals % self.config.train.schedule.get("patience", math.inf) == 0
         return event
 
     @contextmanager

@@ -12,7 +12,8 @@ from ..config.kinds import Interval
 from ..config.schema import Config
 from ..errors import ConfigError
 from ..models.base import LanguageModel, TrainableModel, UnrolledModel
-from ..optim.averages import AVERAGES, NEEDS_VALIDATION, none
+from ..optim import averages, schedules
+from ..optim.averages import AVERAGES, none
 from ..optim.optimizers import OPTIMIZERS, state_names
 from ..optim.truncation import TRUNCATIONS, regular
 from ..runs.checkpoint import Checkpoint
@@ -154,7 +155,9 @@ def check_validation(config: Config, corpus: Corpus) -> None:
     if not corpus.format.can_evaluate(corpus["val"]):
         needs = {
             "train.patience": t.patience is not None,
-            f"train.average {t.average['name']}": t.average["name"] in NEEDS_VALIDATION,
+            f"train.average {t.average['name']}": t.average["name"] in averages.NEEDS_VALIDATION,
+            f"train.schedule {t.schedule['name']}": t.schedule["name"]
+            in schedules.NEEDS_VALIDATION,
         }
         for key in (key for key, needed in needs.items() if needed):
             raise ConfigError(f"{key} needs a validation text: set data.val_fraction")

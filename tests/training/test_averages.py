@@ -83,8 +83,9 @@ def test_the_start_is_forgotten_before_the_decay_is_reached() -> None:
     assert left < 1e-9
 
 
-def test_an_average_that_waits_for_validation_needs_a_text(text_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["average=triggered", "schedule=plateau"])
+def test_what_waits_for_validation_needs_a_text(text_file: Path, tmp_path: Path, key: str) -> None:
     """One line that says so, before the run begins."""
-    keys = ("train.average=triggered", "data.val_fraction=0")
-    with pytest.raises(ConfigError, match=r"train\.average triggered needs a validation text"):
+    keys = (f"train.{key}", "data.val_fraction=0")
+    with pytest.raises(ConfigError, match=f"train.{key.replace('=', ' ')} needs a validation text"):
         Training.start(tiny_config(text_file, tmp_path / "a", *keys), "run")
