@@ -41,6 +41,8 @@ def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches
         f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, noun)} each"
         f"{''.join(_varied(windows, config))}{left_out}{''.join(_limits(config))}"
     )
+    if AVERAGES[t.average["name"]] is not none:
+        yield f"weights: their average ({t.average['name']}) is validated and saved"
     val = Validation.of(config, windows, len(corpus["val"]))
     first = "" if val.apart is None else f", first after step {val.apart:,}"
     if not val.whole:

@@ -14,6 +14,7 @@ from rnnlm.errors import ConfigError
 from rnnlm.optim.averages import ema
 from rnnlm.runs.checkpoint import Checkpoint
 from rnnlm.training.loop import Training
+from rnnlm.training.plan import preview
 
 SHORT = (
     "train.seq_length=256",
@@ -81,6 +82,35 @@ def test_the_start_is_forgotten_before_the_decay_is_reached() -> None:
     """After 100 updates hardly anything of the first weights is left, where 0.999^100 is 0.9."""
     left = np.prod([1 - ema(n, 0.0, 0) for n in range(100)])
     assert left < 1e-9
+
+
+def test_a_plan_says_how_training_reads_and_what_it_saves(text_file: Path, tmp_path: Path) -> None:
+    """In few words, beside the number of windows; nothing is said of what is as by default."""
+    keys = ("train.vary_length=0.5", "train.offset=random", "train.reset=0.01", "train.average=ema")
+    plain, varied = (
+        " ".join(preview(tiny_config(text_file, tmp_path / "a", *given))).rsplit(" steps: ")[-1]
+        for given in ((), keys)
+    )
+    said = (
+        "32 characters each, 48 at most, from another place in each epoch, "
+        "one in 100 from the zero state",
+        "weights: their average (ema) is validated and saved",
+    )
+    assert all(words in varied for words in said)
+    assert not any(word in plain for word in ("at most", "another place", "zero state", "average"))
+
+
+@pytest.mark.parametrize(
+    ("key", "unit"),
+    [("vary_length=0.5", "stream"), ("offset=random", "line"), ("reset=0.1", "line")],
+)
+def test_what_means_nothing_to_a_text_is_refused(
+    text_file: Path, tmp_path: Path, key: str, unit: str
+) -> None:
+    """One line that says why, before the run begins."""
+    keys = (f"train.{key}", f"data.unit={unit}", "train.seq_length=full")
+    with pytest.raises(ConfigError, match=f"train.{key.split('=')[0]}: .*: leave the key out"):
+        Training.start(tiny_config(text_file, tmp_path / "a", *keys), "run")
 
 
 @pytest.mark.parametrize("key", ["average=triggered", "schedule=plateau"])
