@@ -19,6 +19,7 @@ from .errors import ConfigError
 from .models import MODELS
 from .models.base import LanguageModel
 from .models.initialisation import INITIALISATIONS
+from .optim.averages import AVERAGES
 from .optim.optimizers import OPTIMIZERS
 from .optim.schedules import SCHEDULES
 from .optim.truncation import TRUNCATIONS
@@ -33,6 +34,7 @@ TABLES: Tables = {
     "level": LEVELS,
     "truncation": TRUNCATIONS,
     "initialisation": INITIALISATIONS,
+    "average": AVERAGES,
 }
 
 

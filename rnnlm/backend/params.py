@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,11 @@ def check_array(
         raise ValueError(f"array {name}: {array.dtype} {array.shape}")
     if not np.isfinite(array).all():
         raise ValueError(f"array {name}: not finite")
+
+
+def is_bias(name: str) -> bool:
+    """Whether a parameter is a bias: its own name begins with b, as in `layers.0.b` and `by`."""
+    return name.rpartition(".")[2].startswith("b")
 
 
 class Parameters(Mapping[str, Array]):
@@ -94,6 +100,15 @@ class Parameters(Mapping[str, Array]):
             for name, view in self._views.items()
             if name.startswith(prefix)
         }
+
+    def biases(self) -> list[slice]:
+        """Where the biases stand in `flat`, in order."""
+        stops = accumulate(math.prod(shape) for shape in self._shapes.values())
+        return [
+            slice(stop - self[name].size, stop)
+            for name, stop in zip(self._shapes, stops, strict=True)
+            if is_bias(name)
+        ]
 
     def like(self) -> Parameters:
         """Zeros of the same shapes and dtype."""

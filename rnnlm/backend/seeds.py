@@ -22,6 +22,9 @@ class Purpose(IntEnum):
     SPLITS = 4  # which lines are for training, validation and test
     TRUNCATION = 5
     CHECK = 6  # directions and states of gradient checks
+    RESET = 7  # which carried states are dropped
+    WINDOWS = 8  # where windows end
+    OFFSET = 9  # where streams begin
     WEIGHTS = 12  # which recurrent weights are dropped
 
 

@@ -21,11 +21,12 @@ class Workspace:
 
     A buffer grows to the largest size that was asked for; smaller arrays use its first part (the last
     window of an epoch is shorter). The caller must write every element before reading it: tests fill
-    all buffers with NaN (`poison`) and expect the same bits.
+    all buffers with NaN (`poison`) and expect the same bits. At most `tapes` of a name are kept.
     """
 
-    def __init__(self, dtype: DTypeLike = np.float32) -> None:
+    def __init__(self, dtype: DTypeLike = np.float32, tapes: int = TAPES) -> None:
         self.dtype = np.dtype(dtype)
+        self._most = tapes
         self._flat: dict[str, Array] = {}
         self._tapes: dict[str, dict[object, Tape]] = {}
 
@@ -34,6 +35,8 @@ class Workspace:
         kind = self.dtype if dtype is None else np.dtype(dtype)
         flat = self._flat.get(name)
         if flat is None or flat.size < size or flat.dtype != kind:
+            if flat is not None:
+                self._tapes.clear()  # they would keep the memory that is replaced
             flat = self._flat[name] = np.empty(size, kind)
         return flat[:size].reshape(shape)
 
@@ -49,7 +52,7 @@ class Workspace:
         key = (weights, *((a.ctypes.data, a.shape) for a in memory))
         if key not in tapes or not tapes[key].is_recorded:  # an interrupted recording starts anew
             tapes.pop(key, None)
-            if len(tapes) == TAPES:
+            if len(tapes) == self._most:
                 del tapes[next(iter(tapes))]
             tapes[key] = Tape()
         return tapes[key]

@@ -29,6 +29,8 @@ USUAL: Mapping[str, tuple[str, ...]] = {
     "train.optimizer.epsilon": ("eps",),
     "train.schedule": ("scheduler", "lr_schedule", "lr_scheduler", "lr_decay"),
     "train.schedule.warmup_steps": ("warmup",),
+    "train.schedule.factor": ("gamma",),
+    "train.average.decay": ("ema_decay",),
     "train.grad_clip.norm": ("clip", "clipping", "max_norm", "max_grad_norm", "clip_norm", "grad_norm"),
     "train.eval_every": ("eval_interval", "val_every", "validate_every"),
     "train.checkpoint_every": ("save_every", "save_interval", "checkpoint_interval"),

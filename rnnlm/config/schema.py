@@ -146,6 +146,26 @@ class TrainConfig:
         "`regular`: at the first step of a window; `random`: inside it too",
         Chosen(table="truncation", default="regular"),
     )
+    average: dict[str, Any] = option(
+        {"name": "none"},
+        "of the weights, which is evaluated and saved: `none`, `ema`, `mean` or `triggered`",
+        Chosen(table="average", default="none"),
+    )
+    reset: float = option(
+        0.0,
+        "probability, for each stream and window, that its carried state is dropped",
+        Number(low=0, high=1),
+    )
+    offset: str = option(
+        "zero",
+        "where streams begin: `zero`: each epoch at the same places; `random`: at others",
+        Text(one_of=("zero", "random")),
+    )
+    vary_length: float = option(
+        0.0,
+        "share by which a window may be longer or shorter, and its learning rate with it",
+        Number(low=0, below=1),
+    )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ counts the updates from 1. Its keywords declare the rest:
   it updates in place; checkpoints keep them under these names;
 - keywords with a default are its options in the config, within the limits that their types declare.
 
+An option `spare_biases` is true only for chunks of biases: the engine cuts them out where it is set.
+
 Every element is updated by itself, so the vectors can be cut into chunks without changing the result.
 """
 
@@ -137,9 +139,13 @@ def adamw(
     beta2: Share = 0.999,
     epsilon: Small = 1e-8,
     weight_decay: Rate = 0.01,
+    spare_biases: bool = False,
 ) -> None:
-    """w -= lr · λ w, then Adam's step  (Loshchilov and Hutter 2019, algorithm 2)."""
-    np.multiply(w, 1 - learning_rate * weight_decay, w)
+    """w -= lr · λ w, then Adam's step  (Loshchilov and Hutter 2019, algorithm 2). Of biases that are
+    spared, λ is 0.
+    """
+    if not spare_biases:
+        np.multiply(w, 1 - learning_rate * weight_decay, w)
     options = {"learning_rate": learning_rate, "beta1": beta1, "beta2": beta2, "epsilon": epsilon}
     adam(w, g, tmp, t, m=m, v=v, **options)
 

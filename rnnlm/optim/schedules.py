@@ -1,15 +1,17 @@
 """Learning-rate schedules: the learning rate of each step.
 
-A schedule is a function `(step, steps_per_epoch, total_steps, learning_rate, **options)` that gives
-the rate of the update number `step`, counted from 0. The keywords with defaults are its options in
-the config, within the limits that their types declare; `NEEDS_TOTAL` lists the schedules that depend
-on how long the run is.
+A schedule is a function `(at, learning_rate, **options)` that gives the rate of an update from where
+the run is. The keywords with defaults are its options in the config, within the limits that their types
+declare. `NEEDS_TOTAL` lists the schedules that depend on how long the run is, `NEEDS_VALIDATION` those
+that wait for validations. Every schedule but `one_cycle`, which rises anyway, may begin with
+`warmup_steps`, over which the rate rises in a straight line from 0.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from ..config.kinds import Integer, Number
@@ -17,43 +19,86 @@ from ..config.kinds import Integer, Number
 Factor = Annotated[float, Number(low=0, high=1)]
 Rate = Annotated[float, Number(low=0, high=1e6)]
 Count = Annotated[int, Integer(low=0, high=10**6)]
+Times = Annotated[int, Integer(low=1, high=10**6)]
+Half = Annotated[float, Number(above=0, high=0.5)]
 
 
-def constant(step: int, steps_per_epoch: int, total_steps: int, learning_rate: float) -> float:
+@dataclass(frozen=True)
+class Position:
+    """Where a run is before an update."""
+
+    step: int
+    """How many updates were made."""
+    epoch: int
+    """The epoch that the update belongs to, from 0."""
+    total: int
+    """Updates of the whole run."""
+    drops: int = 0
+    """How often the schedule's `patience` validations, one after another, brought nothing better."""
+
+
+def constant(at: Position, learning_rate: float, *, warmup_steps: Count = 0) -> float:
     """The configured rate throughout."""
-    return learning_rate
+    return _warmed_up(at, learning_rate, warmup_steps)
 
 
 def exponential(
-    step: int,
-    steps_per_epoch: int,
-    total_steps: int,
+    at: Position,
     learning_rate: float,
     *,
     decay: Factor = 0.97,
     from_epoch: Count = 10,
+    warmup_steps: Count = 0,
 ) -> float:
     """The configured rate for `from_epoch` epochs, then times `decay` with each epoch that begins."""
-    return learning_rate * decay ** max(0, step // steps_per_epoch + 1 - from_epoch)
+    rate = learning_rate * decay ** max(0, at.epoch + 1 - from_epoch)
+    return _warmed_up(at, rate, warmup_steps)
 
 
 def cosine(
-    step: int,
-    steps_per_epoch: int,
-    total_steps: int,
+    at: Position,
     learning_rate: float,
     *,
     warmup_steps: Count = 0,
     final_learning_rate: Rate = 0.0,
 ) -> float:
-    """Linear from 0 over `warmup_steps`, then half a cosine down to `final_learning_rate`
+    """Half a cosine from the end of the warm-up down to `final_learning_rate`
     (Loshchilov and Hutter 2017, equation 5, without restarts).
     """
-    if step < warmup_steps:
-        return learning_rate * (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    if at.step < warmup_steps:
+        return _warmed_up(at, learning_rate, warmup_steps)
+    progress = (at.step - warmup_steps) / max(1, at.total - warmup_steps)
     share = (1 + math.cos(math.pi * min(1.0, progress))) / 2
     return final_learning_rate + (learning_rate - final_learning_rate) * share
+
+
+def plateau(
+    at: Position,
+    learning_rate: float,
+    *,
+    factor: Factor = 0.5,
+    patience: Times = 2,
+    warmup_steps: Count = 0,
+) -> float:
+    """Times `factor` whenever `patience` validations one after another brought nothing better."""
+    return _warmed_up(at, learning_rate * factor**at.drops, warmup_steps)
+
+
+def one_cycle(at: Position, learning_rate: float, *, rise: Half = 0.45, low: Factor = 0.1) -> float:
+    """Up in a straight line from `low` times the rate, over the share `rise` of all steps; down again
+    in as many; and to 0 in those that are left (Smith 2018, arXiv:1803.09820, section 5, but for the
+    momentum, which stays).
+    """
+    progress, peak = at.step / max(1, at.total), 2 * rise
+    if progress < peak:
+        share = 1 - (1 - low) * abs(progress / rise - 1)
+    else:
+        share = low * max(0.0, 1 - progress) / (1 - peak) if peak < 1 else 0.0
+    return learning_rate * share
+
+
+def _warmed_up(at: Position, rate: float, steps: int) -> float:
+    return rate * (at.step + 1) / steps if at.step < steps else rate
 
 
 Schedule = Callable[..., float]
@@ -62,6 +107,9 @@ SCHEDULES: dict[str, Schedule] = {
     "constant": constant,
     "exponential": exponential,
     "cosine": cosine,
+    "plateau": plateau,
+    "one_cycle": one_cycle,
 }
 
-NEEDS_TOTAL = frozenset({"cosine"})  # schedules whose rates change when the run is made longer
+NEEDS_TOTAL = frozenset({"cosine", "one_cycle"})  # their rates change when a run is made longer
+NEEDS_VALIDATION = frozenset({"plateau"})

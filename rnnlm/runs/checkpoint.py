@@ -1,8 +1,9 @@
 """Checkpoints: one .npz with all that sampling from a model or scoring a text needs.
 
 Members: the parameters under their names (`layers.0.Wh`, ...), for a model that is trained step by step
-`optimizer.<name>` (the optimizer's vectors, in the parameters' order) and `state` (L, S, B, H; the
-carried hidden state), `text` (the text
+`optimizer.<name>` (the optimizer's vectors, in the parameters' order; `optimizer.weights`, what it
+updates, where the parameters are an average) and `state` (L, S, B, H; the carried hidden state), `text`
+(the text
 format's JSON, as bytes), `counts` (of each symbol in the training text), perhaps `lead` (ids that come
 before a sample without a prime), `config` (YAML) and `meta`
 (JSON: format, version, position, losses, the data's fingerprint, each array's dtype, shape and CRC-32;
@@ -33,6 +34,7 @@ from ..backend.params import check_array
 from ..config.schema import Config
 from ..errors import CheckpointError, ConfigError, DataError
 from ..models.base import LanguageModel, TrainableModel
+from ..optim.averages import AVERAGES, none
 from ..optim.optimizers import OPTIMIZERS, state_names
 from ..storage.atomic import as_path, atomic_write
 from ..storage.npz import read_npz, write_npz
@@ -45,6 +47,7 @@ from .provenance import Environment, checked
 FORMAT = "rnnlm-checkpoint"
 VERSION = 2
 MAX_CONFIG = 1 << 16  # characters: YAML is slow to read, and a config is a page of text
+WEIGHTS = "weights"  # among the optimizer's vectors
 MAX_TEXT = 1 << 25  # bytes of the text format's JSON: enough for all of Unicode
 
 
@@ -63,6 +66,8 @@ class Progress:
     train_loss: float | None = None  # of the last `train` line
     val_loss: float | None = None  # of the last evaluation
     sampled_step: int = 0
+    drops: int = 0  # of the learning rate, by validations
+    averaged: int = 0  # updates whose weights the average has
     owed_step: int = 0  # the step whose validation was interrupted; 0: none
     metrics_bytes: int = 0  # length of metrics.jsonl when this was saved
     started: float = 0.0  # seconds since 1970
@@ -239,6 +244,8 @@ def _restore(config: Config, model: LanguageModel, arrays: Mapping[str, Array]) 
 def _training_shapes(config: Config, model: TrainableModel) -> dict[str, tuple[int, ...]]:
     """The shapes of what training carries from step to step beside the parameters."""
     vectors = state_names(OPTIMIZERS[config.train.optimizer["name"]])
+    if AVERAGES[config.train.average["name"]] is not none:
+        vectors.append(WEIGHTS)
     return {
         "state": model.state_shape(config.train.batch_size),
         **{f"optimizer.{name}": (model.num_parameters,) for name in vectors},
@@ -350,7 +357,7 @@ def _origin(values: Any) -> dict[str, str]:
 
 def _progress(values: dict[str, Any]) -> Progress:
     """Progress from JSON, its types and ranges checked."""
-    values = {"owed_step": 0} | values  # which came after version 0.1.0
+    values = {"owed_step": 0, "drops": 0, "averaged": 0} | values  # which came after version 0.1.0
     if values.keys() != asdict(Progress()).keys():
         raise ValueError("progress")
     progress = Progress(**values)

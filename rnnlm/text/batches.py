@@ -1,7 +1,8 @@
 """Batches: what a model reads in one window, in training and in evaluation.
 
 A text is cut into B streams, which are read in parallel, window after window. The state of a stream
-after one window is its state before the next. `Streams` cuts one long text, `Lines` many short ones.
+after one window is its state before the next. `Streams` cuts one long text, `Lines` many short ones;
+`Borders` says where windows end, and `Variation` how they differ from epoch to epoch.
 """
 
 from __future__ import annotations
@@ -38,13 +39,63 @@ class Batch:
         return int(np.count_nonzero(self.targets >= 0))
 
 
+@dataclass(frozen=True)
+class Variation:
+    """How training reads a text otherwise in each epoch, by its seed. By default it does not.
+
+    Borders between windows are moved so that a window is longer or shorter by the share `lengths` at
+    most (Merity, Keskar and Socher 2018, section 4.1, have lengths from a normal distribution).
+    `offset`: streams begin at a random place of the text, which then is a circle. `reset` is the
+    probability, for each stream and window, that the state is zeroed before it (Melis, Kočiský and
+    Blunsom 2020, arXiv:1909.01792).
+    """
+
+    lengths: float = 0.0
+    offset: bool = False
+    reset: float = 0.0
+
+
+FIXED = Variation()
+
+
+class Borders:
+    """Where the windows of `stream_length` steps begin and end, about each `seq_length` steps.
+
+    With `vary` above 0 a border lies up to two moves before or after its place, drawn for it alone, so
+    that an epoch keeps its number of windows and there are nine lengths: the calls of each are recorded
+    (backend/tape.py). The last window keeps its length.
+    """
+
+    def __init__(
+        self, stream_length: int, seq_length: int, vary: float = 0.0, seed: int = 0
+    ) -> None:
+        self._stream_length, self._seq_length, self._seed = stream_length, seq_length, seed
+        self._move = min(max(1, round(vary * seq_length / 4)), (seq_length - 1) // 4) if vary else 0
+        self.longest = min(stream_length, seq_length + 4 * self._move)
+
+    def __len__(self) -> int:
+        return math.ceil(self._stream_length / self._seq_length)
+
+    def __call__(self, epoch: int, k: int) -> tuple[int, int]:
+        """The first step of window k, and the first one after it; that of the last may lie beyond."""
+        return self._border(epoch, k), self._border(epoch, k + 1)
+
+    def _border(self, epoch: int, k: int) -> int:
+        if not self._move or not 0 < k < len(self) - 1:
+            return k * self._seq_length
+        moves = generator(self._seed, Purpose.WINDOWS, epoch, k).integers(-2, 2, endpoint=True)
+        return k * self._seq_length + self._move * int(moves)
+
+
 class Batches(Protocol):
     """The windows of a text, epoch after epoch."""
 
     streams: int
     """B, the number of streams in every batch."""
     seq_length: int
-    """Steps of a window; the last window of an epoch may have fewer."""
+    """Steps of a window, of those that vary the mean; the last window of an epoch may have fewer."""
+    longest: int
+    """Steps of the longest window."""
     begins_inside: bool
     """Whether texts begin inside windows, not only at the first step of an epoch."""
 
@@ -61,16 +112,23 @@ class Batches(Protocol):
 class Streams:
     """One long text `ids` (n,) as `streams` parallel streams, in windows of `seq_length` steps.
 
-    The streams have equal lengths. Targets are the inputs shifted by one symbol, across stream borders
-    too. So only the symbols that fit no stream are left out: `streams` - 1 at most. The state is zeroed
-    when an epoch begins and carried through it. With `seq_length` None a window is a whole stream.
-    Raises DataError, which names the largest batch and window that fit, when the text is too short.
+    The streams have equal lengths, and windows differ as `vary` says. Targets are the inputs shifted by
+    one symbol, across stream borders too. So only the symbols that fit no stream are left out:
+    `streams` - 1 at most. The state is zeroed when an epoch begins and carried through it. With
+    `seq_length` None a window is a whole stream. Raises DataError, which names the largest batch and
+    window that fit, when the text is too short.
     """
 
-    begins_inside = False
-
-    def __init__(self, ids: Array, streams: int, seq_length: int | None) -> None:
+    def __init__(
+        self,
+        ids: Array,
+        streams: int,
+        seq_length: int | None,
+        seed: int = 0,
+        vary: Variation = FIXED,
+    ) -> None:
         n = len(ids)
+        self._ids, self._seed, self._vary, self.begins_inside = ids, seed, vary, vary.offset
         self.streams = streams
         self.stream_length = (n - 1) // streams if n else 0
         self.seq_length = seq_length or max(1, self.stream_length)
@@ -84,27 +142,43 @@ class Streams:
                 f"the training text has {counted(n, 'symbol')}, too few for batch_size {streams} and "
                 f"seq_length {window}: use {fits}"
             )
-        used = self.stream_length * streams
+        self._used = used = self.stream_length * streams
         self._inputs = ids[:used].reshape(streams, self.stream_length)
         self._targets = ids[1 : used + 1].reshape(streams, self.stream_length)
-        self._left_out = n - 1 - used
+        self._borders = Borders(self.stream_length, self.seq_length, vary.lengths, seed)
+        self.longest = self._borders.longest
 
     def __len__(self) -> int:
-        return math.ceil(self.stream_length / self.seq_length)
+        return len(self._borders)
 
     def left_out(self, epoch: int) -> int:
-        return self._left_out
+        return len(self._ids) - 1 - self._used
 
     def __call__(self, epoch: int, k: int) -> Batch:
-        columns = slice(k * self.seq_length, (k + 1) * self.seq_length)
-        ids, targets = (
-            a[:, columns].T.astype(np.intp, order="C") for a in (self._inputs, self._targets)
-        )
-        if k:
-            return Batch(ids, targets)
-        fresh = np.zeros(ids.shape, np.bool_)
-        fresh[0] = True
-        return Batch(ids, targets, fresh)
+        columns = slice(*self._borders(epoch, k))
+        if self._vary.offset:
+            at = self._places(epoch, columns)
+            ids, targets = (self._ids[at + shift].astype(np.intp) for shift in (0, 1))
+            fresh = at == 0
+        else:
+            ids, targets = (
+                a[:, columns].T.astype(np.intp, order="C") for a in (self._inputs, self._targets)
+            )
+            fresh = np.zeros(ids.shape, np.bool_)
+        if not k:
+            fresh[0] = True
+        elif self._vary.reset:
+            draws = generator(self._seed, Purpose.RESET, epoch, k).random(self.streams)
+            fresh[0] |= draws < self._vary.reset
+        return Batch(ids, targets, fresh if fresh.any() else None)
+
+    def _places(self, epoch: int, columns: slice) -> Array:
+        """Where the symbols (T, B) of these steps stand in the text; after its last is its first."""
+        offset = generator(self._seed, Purpose.OFFSET, epoch).integers(self.stream_length)
+        steps = np.arange(columns.start, min(columns.stop, self.stream_length))
+        firsts = self.stream_length * np.arange(self.streams)
+        places: Array = (offset + steps[:, None] + firsts) % self._used
+        return places
 
 
 class Lines:
@@ -133,7 +207,9 @@ class Lines:
         streams: int,
         seq_length: int | None,
         seed: int | None = None,
+        vary: Variation = FIXED,
     ) -> None:
+        assert not (vary.offset or vary.reset), "lines have an order and a beginning of their own"
         ends = line_ends(ids, newline)
         self._ids, self._newline, self._seed = ids, newline, seed
         self._starts = np.append(0, ends)[:-1]
@@ -158,9 +234,11 @@ class Lines:
         self.stream_length = int((self._stops - self._begins).max())
         self.seq_length = seq_length or self.stream_length
         self._total = total
+        self._window = Borders(self.stream_length, self.seq_length, vary.lengths, seed or 0)
+        self.longest = self._window.longest if seed is not None else self.seq_length
 
     def __len__(self) -> int:
-        return math.ceil(self.stream_length / self.seq_length)
+        return len(self._window)
 
     def left_out(self, epoch: int) -> int:
         line = self._line(epoch, self._begins)
@@ -185,7 +263,7 @@ class Lines:
         """For each stream and step (B, T): its place among the ordered lines, where its line begins
         there, and where its target stands in the text.
         """
-        start, stop = k * self.seq_length, (k + 1) * self.seq_length
+        start, stop = self._window(epoch, k)
         T = (stop if self._seed is None else min(stop, self.stream_length)) - start
         first = self._begins + start
         at = first[:, None] + np.arange(T)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..arrays import Array
 from ..errors import ConfigError, DataError
 from ..wording import shown
-from .batches import Batches, Lines, Streams
+from .batches import FIXED, Batches, Lines, Streams, Variation
 from .vocabulary import (
     BLOCK,
     ByteVocabulary,
@@ -233,19 +233,24 @@ class TextFormat:
         return len(ids) > (0 if self.rules.of_lines else streams)
 
     def batches(
-        self, ids: Array, streams: int, seq_length: int | None, seed: int | None = None
+        self,
+        ids: Array,
+        streams: int,
+        seq_length: int | None,
+        seed: int | None = None,
+        vary: Variation = FIXED,
     ) -> Batches:
         """The windows in which a model reads the ids (n,) of a text; see `Streams` and `Lines`.
 
         `seed` is given in training: lines are shuffled. Without it they are cut into more streams than
-        asked for, which changes no figure.
+        asked for, which changes no figure. `vary` is for training.
         """
         if not self.rules.of_lines:
-            return Streams(ids, streams, seq_length)
+            return Streams(ids, streams, seq_length, seed or 0, vary)
         assert self.newline is not None
         if seed is None:
             streams = max(streams, LINES_AT_ONCE)
-        return Lines(ids, self.newline, streams, seq_length, seed)
+        return Lines(ids, self.newline, streams, seq_length, seed, vary)
 
     def to_count(self, ids: Array) -> tuple[Array, Array | None]:
         """The ids (n,) of a text as a model that counts takes them, and a mark where texts begin.

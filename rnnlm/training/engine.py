@@ -25,6 +25,7 @@ from ..backend.workers import WorkerPool, make_pool, shared_zeros
 from ..backend.workspace import Workspace
 from ..errors import TrainingError
 from ..models.base import TrainableModel
+from ..optim.averages import move
 from ..optim.optimizers import Optimizer, state_names
 from ..optim.truncation import Truncation, regular
 from ..text.batches import Batch
@@ -34,6 +35,9 @@ MIN_ROWS_TO_SPLIT = 16  # below, two half-batches cost more than one whole
 MAX_LANES = 8  # bounds the memory for gradients and activations, whatever the batch
 LARGEST = 1e18  # the largest gradient norm that an optimizer is given
 ID_BYTES = 65  # of a symbol: its id and its target in three places, and the order by symbol
+TAPES = (
+    24  # kept of each name: of every length that windows have, with texts that begin inside or not
+)
 CHUNK = 32768  # elements of a flat vector that are summed or updated at a time
 
 
@@ -80,7 +84,7 @@ class Lane:
 
     def __init__(self, params: Parameters, shards: list[int]) -> None:
         self.shards = shards
-        self.ws = Workspace(params.flat.dtype)
+        self.ws = Workspace(params.flat.dtype, TAPES)
         flat = shared_zeros(params.flat.shape, params.flat.dtype)
         self.total = Parameters(params.shapes, flat=flat)
         self.part = params.like() if len(shards) > 1 else self.total
@@ -91,7 +95,9 @@ class Engine:
 
     `clip` is ("norm", limit), ("value", limit) or None. `threads` is the number of workers, by default
     one for each core. `optimizer_state` holds the optimizer's vectors by name, each as long as
-    `params.flat`. `truncation` gives the factors of the gradient inside a window.
+    `params.flat`. `truncation` gives the factors of the gradient inside a window. `averages`: there is
+    an `average` of the parameters beside them, at first what they are. A window of more than `longest`
+    steps needs new workers.
     """
 
     def __init__(
@@ -106,6 +112,8 @@ class Engine:
         threads: int | None = None,
         seed: int = 0,
         truncation: Truncation = regular,
+        averages: bool = False,
+        longest: int = 0,
     ) -> None:
         self.model, self.params, self.seed = model, params, seed
         self.truncation = truncation
@@ -114,13 +122,16 @@ class Engine:
         params.move_to(shared_zeros((size,), dtype))
         names = state_names(optimizer)
         self.optimizer_state = {name: shared_zeros((size,), dtype) for name in names}
+        self.average = shared_zeros((size if averages else 0,), dtype)
+        self.average[:] = params.flat[: self.average.size]
         self.shards = shard_rows(batch_size)
         lanes = min(len(self.shards), MAX_LANES)
         self.lanes = [Lane(params, list(range(k, len(self.shards), lanes))) for k in range(lanes)]
         rows = max(s.stop - s.start for s in self.shards)
         self.weights = model.weights(params, rows, empty=shared_zeros)
         # Flat vectors are worked on in chunks: worker k takes chunks k, k + n, k + 2n, ...
-        chunks = [slice(a, min(a + CHUNK, size)) for a in range(0, size, CHUNK)]
+        spared = params.biases() if options.get("spare_biases") else []
+        chunks, self._spared = _chunks(size, spared)
         n = self._num_workers = min(threads or available_cores(), max(lanes, len(chunks)))
         self._chunks = [list(enumerate(chunks))[k::n] for k in range(n)]
         self._scratch = [Workspace(dtype) for _ in range(n)]
@@ -132,7 +143,7 @@ class Engine:
         self._zeros = np.zeros(min(CHUNK, size), dtype)
         zero = model.zero_state(batch_size, dtype)
         self._state = shared_zeros(zero.shape, zero.dtype)
-        self._window = _shared_batch(0, batch_size)
+        self._window = _shared_batch(longest, batch_size)
 
     def close(self) -> None:
         """End the workers; the next step starts others."""
@@ -141,9 +152,15 @@ class Engine:
             self._pool = None
 
     def step(
-        self, batch: Batch, state: Array, step: int, learning_rate: float
+        self,
+        batch: Batch,
+        state: Array,
+        step: int,
+        learning_rate: float,
+        share: float | None = None,
     ) -> tuple[float, float]:
-        """Make update number `step`, from 1; `state` (..., B, K) is carried on in place.
+        """Make update number `step`, from 1; `state` (..., B, K) is carried on in place. The average
+        moves by `share` towards the updated parameters; with None it becomes what they are.
 
         Returns the mean loss in nats per symbol and the gradient's norm before clipping. At least one
         target of the batch must count: without one there is no mean.
@@ -167,7 +184,7 @@ class Engine:
             loss = math.fsum(self._losses) * scale
             norm = math.sqrt(math.fsum(self._squares))
             factor = self._clipping_factor(loss, norm, step, learning_rate)
-            pool.run(self._update, factor, step, learning_rate)
+            pool.run(self._update, factor, step, learning_rate, share)
             self._check_update(step)
             pool.run(self._refresh)
             state[...] = self._state
@@ -251,8 +268,10 @@ class Engine:
             )
         return factor
 
-    def _update(self, worker: int, factor: float, step: int, learning_rate: float) -> None:
-        """Clip the gradient and run the optimizer, chunk by chunk."""
+    def _update(
+        self, worker: int, factor: float, step: int, learning_rate: float, share: float | None
+    ) -> None:
+        """Clip the gradient, run the optimizer and average the parameters, chunk by chunk."""
         ws = self._scratch[worker]
         kind, limit = self.clip or ("none", math.inf)
         gradient = self.lanes[0].total.flat
@@ -265,7 +284,12 @@ class Engine:
             w = self.params.flat[chunk]
             state = {name: vector[chunk] for name, vector in self.optimizer_state.items()}
             options = self.options | {"learning_rate": learning_rate}
-            self.optimizer(w, g, ws("tmp", g.size), step, **state, **options)
+            if "spare_biases" in options:
+                options["spare_biases"] = self._spared[number]
+            tmp = ws("tmp", g.size)
+            self.optimizer(w, g, tmp, step, **state, **options)
+            if self.average.size:
+                move(self.average[chunk], w, tmp, share)
             # 0 · x is 0 for every finite x, however large, and NaN for infinity and NaN
             zeros = self._zeros[: g.size]
             self._not_finite[number] = sum(float(np.dot(a, zeros)) for a in (w, *state.values()))
@@ -281,6 +305,17 @@ class Engine:
                 f"step {step}: the update made parameters that are not finite: training diverged; "
                 "lower train.optimizer.learning_rate; the last checkpoint is kept"
             )
+
+
+def _chunks(size: int, spared: list[slice]) -> tuple[list[slice], list[bool]]:
+    """Chunks of a flat vector, CHUNK elements at most, and whether each is of what is spared."""
+    borders = [0, *(at for s in spared for at in (s.start, s.stop)), size]
+    chunks, inside = [], []
+    for k, (a, b) in enumerate(pairwise(borders)):
+        found = [slice(at, min(at + CHUNK, b)) for at in range(a, b, CHUNK)]
+        chunks += found
+        inside += [k % 2 == 1] * len(found)
+    return chunks, inside
 
 
 def _shared_batch(T: int, B: int) -> Batch:

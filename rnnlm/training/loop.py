@@ -2,10 +2,10 @@
 
 What a step does, in this order: the update, the `train` record, the `eval` record, best.npz, the
 `sample` record, last.npz. Four things are carried from one step to the next: `Progress`, the
-parameters, the optimizer's vectors and the recurrent state. Everything else follows from the config
-and the number of the step. last.npz holds these four and the length of metrics.jsonl, so that a
-resumed run ends with the same bits as one that was never interrupted. An `eval` that is interrupted is
-owed: last.npz is saved without it, and a resumed run begins with it.
+parameters with their average, the optimizer's vectors and the recurrent state. Everything else follows
+from the config and the number of the step. last.npz holds these four and the length of metrics.jsonl,
+so that a resumed run ends with the same bits as one that was never interrupted. An `eval` that is
+interrupted is owed: last.npz is saved without it, and a resumed run begins with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ..arrays import Array
 from ..assembly import build_model, whole_config
+from ..backend.params import Parameters
 from ..backend.seeds import Purpose, generator
 from ..config.kinds import Interval
 from ..config.schema import Config
@@ -27,10 +29,11 @@ from ..errors import CheckpointError, DataError, TrainingError
 from ..inference.evaluation import evaluate_text, figures
 from ..inference.sampling import generate, texts
 from ..models.base import TrainableModel
+from ..optim.averages import AVERAGES, none
 from ..optim.optimizers import OPTIMIZERS
-from ..optim.schedules import SCHEDULES
+from ..optim.schedules import SCHEDULES, Position
 from ..optim.truncation import TRUNCATIONS
-from ..runs.checkpoint import Checkpoint, Progress
+from ..runs.checkpoint import WEIGHTS, Checkpoint, Progress
 from ..runs.folder import Run, numbered
 from ..runs.provenance import recorded
 from ..runs.run_data import data_record, open_data, recorded_data, same_data
@@ -40,7 +43,7 @@ from ..text.vocabulary import NewSymbols
 from ..watching import watching
 from .beginning import about_beginning, first_weights, origin
 from .engine import Engine
-from .plan import check_memory, check_validation, plan, trainable
+from .plan import check_memory, check_validation, plan, trainable, training_windows
 from .resume import adopt_config, resumed_config
 from .validation import Validation
 
@@ -92,13 +95,13 @@ class Training:
 
     def __init__(self, config: Config, run: Run, corpus: Corpus, at: Checkpoint) -> None:
         self.config, self.run, self.corpus = config, run, corpus
-        self.model, self.params, self.progress = (
-            trainable(at.model, config),
-            at.params,
-            replace(at.progress),
-        )
         t = config.train
-        self.windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed)
+        self.model, self.progress = trainable(at.model, config), replace(at.progress)
+        average = AVERAGES[t.average["name"]]
+        self._share = partial(average, **_options(t.average))
+        vectors = dict(at.optimizer_state)
+        weights = vectors.pop(WEIGHTS, at.params.flat)
+        self.windows = training_windows(config, corpus)
         check_memory(self.model, config, self.windows)
         self.total_steps = t.epochs * len(self.windows)
         if t.max_steps is not None:
@@ -108,7 +111,7 @@ class Training:
         clip = next(iter(t.grad_clip.items())) if t.grad_clip else None
         self._engine = Engine(
             self.model,
-            self.params,
+            Parameters(at.params.shapes, flat=weights),
             OPTIMIZERS[t.optimizer["name"]],
             _options(t.optimizer),
             batch_size=t.batch_size,
@@ -116,8 +119,17 @@ class Training:
             threads=t.threads,
             seed=t.seed,
             truncation=partial(TRUNCATIONS[t.truncation["name"]], **_options(t.truncation)),
+            averages=average is not none,
+            longest=self.windows.longest,
         )
-        for name, vector in at.optimizer_state.items():
+        self._weights: dict[str, Array] = {}
+        self.params = self._engine.params
+        """What is evaluated, sampled from and saved: the weights, or their average."""
+        if average is not none:
+            self._engine.average[:] = at.params.flat
+            self.params = Parameters(at.params.shapes, flat=self._engine.average)
+            self._weights = {WEIGHTS: self._engine.params.flat}
+        for name, vector in vectors.items():
             self._engine.optimizer_state[name][:] = vector
         self.state = self.model.zero_state(t.batch_size) if at.state is None else at.state.copy()
         self._stretch = corpus.format.beginning(corpus["val"], self.validation.symbols)
@@ -149,9 +161,7 @@ class Training:
             config, corpus = open_data(config, run.folder / "data", init_from, unknown)
             check_validation(config, corpus)
             model = trainable(build_model(config, len(corpus.vocabulary)), config)
-            t = config.train
-            windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed)
-            check_memory(model, config, windows)
+            check_memory(model, config, training_windows(config, corpus))
             if init_from is None:
                 params = model.init(generator(config.train.seed, Purpose.INIT))
             else:
@@ -269,7 +279,11 @@ class Training:
                 "it back, and resume the run"
             )
         learning_rate = self.learning_rate(p.step)
-        loss, norm = self._engine.step(batch, self.state, p.step + 1, learning_rate)
+        if self.config.train.vary_length:
+            learning_rate *= len(batch.ids) / self.windows.seq_length
+        share = self._share(p.averaged, p.epoch, p.bad_evals)
+        loss, norm = self._engine.step(batch, self.state, p.step + 1, learning_rate, share)
+        p.averaged += share is not None
         p.step += 1
         p.epoch = p.step / len(self.windows)
         p.loss_sum += loss * batch.counted
@@ -295,11 +309,9 @@ class Training:
     def learning_rate(self, step: int) -> float:
         """The learning rate that the schedule gives to the update after `step` updates."""
         t = self.config.train
-        options = _options(t.schedule)
-        rate: float = SCHEDULES[t.schedule["name"]](
-            step, len(self.windows), self.total_steps, t.optimizer["learning_rate"], **options
-        )
-        return rate
+        at = Position(step, step // len(self.windows), self.total_steps, self.progress.drops)
+        schedule = SCHEDULES[t.schedule["name"]]
+        return schedule(at, t.optimizer["learning_rate"], **_options(t.schedule))
 
     def _train_line(self, step: Event) -> Event:
         """Log the mean loss since the last `train` record."""
@@ -333,6 +345,7 @@ class Training:
             self.save(self.run.best)
         elif self.validation.counts(p.step):
             p.bad_evals += 1
+            p.drops += p.bad_evals % self.config.train.schedule.get("patience", math.inf) == 0
         return event
 
     @contextmanager
@@ -448,7 +461,7 @@ class Training:
             counts=self.corpus.train_counts,
             progress=p,
             data=data_record(self.corpus),
-            optimizer_state=self._engine.optimizer_state,
+            optimizer_state=self._engine.optimizer_state | self._weights,
             state=self.state,
             environments=recorded(self._environments),
             origin=self._origin,

@@ -12,11 +12,13 @@ from ..config.kinds import Interval
 from ..config.schema import Config
 from ..errors import ConfigError
 from ..models.base import LanguageModel, TrainableModel, UnrolledModel
+from ..optim import averages, schedules
+from ..optim.averages import AVERAGES, none
 from ..optim.optimizers import OPTIMIZERS, state_names
 from ..optim.truncation import TRUNCATIONS, regular
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import open_data
-from ..text.batches import Batches
+from ..text.batches import Batches, Borders, Variation
 from ..text.corpus import Corpus
 from ..text.vocabulary import NewSymbols
 from ..wording import counted
@@ -37,8 +39,10 @@ def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches
     yield (
         f"steps: {counted(t.epochs, 'epoch')} of {counted(number, 'window')}: "
         f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, noun)} each"
-        f"{left_out}{''.join(_limits(config))}"
+        f"{''.join(_varied(windows, config))}{left_out}{''.join(_limits(config))}"
     )
+    if AVERAGES[t.average["name"]] is not none:
+        yield f"weights: their average ({t.average['name']}) is validated and saved"
     val = Validation.of(config, windows, len(corpus["val"]))
     first = "" if val.apart is None else f", first after step {val.apart:,}"
     if not val.whole:
@@ -47,6 +51,16 @@ def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches
     elif val.symbols > t.eval_streams and first:
         yield f"validation: every {t.eval_every}{first}"
     yield f"memory: about {readable(check_memory(model, config, windows))}"
+
+
+def _varied(windows: Batches, config: Config) -> Iterator[str]:
+    t = config.train
+    if t.vary_length:
+        yield f", {windows.longest} at most"
+    if t.offset != "zero":
+        yield ", from another place in each epoch"
+    if t.reset:
+        yield f", one in {round(1 / t.reset):,} from the zero state"
 
 
 def _limits(config: Config) -> Iterator[str]:
@@ -86,8 +100,7 @@ def preview(
     config, corpus = estimated_data(config, init_from, unknown)
     check_validation(config, corpus)
     model = trainable(build_model(config, len(corpus.vocabulary)), config)
-    t = config.train
-    windows = corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed)
+    windows = training_windows(config, corpus)
     yield from config.to_yaml().splitlines()
     yield from plan(model, config, corpus, windows)
     if init_from is not None:
@@ -116,6 +129,22 @@ def trainable(model: LanguageModel, config: Config) -> TrainableModel:
     return model
 
 
+def training_windows(config: Config, corpus: Corpus) -> Batches:
+    """The windows of the training text. Raises ConfigError for keys that mean nothing to it, DataError
+    where it is too short.
+    """
+    t, rules = config.train, corpus.format.rules
+    for key, given, why in (
+        ("vary_length", t.vary_length and t.seq_length is None, "a window is a whole stream"),
+        ("offset", t.offset != "zero" and rules.of_lines, "lines come in another order each epoch"),
+        ("reset", t.reset and rules.of_lines, "every line begins from the zero state"),
+    ):
+        if given:
+            raise ConfigError(f"train.{key}: {why}: leave the key out")
+    vary = Variation(t.vary_length, t.offset == "random", t.reset)
+    return corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed, vary)
+
+
 def check_validation(config: Config, corpus: Corpus) -> None:
     """Raise ConfigError where the config asks for a validation that its text does not allow."""
     t, size = config.train, len(corpus["val"])
@@ -125,8 +154,15 @@ def check_validation(config: Config, corpus: Corpus) -> None:
             f"train.eval_streams: {counted(t.eval_streams, 'stream')} for a validation text of "
             f"{counted(size, corpus.vocabulary.noun)}: at most {size - 1} works"
         )
-    if not corpus.format.can_evaluate(corpus["val"]) and t.patience is not None:
-        raise ConfigError("train.patience needs a validation text: set data.val_fraction")
+    if not corpus.format.can_evaluate(corpus["val"]):
+        needs = {
+            "train.patience": t.patience is not None,
+            f"train.average {t.average['name']}": t.average["name"] in averages.NEEDS_VALIDATION,
+            f"train.schedule {t.schedule['name']}": t.schedule["name"]
+            in schedules.NEEDS_VALIDATION,
+        }
+        for key in (key for key, needed in needs.items() if needed):
+            raise ConfigError(f"{key} needs a validation text: set data.val_fraction")
 
 
 def check_memory(model: TrainableModel, config: Config, windows: Batches) -> int:
@@ -136,9 +172,11 @@ def check_memory(model: TrainableModel, config: Config, windows: Batches) -> int
     """
     t = config.train
     slots = len(state_names(OPTIMIZERS[t.optimizer["name"]]))
+    slots += AVERAGES[t.average["name"]] is not none
 
     def size(seq_length: int) -> int:
-        return training_bytes(model, t.batch_size, seq_length, slots, windows.begins_inside)
+        longest = Borders(windows.longest, seq_length, t.vary_length).longest
+        return training_bytes(model, t.batch_size, longest, slots, windows.begins_inside)
 
     need, have = size(windows.seq_length), available_memory()
     if have is not None and need > have:

@@ -131,8 +131,8 @@ def test_numbers_need_no_dot() -> None:
             "c.yaml:1:9",
             "write train.optimizer.learning_rate as train: {optimizer: {learning_rate: ...}}",
         ),
-        ("train: {schedule: {decay: 0.5}}", "c.yaml:1:20", "it takes no options"),
-        ("train: {schedule: {name: constant, x: 0.5}}", "c.yaml:1:36", "it takes no options"),
+        ("train: {average: {decay: 0.5}}", "c.yaml:1:19", "it takes no options"),
+        ("train: {average: {name: none, x: 0.5}}", "c.yaml:1:31", "it takes no options"),
         ("k" * 60_000, "c.yaml:1:1", "a mapping with sections"),
         (f"? {'k' * 60_000}\n: 1", "c.yaml:1:3", "unknown key kkk"),
         ("train: \x07", "c.yaml:1:8", "bad YAML"),
@@ -443,7 +443,7 @@ def test_every_key_is_in_the_reference_with_its_default() -> None:
 
 def test_every_option_is_in_the_reference_with_its_default() -> None:
     """The options of each cell, optimizer and schedule, as the registered functions have them."""
-    for table in ("cell", "optimizer", "schedule", "truncation"):
+    for table in ("cell", "optimizer", "schedule", "truncation", "average"):
         for name, make in TABLES[table].items():
             taken = [f"`{n}: {shown(o.default, o.kind)}`" for n, o in options(make).items()]
             row = f"| {table} | `{name}` | {', '.join(taken) or 'none'} |"

@@ -286,9 +286,22 @@ def test_a_workspace_keeps_a_tape_for_the_same_memory() -> None:
     assert ws.tape("steps", 9, ws("a", 3)) is not run
     assert ws.tape("other", 9, a) is not run
     assert ws.tape("steps", 9, ws("a", 4)) is run
+    ws("b", 99)
     for size in range(5, 5 + workspace.TAPES):
         ws.tape("steps", 9, ws("b", size))
     assert not ws.tape("steps", 9, ws("a", 4)).is_recorded
+
+
+def test_a_workspace_keeps_no_tape_for_memory_that_it_replaced() -> None:
+    """Else windows that grow would hold all the memory that was ever used."""
+    ws = Workspace(np.float32)
+    run = ws.tape("steps", 9, ws("a", 4))
+    run.replay()
+    ws("b", 8)
+    assert ws.tape("steps", 9, ws("a", 4)) is run
+    a = ws("a", 4)
+    ws("b", 9)
+    assert ws.tape("steps", 9, a) is not run
 
 
 def test_a_tape_serves_the_copies_of_weights_that_it_was_recorded_with() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnnlm.errors import DataError
-from rnnlm.text.batches import Lines, Streams
+from rnnlm.text.batches import Batches, Lines, Streams, Variation
 
 
 @given(n=st.integers(2, 300), batch=st.integers(1, 20), window=st.integers(1, 40) | st.none())
@@ -66,6 +66,76 @@ def test_the_largest_batch_and_window_that_fit_are_named_and_do_fit(
         Streams(ids, batch, largest)
         with pytest.raises(DataError):
             Streams(ids, batch, largest + 1)
+
+
+def read_once(windows: Batches, epoch: int) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """The lengths of the windows of an epoch, and all its ids and marks (L, B)."""
+    batches = [windows(epoch, k) for k in range(len(windows))]
+    marks = [np.zeros(b.ids.shape) if b.fresh is None else b.fresh for b in batches]
+    assert all((b.targets == b.ids + 1).all() for b in batches)
+    return (
+        [len(b.ids) for b in batches],
+        np.concatenate([b.ids for b in batches]),
+        np.concatenate(marks),
+    )
+
+
+@settings(max_examples=25)
+@given(n=st.integers(40, 400), window=st.integers(1, 40), share=st.sampled_from([0.2, 0.5, 0.99]))
+def test_windows_of_many_lengths_read_every_symbol_once(n: int, window: int, share: float) -> None:
+    """As many windows as otherwise, within the limits, of few lengths; others in another epoch."""
+    ids, batch = np.arange(n, dtype=np.uint16), 1 + n // 100
+    try:
+        plain = Streams(ids, batch, window)
+    except DataError:
+        return
+    windows = Streams(ids, batch, window, 7, Variation(lengths=share))
+    lengths, x, fresh = read_once(windows, 2)
+    np.testing.assert_array_equal(x, read_once(plain, 2)[1])
+    np.testing.assert_array_equal(fresh, read_once(plain, 2)[2])
+    assert len(windows) == len(plain)
+    assert 1 <= min(lengths) <= max(lengths) <= windows.longest <= max(window + 4, 2 * window)
+    assert min(lengths[:-1], default=window) >= min(window, window - round(share * window) - 4)
+    assert len({*lengths}) <= 10
+    if window > 8 and len(windows) > 20:
+        assert lengths != read_once(windows, 3)[0]
+        assert len({*lengths}) > 3
+
+
+def test_lines_in_windows_of_many_lengths_are_the_same_lines() -> None:
+    """In the order of the epoch, whatever the windows."""
+    ids = np.array([[i, 0] for i in range(1, 100)], np.uint8).ravel()
+    plain, varied = Lines(ids, 0, 4, 8, 3), Lines(ids, 0, 4, 8, 3, Variation(lengths=0.5))
+    assert lines_of(varied, 1) == lines_of(plain, 1)
+    assert len({len(varied(1, k).ids) for k in range(len(varied))}) > 2
+
+
+def test_streams_that_begin_elsewhere_read_a_circle_once() -> None:
+    """Each symbol once; the state is zeroed at the first step, and where the text begins."""
+    windows = Streams(np.arange(103), 4, 6, 5, Variation(offset=True))
+    begins = set()
+    for epoch in range(6):
+        _, x, fresh = read_once(windows, epoch)
+        assert sorted(x.ravel()) == list(range(100))
+        assert (np.diff(x, axis=0) % 100 == 1).all()
+        assert (np.diff(x[0]) == 25).all()
+        np.testing.assert_array_equal(fresh, (np.arange(25)[:, None] == 0) | (x == 0))
+        begins.add(int(x[0, 0]))
+    assert len(begins) > 3
+    assert windows.begins_inside
+
+
+def test_states_are_dropped_as_often_as_asked_for() -> None:
+    """Each stream by itself, before the first step of a window, the same ones whenever it is read."""
+    windows = Streams(np.arange(50_003), 50, 4, 9, Variation(reset=0.1))
+    _, x, fresh = read_once(windows, 1)
+    np.testing.assert_array_equal(x, read_once(Streams(np.arange(50_003), 50, 4), 0)[1])
+    assert fresh[0].all() and not fresh[np.arange(len(fresh)) % 4 != 0].any()
+    dropped = fresh[4::4]
+    assert abs(dropped.mean() - 0.1) < 4 * np.sqrt(0.1 * 0.9 / dropped.size)
+    assert abs(np.corrcoef(dropped[:, 0], dropped[:, 1])[0, 1]) < 0.25
+    np.testing.assert_array_equal(fresh, read_once(windows, 1)[2])
+    assert (fresh != read_once(windows, 2)[2]).any()
 
 
 def lines_of(batches: Lines, epoch: int) -> list[list[int]]:

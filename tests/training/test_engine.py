@@ -27,7 +27,7 @@ from rnnlm.cells.lstm import LSTM
 from rnnlm.cells.rnn import RNN
 from rnnlm.errors import TrainingError
 from rnnlm.models.recurrent import Recurrent
-from rnnlm.optim.optimizers import OPTIMIZERS, adagrad, adam, sgd, state_names
+from rnnlm.optim.optimizers import OPTIMIZERS, adagrad, adam, adamw, sgd, state_names
 from rnnlm.text.batches import IGNORED, Batch
 from rnnlm.training import engine as parallel
 from rnnlm.training.engine import Engine, shard_rows
@@ -60,9 +60,11 @@ def engine(p: Problem, optimizer: Any = adam, **options: Any) -> Engine:
     return Engine(p.model, p.params, optimizer, {}, **options)
 
 
-def train(e: Engine, p: Problem, steps: int = 3, learning_rate: float = 0.05) -> list[Any]:
+def train(
+    e: Engine, p: Problem, steps: int = 3, learning_rate: float = 0.05, share: float | None = None
+) -> list[Any]:
     """Some updates, numbered from 1; what each returns."""
-    return [e.step(p.batch, p.state, t, learning_rate) for t in range(1, steps + 1)]
+    return [e.step(p.batch, p.state, t, learning_rate, share) for t in range(1, steps + 1)]
 
 
 # The same bits
@@ -74,11 +76,13 @@ def assert_threads_change_no_bit(make: Callable[[], Problem]) -> None:
     for threads in (1, 2, 4):
         p = make()
         before = p.params.flat.copy()
-        with closing(engine(p, threads=threads, clip=("norm", 1.0), seed=5)) as e:
-            losses = train(e, p)
+        options: dict[str, Any] = {"clip": ("norm", 1.0), "seed": 5, "averages": True}
+        with closing(engine(p, threads=threads, **options)) as e:
+            losses = train(e, p, share=0.3)
             assert e.shards == shard_rows(p.batch.ids.shape[1])
         assert (p.params.flat != before).any()
-        runs.append((np.array(losses), p.params.flat, p.state, *e.optimizer_state.values()))
+        vectors = (p.params.flat, e.average, *e.optimizer_state.values())
+        runs.append((np.array(losses), p.state, *vectors))
     for other in runs[1:]:
         for a, b in zip(runs[0], other, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -118,6 +122,20 @@ def test_processes_change_no_bit(cell: Cell, B: int, monkeypatch: pytest.MonkeyP
         results.append((np.array(returned), p.params.flat, p.state, *e.optimizer_state.values()))
     for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_decay_spares_biases_where_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no step of Adam's, weights shrink by 1 - lr · λ and biases stay; by default both shrink."""
+    monkeypatch.setattr(parallel, "CHUNK", 30)  # so that a bias is several chunks
+    for spare in (False, True):
+        p = problem(LSTM(), 4)
+        p.params.flat[:] = 1
+        options = {"weight_decay": 0.5, "epsilon": 1e6, "spare_biases": spare}
+        with closing(Engine(p.model, p.params, adamw, options, batch_size=4, threads=1)) as e:
+            train(e, p, 1, 0.5)
+        for name, array in e.params.items():
+            kept = spare and name in ("layers.0.b", "layers.1.b", "by")
+            np.testing.assert_allclose(array, 1.0 if kept else 0.75, rtol=1e-5, err_msg=name)
 
 
 @forking
@@ -172,8 +190,8 @@ def test_poisoned_buffers_change_no_bit(
         return shared[-1]
 
     class Noting(Workspace):
-        def __init__(self, dtype: Any) -> None:
-            super().__init__(dtype)
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
             spaces.append(self)
 
     monkeypatch.setattr(parallel, "shared_zeros", noting)

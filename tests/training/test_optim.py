@@ -12,7 +12,16 @@ import pytest
 from rnnlm.arrays import Array
 from rnnlm.config.kinds import Flag, Number, options
 from rnnlm.optim.optimizers import OPTIMIZERS, Optimizer, adam, adamw, sgd, state_names
-from rnnlm.optim.schedules import NEEDS_TOTAL, SCHEDULES, constant, cosine, exponential
+from rnnlm.optim.schedules import (
+    NEEDS_TOTAL,
+    SCHEDULES,
+    Position,
+    constant,
+    cosine,
+    exponential,
+    one_cycle,
+    plateau,
+)
 
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=list(SCHEDULES))
@@ -145,12 +154,20 @@ def test_adamw_without_decay_is_adam() -> None:
 # Schedules
 
 
+def at(step: int, per_epoch: int = 10, total: int = 300, drops: int = 0) -> Position:
+    """Where a run is whose epochs have that many updates."""
+    return Position(step, step // per_epoch, total, drops)
+
+
 @every_schedule
-def test_rates_never_rise_and_stay_between_zero_and_the_configured(schedule: Any) -> None:
-    """With default options, from the first update to the last."""
-    rates = [schedule(step, 10, 300, 0.5) for step in range(300)]
-    assert rates[0] == 0.5
-    assert all(later <= earlier for earlier, later in pairwise(rates))
+def test_rates_fall_from_the_configured_to_above_zero(schedule: Any) -> None:
+    """With default options, once they have reached it; they never rise after that, or above it."""
+    rates = [schedule(at(step), 0.5) for step in range(300)]
+    top = rates.index(max(rates))
+    assert rates[top] == 0.5
+    assert top == 0 or "warmup_steps" not in options(schedule)
+    assert all(later > earlier for earlier, later in pairwise(rates[: top + 1]))
+    assert all(later <= earlier for earlier, later in pairwise(rates[top:]))
     assert rates[-1] > 0
 
 
@@ -158,39 +175,56 @@ def test_rates_never_rise_and_stay_between_zero_and_the_configured(schedule: Any
 def test_rates_are_proportional_to_the_configured(schedule: Any) -> None:
     """Twice the rate is twice the rate at every step."""
     for step in (0, 7, 150, 299):
-        once, twice = (schedule(step, 10, 300, rate) for rate in (0.1, 0.2))
+        once, twice = (schedule(at(step), rate) for rate in (0.1, 0.2))
         assert math.isclose(2 * once, twice, rel_tol=1e-15)
 
 
 def test_constant_is_constant() -> None:
     """The same rate at the first update and at any other."""
-    assert [constant(step, 10, 100, 0.3) for step in (0, 50, 99, 1000)] == [0.3] * 4
+    assert [constant(at(step), 0.3) for step in (0, 50, 99, 1000)] == [0.3] * 4
 
 
 def test_exponential_decays_once_an_epoch() -> None:
     """Unchanged for `from_epoch` epochs, then a factor at the start of each epoch, not in between."""
-    rates = [exponential(step, 4, 1000, 1.0, decay=0.5, from_epoch=3) for step in range(24)]
+    rates = [exponential(at(step, 4), 1.0, decay=0.5, from_epoch=3) for step in range(24)]
     assert rates == [1.0] * 12 + [0.5] * 4 + [0.25] * 4 + [0.125] * 4
 
 
 def test_cosine_takes_known_values() -> None:
     """The whole rate at first, half of it half-way, the final rate at the end and after."""
-    at = {step: cosine(step, 10, 100, 2.0) for step in (0, 25, 50, 75, 100, 200)}
+    rates = {step: cosine(at(step, 10, 100), 2.0) for step in (0, 25, 50, 75, 100, 200)}
     expected = {0: 2.0, 25: 1 + math.sqrt(0.5), 50: 1.0, 75: 1 - math.sqrt(0.5), 100: 0, 200: 0}
-    assert at == pytest.approx(expected, abs=1e-15)
-    assert cosine(100, 10, 100, 2.0, final_learning_rate=0.25) == 0.25
-    assert cosine(50, 10, 100, 2.0, final_learning_rate=0.5) == pytest.approx(1.25)
+    assert rates == pytest.approx(expected, abs=1e-15)
+    assert cosine(at(100, 10, 100), 2.0, final_learning_rate=0.25) == 0.25
+    assert cosine(at(50, 10, 100), 2.0, final_learning_rate=0.5) == pytest.approx(1.25)
 
 
-def test_cosine_warms_up_in_a_straight_line() -> None:
+@every_schedule
+def test_every_schedule_but_one_cycle_warms_up_in_a_straight_line(schedule: Any) -> None:
     """From a share of the rate at the first update to all of it at the end of the warm-up."""
-    rates = [cosine(step, 10, 100, 1.0, warmup_steps=5) for step in range(100)]
+    if schedule is one_cycle:
+        assert "warmup_steps" not in options(schedule)
+        return
+    rates = [schedule(at(step), 1.0, warmup_steps=5) for step in range(300)]
     np.testing.assert_allclose(rates[:6], [0.2, 0.4, 0.6, 0.8, 1.0, 1.0], rtol=1e-15)
-    assert all(later < earlier for earlier, later in pairwise(rates[5:]))
+    assert all(later <= earlier for earlier, later in pairwise(rates[5:]))
+
+
+def test_plateau_multiplies_at_every_drop() -> None:
+    """Whatever the step."""
+    assert [plateau(at(9, drops=n), 0.8, factor=0.25) for n in range(3)] == [0.8, 0.2, 0.05]
+
+
+def test_one_cycle_takes_known_values() -> None:
+    """From a share of the rate to all of it, back as slowly, then to zero; also without a tail."""
+    rates = {step: one_cycle(at(step, 10, 100), 2.0, rise=0.4, low=0.1) for step in range(101)}
+    expected = {0: 0.2, 20: 1.1, 40: 2.0, 60: 1.1, 80: 0.2, 90: 0.1, 100: 0.0}
+    assert {step: rates[step] for step in expected} == pytest.approx(expected, abs=1e-12)
+    assert one_cycle(at(99, 10, 100), 1.0, rise=0.5, low=0.1) == pytest.approx(0.118)
 
 
 def test_schedules_that_need_the_total_are_listed() -> None:
     """Those, and only those, whose rates change when a run is made longer."""
     for name, schedule in SCHEDULES.items():
-        short, long = ([schedule(s, 10, n, 1.0) for s in range(50)] for n in (50, 500))
+        short, long = ([schedule(at(s, 10, n), 1.0) for s in range(50)] for n in (50, 500))
         assert (short != long) == (name in NEEDS_TOTAL)

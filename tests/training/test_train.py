@@ -48,6 +48,9 @@ from rnnlm.training.plan import preview
 from rnnlm.training.result import resume, train, train_events
 
 BY_LINES = "data.unit=line"
+SGD = "train.optimizer={name: sgd, momentum: 0.9}"
+PLATEAU = "train.schedule={name: plateau, patience: 1, warmup_steps: 3}"
+EMA = "train.average={name: ema, decay: 0.7}"
 TIMINGS = {"seconds", "symbols_per_second"}
 
 
@@ -311,11 +314,12 @@ REGULARISED = (
     ("steps", "extra"),
     [
         (1, ("model.cell=lstm", *REGULARISED, "train.sample_every=10")),
-        (2, ("model.cell=gru", "train.optimizer=rmsprop", "train.schedule=cosine", BY_LINES)),
-        (1, ("model.cell=rnn", "train.optimizer={name: sgd, momentum: 0.9}", "train.patience=2")),
+        (2, ("model.cell=gru", "train.optimizer=rmsprop", "train.schedule=cosine", BY_LINES, EMA)),
+        (1, ("train.vary_length=0.5", "train.offset=random", "train.reset=0.3")),
+        (1, ("model.cell=rnn", SGD, "train.patience=2", PLATEAU)),
         (1, ("train.optimizer=adagrad", "train.seq_length=full", "train.epochs=5")),
     ],
-    ids=["dropout", "cosine and lines", "patience", "full"],
+    ids=["dropout", "cosine and lines", "varied", "patience", "full"],
 )
 def test_resume_equals_uninterrupted(
     text_file: Path, tmp_path: Path, steps: int, extra: tuple[str, ...]
@@ -438,6 +442,7 @@ def test_a_log_whose_lines_end_elsewhere_is_refused(text_file: Path, tmp_path: P
         ("train.seed=5", "train.seed"),
         ("train.optimizer.learning_rate=0.1", "train.optimizer"),
         ("train.batch_size=5", "train.batch_size"),
+        ("train.reset=0.5", "train.reset changed from 0.0 to 0.5"),
     ],
 )
 def test_resume_refuses_what_changes_the_result(
@@ -560,6 +565,20 @@ def test_patience_stops_early_and_says_so(text_file: Path, tmp_path: Path) -> No
     )
     end = run(config)[-1].record
     assert (end["event"], end["reason"], end["step"], end["best_step"]) == ("end", "patience", 9, 3)
+
+
+def test_the_rate_drops_when_validation_brings_nothing_better(
+    text_file: Path, tmp_path: Path
+) -> None:
+    """After each `patience` validations, counted from the best one and from the last drop."""
+    schedule = "train.schedule={name: plateau, patience: 2, factor: 0.5}"
+    keys = ("train.seq_length=256", "train.eval_every=1", "train.log_every=1", schedule)
+    still = ("train.optimizer={name: sgd, learning_rate: 0.3}", "train.grad_clip.norm=1e-20")
+    events = run(tiny_config(text_file, tmp_path / "a", *keys, *still))
+    rates = [e.record["learning_rate"] for e in events if e.kind == "train"]
+    better = [e.record["best"] for e in events if e.kind == "eval" and e.record["split"] == "val"]
+    assert better == [True, *[False] * 9]
+    assert rates == [0.3 * 0.5**n for n in (0, 0, 0, 1, 1, 2, 2, 3, 3, 4)]
 
 
 def test_divergence_stops_before_the_update(text_file: Path, tmp_path: Path) -> None:
