@@ -81,20 +81,15 @@ class Recurrent(Declared):
 
         All biases start at 0, unless the cell sets others.
         """
-        G, V, H, E = (
-            len(self.cell.gates),
-            self.vocabulary_size,
-            self.hidden_size,
-            self.embedding_size,
-        )
+        V, H, E = self.vocabulary_size, self.hidden_size, self.embedding_size
         first = between_table_and_output if self.tie else unit_variance
         found = {} if E is None else {"embedding": Parameter((V, E), first)}
         for layer in range(self.num_layers):
             one_hot = layer == 0 and E is None
+            D = H if layer else E or V
+            G = len(self.cell.gates) - (self.cell.direct if D == H and not one_hot else 0)
             own = {
-                "Wx": Parameter(
-                    (G, H if layer else E or V, H), unit_variance if one_hot else glorot_uniform
-                ),
+                "Wx": Parameter((G, D, H), unit_variance if one_hot else glorot_uniform),
                 "b": Parameter((G, H), lambda b, _: self.cell.init_bias(b)),
                 **self.cell.parameters(H),
             }
@@ -135,7 +130,7 @@ class Recurrent(Declared):
         """How many numbers are kept for a window of T steps and B streams.
 
         For each layer and step: B·H for each gate (overwritten by its gradient), for each array that
-        the cell saves and for each of its states. This is 6 B·H for the LSTM, 5 for the GRU, 2 for the
+        the cell saves and for each of its states. This is 6 B·H for the LSTM and the SRU, 5 for the GRU, 2 for the
         RNN; with dropout 2 B·H more. Where texts begin inside the window (`fresh`), each state is kept
         once more, with zeros there, and every step and stream has a factor. For all layers together:
         one gradient of the hidden states, the rows of one gate sorted by symbol, an embedding and its
@@ -186,13 +181,15 @@ class Recurrent(Declared):
         are the states that the steps begin from: a view of s, or, with `keep` (T, B, 1), memory of its
         own, which becomes s times `keep`.
         """
-        G, (_, T, B, *rest) = len(self.cell.gates), z.shape
-        gates = z[:G].reshape(G, T * B, *rest)
-        projection(run, p, X, ids, gates)
-        for t in range(T):
+        G, (_, T, B, *rest) = len(p["b"]), z.shape
+        projection(run, p, X, ids, z[:G].reshape(G, T * B, *rest))
+        for k in range(G, len(self.cell.gates)):
+            assert X is not None
+            run(np.multiply, X.reshape(z[k].shape), self.cell.scale[k], z[k])
+        carried = slice(self.cell.carried, None)
+        for t in self.cell.forward(run, p, z, s_prev, s[:, 1:], ws):
             if keep is not None:
-                run(np.multiply, s[:, t], keep[t], s_prev[:, t])
-            self.cell.step(run, p, z[:, t], s_prev[:, t], s[:, t + 1], ws)
+                run(np.multiply, s[carried, t], keep[t], s_prev[carried, t])
 
     def output_matrices(self, params: Parameters) -> tuple[Array | None, Array]:
         """Wo (H, E), where there is one, and the matrix (D, V) of the logits: Wy, or the transposed
@@ -398,17 +395,21 @@ class Recurrent(Declared):
                     if keep is not None:
                         run(np.multiply, ds, keep[t], ds)
                     if dh is not None and t:
-                        run(np.add, dh[layer, t - 1], ds[0], dh[layer, t - 1])
+                        from_next = ds[self.cell.carried]
+                        run(np.add, dh[layer, t - 1], from_next, dh[layer, t - 1])
             run.replay()
             self.cell.weight_gradients(own, z, s_prev)
             if dstate is not None:
                 if batch.fresh is not None:
                     ds[:, batch.fresh[0]] = 0
                 dstate[layer] = ds
-            dz = flat_rows(z[: len(self.cell.gates)])
+            G = len(own["b"])
             if layer == 0 and trace.X is not None:
                 dX = ws("model.dembedded", *trace.X.shape)
-            projection_backward(trace.X, ids, w.params[f"layers.{layer}.Wx"], dz, own, dX, ws)
+            Wx = w.params[f"layers.{layer}.Wx"]
+            projection_backward(trace.X, ids, Wx, flat_rows(z[:G]), own, dX, ws)
+            for k in range(G, len(self.cell.gates)):
+                np.add(dX, flat_rows(z[k]), dX)
         if self.embedding_size is not None:
             one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)
 
@@ -603,7 +604,9 @@ def layer_copies(
     else:
         copies["Wx"] = PackedMatrix.empty((G, D, H), rows if blocks else None, new)
         copies["b"] = new((G, blocks, rows, H) if blocks else (G, 1, H))
-    return copies, [partial(_refresh_gate, own, copies, packed, k, f) for k, f in enumerate(scale)]
+    return copies, [
+        partial(_refresh_gate, own, copies, packed, k, f) for k, f in enumerate(scale[:G])
+    ]
 
 
 def _refresh_gate(
