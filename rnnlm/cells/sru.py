@@ -18,6 +18,9 @@ from .contract import Cell, Weights
 from .rnn import ACTIVATIONS
 from .steps import blocks_back, steps_back
 
+# g, and g' as a function of g(C); None for the identity, for which there is nothing to compute
+G = {"identity": None, "tanh": ACTIVATIONS["tanh"]}
+
 
 @dataclass(frozen=True)
 class SRU(Cell):
@@ -86,7 +89,7 @@ class SRU(Cell):
             run(np.subtract, c_prev[t], u_t, a)
             run(np.multiply, a, f_t, a)
             run(np.add, u_t, a, c[t])
-        phi, _ = ACTIVATIONS[self.activation]
+        g = G[self.activation]
         for block in blocks_back(T, math.prod(rows) * H):
             R, X, out = r[block], x[block], h[block]
             tmp = ws("cell.tmp", *R.shape)
@@ -97,8 +100,10 @@ class SRU(Cell):
             run(np.multiply, R, 0.5, R)
             run(np.add, R, 0.5, R)
             # (4) H = X̃ + R ⊙ (g(C) - X̃)
-            run(phi, c[block], tmp)
-            run(np.subtract, tmp, X, out)
+            gC = c[block] if g is None else tmp
+            if g is not None:
+                run(g[0], c[block], gC)
+            run(np.subtract, gC, X, out)
             run(np.multiply, out, R, out)
             run(np.add, out, X, out)
 
@@ -114,7 +119,7 @@ class SRU(Cell):
         ws: Workspace,
     ) -> Iterator[int]:
         _, T, B, H = z.shape
-        phi, dphi = ACTIVATIONS[self.activation]
+        g = G[self.activation]
         dh_last, dc = ds
         v = ws("cell.v", 2, B, H)
         run(np.copyto, v, p["v"][:, None])
@@ -128,15 +133,18 @@ class SRU(Cell):
             # First what does not depend on dC, for many steps in one call.
             # (4) D = dH ⊙ R ⊙ g'(C), what the outputs add to dC;  x <- dz_x = α dH ⊙ (1 - R)
             # (4), (2)  r <- dz_r = dH ⊙ (g(C) - X̃) ⊙ R ⊙ (1 - R);  P = dz_r ⊙ v_r
-            run(phi, s[1, block], tmp)
-            run(np.subtract, tmp, x, J)
+            gC = s[1, block] if g is None else tmp
+            if g is not None:
+                run(g[0], s[1, block], gC)
+            run(np.subtract, gC, x, J)
             run(np.multiply, dH, r, D)
             run(np.subtract, dH, D, x)
             run(np.multiply, J, x, J)
             run(np.multiply, J, r, r)
             run(np.multiply, x, self.scale[3], x)
-            run(dphi, tmp, tmp)
-            run(np.multiply, D, tmp, D)
+            if g is not None:
+                run(g[1], gC, tmp)
+                run(np.multiply, D, tmp, D)
             run(np.multiply, r, v[1], P)
             # (3), (2)  f <- (C' - U) ⊙ F ⊙ (1 - F);  u <- 1 - F;  J = F + f ⊙ v_f
             run(np.subtract, c_prev, u, tmp)

@@ -130,11 +130,12 @@ class Recurrent(Declared):
         """How many numbers are kept for a window of T steps and B streams.
 
         For each layer and step: B·H for each gate (overwritten by its gradient), for each array that
-        the cell saves and for each of its states. This is 6 B·H for the LSTM and the SRU, 5 for the GRU, 2 for the
-        RNN; with dropout 2 B·H more. Where texts begin inside the window (`fresh`), each state is kept
-        once more, with zeros there, and every step and stream has a factor. For all layers together:
-        one gradient of the hidden states, the rows of one gate sorted by symbol, an embedding and its
-        gradient, a block of logits; in a tied model one gradient of the table, and o and its gradient.
+        the cell saves and for each of its states. This is 6 B·H for the LSTM and the SRU, 5 for the
+        GRU, 2 for the RNN; with dropout 2 B·H more. Where texts begin inside the window (`fresh`), each
+        state is kept once more, with zeros there, and every step and stream has a factor. For all
+        layers together: one gradient of the hidden states, the rows of one gate sorted by symbol, an
+        embedding and its gradient, a block of logits; in a tied model one gradient of the table, and o
+        and its gradient.
         """
         H, R = self.hidden_size, T * B
         states = len(self.cell.states) * (2 if fresh else 1)
