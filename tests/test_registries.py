@@ -23,7 +23,7 @@ from rnnlm.backend.initial import zeros
 from rnnlm.backend.params import Parameter
 from rnnlm.backend.tape import Tape
 from rnnlm.backend.workspace import Workspace
-from rnnlm.cells import CELLS
+from rnnlm.cells import CELLS, Cell
 from rnnlm.cells.contract import Weights
 from rnnlm.cells.steps import blocks_back, flat_rows, steps_back
 from rnnlm.cli import sample as sample_file
@@ -33,7 +33,7 @@ from rnnlm.training.loop import Training
 
 
 @dataclass(frozen=True)
-class Independent:
+class Independent(Cell):
     """Li et al. 2018 (IndRNN): H = tanh(X Wx + u ⊙ H' + b), each unit with a memory of its own."""
 
     start: Annotated[float, Number(low=0, high=1)] = 0.5  # of every u

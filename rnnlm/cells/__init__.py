@@ -8,7 +8,8 @@ from .contract import Cell
 from .gru import GRU
 from .lstm import LSTM
 from .rnn import RNN
+from .sru import SRU
 
-__all__ = ["CELLS", "GRU", "LSTM", "RNN", "Cell"]
+__all__ = ["CELLS", "GRU", "LSTM", "RNN", "SRU", "Cell"]
 
-CELLS: dict[str, Callable[..., Cell]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM}
+CELLS: dict[str, Callable[..., Cell]] = {"rnn": RNN, "gru": GRU, "lstm": LSTM, "sru": SRU}

@@ -24,9 +24,11 @@ class Cell(Protocol):
     It works on arrays and knows no configs, files or vocabularies. The layer computes the projection of
     the input, X Wx + b, and its gradients; the cell computes with the parameters that it declares.
 
-    `step` and `backward` record calls that are replayed for every window: `run(np.multiply, i, g, a)`
-    records np.multiply(i, g, a). So they must not branch on values or allocate. Scratch memory comes
-    from the workspace: `ws(name, *shape)`.
+    A cell gives `step`, or `forward` where a part of the work is for the whole window at once.
+
+    `step`, `forward` and `backward` record calls that are replayed for every window:
+    `run(np.multiply, i, g, a)` records np.multiply(i, g, a). So they must not branch on values or
+    allocate. Scratch memory comes from the workspace: `ws(name, *shape)`.
     """
 
     gates: ClassVar[tuple[str, ...]]
@@ -38,6 +40,11 @@ class Cell(Protocol):
     σ(z) = (1 + tanh(z / 2)) / 2: then one call of tanh serves all gates. Halving is exact."""
     saved: ClassVar[int]
     """How many blocks z has after its gates, in which `step` keeps what `backward` needs."""
+    carried: ClassVar[int] = 0
+    """The number of the first state that the next step reads; those before are output only."""
+    direct: ClassVar[int] = 0
+    """How many of the last gates get the layer's input itself, times `scale`, where it has the size H
+    and is not one-hot. They have no block in Wx and b then."""
 
     def parameters(self, hidden_size: int) -> dict[str, Parameter]:
         """The parameters of the recurrence."""
@@ -52,6 +59,19 @@ class Cell(Protocol):
         (S, B, H) becomes the state after the step, s_prev is the state before it; they do not share
         memory. In sampling there are two axes in the place of B: blocks, and the rows of a block.
         """
+
+    def forward(
+        self, run: Tape, p: Weights, z: Array, s_prev: Array, s: Array, ws: Workspace
+    ) -> Iterator[int]:
+        """Record a window; yield each step t before it is recorded, first step first.
+
+        z (G+saved, T, B, H), s_prev and s (S, T, B, H) hold for every step what `step` has. When t is
+        yielded, the states that are carried from step t - 1 are recorded. The caller may then record
+        what makes s_prev of step t from them.
+        """
+        for t in range(z.shape[1]):
+            yield t
+            self.step(run, p, z[:, t], s_prev[:, t], s[:, t], ws)
 
     def backward(
         self,

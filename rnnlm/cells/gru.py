@@ -13,12 +13,12 @@ from ..backend.initial import orthogonal, zeros
 from ..backend.params import Parameter
 from ..backend.tape import Tape
 from ..backend.workspace import Workspace
-from .contract import Weights
+from .contract import Cell, Weights
 from .steps import blocks_back, flat_rows, steps_back
 
 
 @dataclass(frozen=True)
-class GRU:
+class GRU(Cell):
     """Cho et al. 2014 (arXiv:1406.1078), in the sign convention of its equation (7).
 
     Forward, one step (⊙ is the element-wise product, σ the logistic function):

@@ -13,12 +13,12 @@ from ..backend.initial import orthogonal
 from ..backend.params import Parameter
 from ..backend.tape import Tape
 from ..backend.workspace import Workspace
-from .contract import Weights
+from .contract import Cell, Weights
 from .steps import blocks_back, flat_rows, steps_back
 
 
 @dataclass(frozen=True)
-class LSTM:
+class LSTM(Cell):
     """Hochreiter and Schmidhuber 1997, with the forget gate of Gers, Schmidhuber and Cummins 2000.
 
     Forward, one step (⊙ is the element-wise product, σ the logistic function, k one of i, f, o, g):

@@ -13,7 +13,7 @@ from ..backend.initial import orthogonal
 from ..backend.params import Parameter
 from ..backend.tape import Tape
 from ..backend.workspace import Workspace
-from .contract import Weights
+from .contract import Cell, Weights
 from .steps import blocks_back, flat_rows, steps_back
 
 
@@ -49,7 +49,7 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array, Array], object], Callable[[Array, 
 
 
 @dataclass(frozen=True)
-class RNN:
+class RNN(Cell):
     """Elman 1990 ("Finding structure in time").
 
     Forward, one step:

@@ -139,20 +139,15 @@ class Recurrent(Declared):
 
         All biases start at 0, unless the cell or the `initialisation` sets others.
         """
-        G, V, H, E = (
-            len(self.cell.gates),
-            self.vocabulary_size,
-            self.hidden_size,
-            self.embedding_size,
-        )
+        V, H, E = self.vocabulary_size, self.hidden_size, self.embedding_size
         first = between_table_and_output if self.tie else unit_variance
         found = {} if E is None else {"embedding": Parameter((V, E), first)}
         for layer in range(self.num_layers):
             one_hot = layer == 0 and E is None
+            D = H if layer else E or V
+            G = len(self.cell.gates) - (self.cell.direct if D == H and not one_hot else 0)
             own = {
-                "Wx": Parameter(
-                    (G, H if layer else E or V, H), unit_variance if one_hot else glorot_uniform
-                ),
+                "Wx": Parameter((G, D, H), unit_variance if one_hot else glorot_uniform),
                 "b": Parameter((G, H), lambda b, _: self.cell.init_bias(b)),
                 **self.cell.parameters(H),
             }
@@ -234,14 +229,14 @@ class Recurrent(Declared):
         """How many numbers are kept for a window of T steps and B streams.
 
         For each layer and step: B·H for each gate (overwritten by its gradient), for each array that
-        the cell saves and for each of its states. This is 6 B·H for the LSTM, 5 for the GRU, 2 for the
-        RNN; with dropout B·H more, and the mask. Where texts begin inside the window (`fresh`), each
-        state is kept once more, with zeros there, and every step and stream has a factor. For all
-        layers together: one gradient of the hidden states, the rows of one gate sorted by symbol, an
-        embedding and its gradient, masks of the input and their product, a block of logits; in a tied
-        model one gradient of the table, and o and its gradient; the gradient of a penalty, for changes
-        two and the changes. With `skip`, O and its gradient; with `residual`, the outputs of all layers
-        but the first and one more gradient.
+        the cell saves and for each of its states. This is 6 B·H for the LSTM and the SRU, 5 for the
+        GRU, 2 for the RNN; with dropout B·H more, and the mask. Where texts begin inside the window
+        (`fresh`), each state is kept once more, with zeros there, and every step and stream has a
+        factor. For all layers together: one gradient of the hidden states, the rows of one gate sorted
+        by symbol, an embedding and its gradient, masks of the input and their product, a block of
+        logits; in a tied model one gradient of the table, and o and its gradient; the gradient of a
+        penalty, for changes two and the changes. With `skip`, O and its gradient; with `residual`, the
+        outputs of all layers but the first and one more gradient.
         """
         H, R = self.hidden_size, T * B
         states = len(self.cell.states) * (2 if fresh else 1)
@@ -301,13 +296,15 @@ class Recurrent(Declared):
         are the states that the steps begin from: a view of s, or, with `keep` (T, B, 1), memory of its
         own, which becomes s times `keep`.
         """
-        G, (_, T, B, *rest) = len(self.cell.gates), z.shape
-        gates = z[:G].reshape(G, T * B, *rest)
-        projection(run, p, X, ids, gates, factors)
-        for t in range(T):
+        G, (_, T, B, *rest) = len(p["b"]), z.shape
+        projection(run, p, X, ids, z[:G].reshape(G, T * B, *rest), factors)
+        for k in range(G, len(self.cell.gates)):
+            assert X is not None
+            run(np.multiply, X.reshape(z[k].shape), self.cell.scale[k], z[k])
+        carried = slice(self.cell.carried, None)
+        for t in self.cell.forward(run, p, z, s_prev, s[:, 1:], ws):
             if keep is not None:
-                run(np.multiply, s[:, t], keep[t], s_prev[:, t])
-            self.cell.step(run, p, z[:, t], s_prev[:, t], s[:, t + 1], ws)
+                run(np.multiply, s[carried, t], keep[t], s_prev[carried, t])
 
     def output_matrices(self, params: Parameters) -> tuple[Array | None, Array]:
         """Wo (O, E), where there is one, and the matrix (D, V) of the logits: Wy, or the transposed
@@ -587,7 +584,8 @@ class Recurrent(Declared):
                     if keep is not None:
                         run(np.multiply, ds, keep[t], ds)
                     if dh is not None and t:
-                        run(np.add, dh[layer, t - 1], ds[0], dh[layer, t - 1])
+                        from_next = ds[self.cell.carried]
+                        run(np.add, dh[layer, t - 1], from_next, dh[layer, t - 1])
             run.replay()
             self.cell.weight_gradients(own, z, s_prev)
             for name, mask in w.masks[layer].items():
@@ -596,13 +594,14 @@ class Recurrent(Declared):
                 if batch.fresh is not None:
                     ds[:, batch.fresh[0]] = 0
                 dstate[layer] = ds
-            dz = flat_rows(z[: len(self.cell.gates)])
-            dY, Wx = dX, w.params[f"layers.{layer}.Wx"]
+            G, dY, Wx = len(own["b"]), dX, w.params[f"layers.{layer}.Wx"]
             if layer == 0 and trace.X is not None:
                 dX = ws("model.dembedded", *trace.X.shape)
             elif layer and self.residual:
                 dX, spare = spare, dX
-            projection_backward(trace.X, ids, Wx, dz, own, dX, ws, trace.factors)
+            projection_backward(trace.X, ids, Wx, flat_rows(z[:G]), own, dX, ws, trace.factors)
+            for k in range(G, len(self.cell.gates)):
+                np.add(dX, flat_rows(z[k]), dX)
             if layer and self.residual:
                 np.add(dX, dY, dX)
             if trace.X is not None and trace.factors is not None:
@@ -822,7 +821,9 @@ def layer_copies(
     else:
         copies["Wx"] = PackedMatrix.empty((G, D, H), rows if blocks else None, new)
     copies["b"] = new((G, blocks, rows, H) if blocks else (G, 1, H))
-    return copies, [partial(_refresh_gate, own, copies, packed, k, f) for k, f in enumerate(scale)]
+    return copies, [
+        partial(_refresh_gate, own, copies, packed, k, f) for k, f in enumerate(scale[:G])
+    ]
 
 
 def _drop(

@@ -87,8 +87,7 @@ class Window:
         s[:, 0] = self.state
         run = Tape()
         dense_projection(run, self.X, Wx, b, z[:G].reshape(G, T * B, H))
-        for t in range(T):
-            self.cell.step(run, w, z[:, t], s[:, t], s[:, t + 1], ws)
+        assert list(self.cell.forward(run, w, z, s[:, :-1], s[:, 1:], ws)) == list(range(T))
         run.replay()
         return z, s, w
 
@@ -148,13 +147,13 @@ def test_rows_in_blocks_step_as_rows_in_one_piece(cell: Cell) -> None:
     _, s, _ = window.forward()
     ws = Workspace(np.float64)
     w = Window.of(cell, 1, R, H).weights(ws)  # the same parameters, packed for R rows
-    z = ws("z", len(cell.gates) + cell.saved, K, R, H)
+    z = ws("z", len(cell.gates) + cell.saved, 1, K, R, H)
     scale = np.array(cell.scale)[:, None, None]
     b = window.params["b"][:, None]
-    z[: len(cell.gates)] = (scale * (window.X @ window.params["Wx"] + b)).reshape(-1, K, R, H)
-    after = np.full((len(cell.states), K, R, H), np.nan)
+    z[: len(cell.gates)] = (scale * (window.X @ window.params["Wx"] + b)).reshape(-1, 1, K, R, H)
+    after = np.full((len(cell.states), 1, K, R, H), np.nan)
     run = Tape()
-    cell.step(run, w, z, window.state.reshape(-1, K, R, H), after, ws)
+    assert list(cell.forward(run, w, z, window.state.reshape(-1, 1, K, R, H), after, ws)) == [0]
     assert np.isnan(after).all(), "a step records, and computes when it is replayed"
     run.replay()
     np.testing.assert_allclose(after.reshape(-1, K * R, H), s[:, 1], rtol=0, atol=1e-14)
@@ -189,8 +188,9 @@ def test_lstm_computes_the_reference_forward_and_back(T: int, B: int, H: int) ->
 def test_every_gate_receives_a_gradient(cell: Cell) -> None:
     """No gate's block of any parameter is left with a gradient of zeros."""
     gradients = Window.of(cell).gradients()
-    for name in ("Wx", "Wh", "b"):
-        for gate, dgate in zip(cell.gates, gradients[name], strict=True):
+    for name in gradients.keys() & {"Wx", "Wh", "v", "b"}:
+        gates = cell.gates[:2] if name == "v" else cell.gates  # the SRU's f and r
+        for gate, dgate in zip(gates, gradients[name], strict=True):
             assert np.linalg.norm(dgate) > 1e-3, f"{name} of gate {gate}"
 
 
@@ -202,7 +202,8 @@ def test_the_final_states_gradient_alone_flows_back(cell: Cell) -> None:
         window.dh[:] = 0
         window.dstate[np.arange(len(cell.states)) != part] = 0
         gradients = window.gradients()
-        assert_is_gradient(gradients["Wh"], window.loss, window.params["Wh"], "Wh")
+        for name in cell.parameters(6).keys() & {"Wh", "v"}:
+            assert_is_gradient(gradients[name], window.loss, window.params[name], name)
         assert_is_gradient(gradients["state"], window.loss, window.state, "state")
 
 
@@ -251,7 +252,8 @@ def test_float32_over_tiles_is_near_float64(cell: Cell, B: int) -> None:
     """At H=128 the products run over several tiles; single precision differs by rounding only."""
     single = Window.of(cell, 4, B, 128, 16, np.float32)
     double = Window.of(cell, 4, B, 128, 16, np.float64)
-    assert single.forward()[2]["Wh"].tiles.shape[1] > 1
+    tiled = [W for W in single.forward()[2].values() if isinstance(W, PackedMatrix)]
+    assert all(W.tiles.shape[1] > 1 for W in tiled)
     expected = double.gradients()
     for name, dx in single.gradients().items():
         error = np.linalg.norm(dx - expected[name]) / np.linalg.norm(expected[name])

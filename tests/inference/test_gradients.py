@@ -26,7 +26,9 @@ from rnnlm.training.loop import Training
 
 
 def loss_at_the_end(p: Problem, nudge: Array) -> float:
-    """The loss of the last step, where `nudge` (L, T, B, H) is added to every output h."""
+    """The loss of the last step, where `nudge` (L, T, B, H) is added to every output h, and
+    of a cell that does not read h in the next step, to what it reads.
+    """
     cell, V = p.model.cell, p.model.vocabulary_size
     states = [list(layer) for layer in p.state]
     for t, ids in enumerate(p.batch.ids):
@@ -34,7 +36,9 @@ def loss_at_the_end(p: Problem, nudge: Array) -> float:
         for layer, state in enumerate(states):
             own = p.params.group(f"layers.{layer}.")
             state[:] = STEPS[name_of(cell)](cell, own, x, state)
-            x = state[0] = state[0] + nudge[layer, t]
+            for k in {0, cell.carried}:
+                state[k] = state[k] + nudge[layer, t]
+            x = state[0]
     logits = x @ output_matrix(p.params) + p.params["by"]
     return float(cross_entropy(logits, p.batch.targets[-1]).sum())
 

@@ -17,7 +17,7 @@ from rnnlm.backend.params import Parameters
 from rnnlm.backend.tape import Tape, Unrecorded
 from rnnlm.backend.tiles import SMALL_PRODUCT, PackedMatrix, tile_width
 from rnnlm.backend.workspace import Workspace
-from rnnlm.cells import Cell
+from rnnlm.cells import GRU, RNN, SRU, Cell
 from rnnlm.cells.lstm import LSTM
 from rnnlm.models import layers
 from rnnlm.models.layers import OutputGradients, one_hot_projection, one_hot_projection_backward
@@ -576,7 +576,7 @@ def test_tiles_are_as_wide_as_small_products_allow() -> None:
 # Initialisation
 
 
-@every_cell
+@pytest.mark.parametrize("cell", [RNN(), GRU(), LSTM()], ids=repr)
 def test_every_gates_recurrence_starts_orthogonal(cell: Cell) -> None:
     """Wh_k Wh_kᵀ = I for every gate of every layer, and the gates differ."""
     p = Recurrent(9, cell, 12, 2).init(np.random.default_rng(0), np.float64)
@@ -597,9 +597,9 @@ def test_biases_start_at_zero_and_the_forget_gates_at_one(
     for name, array in p.items():
         kind = name.rsplit(".", 1)[-1]
         if kind == "b":
-            for gate, bias in zip(cell.gates, array, strict=True):
-                np.testing.assert_array_equal(bias, float(gate == "f"))
-        elif kind in ("bh", "by"):
+            for gate, bias in zip(cell.gates, array, strict=cell.direct == 0):
+                np.testing.assert_array_equal(bias, float(gate == "f" and cell == LSTM()))
+        elif kind in ("bh", "by", "v"):
             np.testing.assert_array_equal(array, 0)
         else:
             assert np.abs(array).min() < np.abs(array).max(), name
@@ -616,6 +616,17 @@ def test_weights_start_within_their_limits() -> None:
         for name, square in squares.items():
             limit, largest = np.sqrt(square), np.abs(p[name]).max()
             assert 0.99 * limit < largest <= limit, name
+
+
+def test_a_highway_takes_an_input_of_its_size_as_it_is() -> None:
+    """An embedding of H too, with the oracle's loss and gradient; one-hot input never, even of H."""
+    p = Problem.of(SRU(), layers=2, embedding=6)
+    assert [len(p.params[f"layers.{k}.Wx"]) for k in range(2)] == [3, 3]
+    losses, _ = model_losses(SRU(), dict(p.params), p.batch.ids, p.batch.targets, p.state)
+    np.testing.assert_allclose(p.loss(), losses.sum(), rtol=1e-12)
+    assert_is_gradient(p.gradients().d["embedding"], p.loss, p.params["embedding"], "embedding")
+    one_hot = Recurrent(6, SRU(), 6, 2).shapes
+    assert [one_hot[f"layers.{k}.Wx"] for k in range(2)] == [(4, 6, 6), (3, 6, 6)]
 
 
 @every_cell

@@ -134,7 +134,18 @@ def lstm_step(cell: Any, p: dict[str, Array], x: Array, state: list[Array]) -> l
     return [O * np.tanh(C), C]
 
 
-STEPS = {"rnn": rnn_step, "gru": gru_step, "lstm": lstm_step}
+def sru_step(cell: Any, p: dict[str, Array], x: Array, state: list[Array]) -> list[Array]:
+    """One step of the SRU: the highway takes the input as it is where it has a projection of no own."""
+    _, c = state
+    F = sigmoid(x @ p["Wx"][0] + p["v"][0] * c + p["b"][0])
+    R = sigmoid(x @ p["Wx"][1] + p["v"][1] * c + p["b"][1])
+    U = x @ p["Wx"][2] + p["b"][2]
+    C = F * c + (1 - F) * U
+    through = x @ p["Wx"][3] + p["b"][3] if len(p["Wx"]) > 3 else x
+    return [R * PHI[cell.activation](C) + (1 - R) * np.sqrt(3) * through, C]
+
+
+STEPS = {"rnn": rnn_step, "gru": gru_step, "lstm": lstm_step, "sru": sru_step}
 
 
 def cell_forward(cell: Cell, p: dict[str, Array], X: Array, state: Array) -> Array:
