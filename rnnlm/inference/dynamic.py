@@ -59,7 +59,7 @@ class Dynamic:
         "move alike",
         Text(one_of=("rms", "global")),
     )
-    rate: float = option(RATE, "of the gradient steps", Number(low=0, high=1e6))
+    rate: float = option(RATE, "of the gradient steps", Number(low=0, high=1e30))
     decay: float = option(DECAY, "of the way back to what was trained", Number(low=0, high=1))
     weight_rate: float = option(WEIGHT_RATE, "of a mixture's weights", Number(low=0, below=1))
 
@@ -172,7 +172,8 @@ class AdaptingReader:
         loss = model.loss_and_grad(w, batch, self._state, g, ws, scale)
         if not math.isfinite(loss):
             raise TrainingError(
-                "the predictions are no longer finite: lower the rate of dynamic evaluation"
+                "the predictions are not finite: lower the rate of dynamic evaluation, if not the "
+                "model's weights are too large"
             )
         self._learn(g.flat)
         return loss
@@ -256,7 +257,7 @@ class Learner:
 
 
 LEARNERS = (
-    Learner(Mixture, MixtureReader, ("weight_rate",)),
+    Learner(Mixture, MixtureReader, ("segment", "weight_rate")),
     Learner(NGram, counting),
     Learner(WindowModel, AdaptingReader, ("segment", "rule", "rate", "decay")),
 )
@@ -272,8 +273,8 @@ def _learner(model: LanguageModel) -> Learner:
 def options_of(model: LanguageModel) -> list[str]:
     """The options of `Dynamic` that say how a model learns, and its parts."""
     used = set(_learner(model).options)
-    for part in getattr(model, "parts", {}).values():
-        used |= {*options_of(part), "segment"}  # the weights are moved after each
+    for part in model.parts.values() if isinstance(model, Mixture) else ():
+        used |= set(options_of(part))
     return [name for name in options(Dynamic) if name in used]
 
 
