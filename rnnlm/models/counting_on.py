@@ -19,9 +19,12 @@ from itertools import islice
 import numpy as np
 
 from ..arrays import Array
+from ..backend.memory import available_memory, readable
 from ..errors import ConfigError, DataError
 from ..text.batches import Batch
 from .ngram import SMOOTHINGS, Counted, NGram, count_levels, find, ranked, surprisal, text_lengths
+
+STEP_BYTES = 240  # of memory for each symbol of the text; measured
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,12 @@ def count_on(
     """
     if model.smoothing not in SMOOTHINGS:
         raise ConfigError("an n-gram that was read from a file has no counts to add to")
+    needed, have = STEP_BYTES * len(text.ids), available_memory()
+    if have is not None and needed > have:
+        raise DataError(
+            f"to count {len(text.ids):,} symbols as they are read needs {readable(needed)}, and "
+            f"{readable(have)} are free: use a shorter text"
+        )
     smoothing, reserve = SMOOTHINGS[model.smoothing], RESERVES[model.smoothing]
     order, V = int(params["order"]), model.vocabulary_size
     steps = np.flatnonzero(text.targets >= 0)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from ngram_oracle import Oracle, events
 
-from rnnlm.errors import DataError
+from rnnlm.errors import ConfigError, DataError
+from rnnlm.models import counting_on
 from rnnlm.models.counting_on import CountingReader, count_on
 from rnnlm.models.ngram import SMOOTHINGS, NGram
 from rnnlm.text.batches import Batch
@@ -76,9 +77,15 @@ def test_a_reader_gives_the_losses_window_by_window() -> None:
     assert losses[:, 0].tolist() == [3.0, 4.0, 5.0] == reader.context[:, 0].tolist()
 
 
-def test_a_model_of_another_text_is_refused() -> None:
-    """Its counts are not known."""
+def test_what_cannot_be_counted_on_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model of another training text, of a file, and a text that does not fit into memory."""
     ids, fresh = some_text(60, 0, lines=False)
     model = NGram(4, 3)
+    with pytest.raises(ConfigError, match="read from a file"):
+        count_on(NGram(4, 3, "imported"), {}, (ids, None), window(ids, fresh))
+    with monkeypatch.context() as small:
+        small.setattr(counting_on, "available_memory", lambda: 1000)
+        with pytest.raises(DataError, match="use a shorter text"):
+            count_on(model, model.fit(ids), (ids, None), window(ids, fresh))
     with pytest.raises(DataError, match="another training text"):
         count_on(model, model.fit(ids[:40]), (ids, None), window(ids, fresh))
