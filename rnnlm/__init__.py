@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .assembly import make_config
     from .config.schema import Config
     from .errors import CheckpointError, ConfigError, DataError, RnnlmError, TrainingError
+    from .inference.dynamic import Dynamic
     from .inference.evaluation import Evaluation
     from .runs.checkpoint import Checkpoint
     from .runs.folder import read_metrics
@@ -41,6 +42,7 @@ _HOMES = {
     "text.prepare": ("prepare",),
     "errors": ("CheckpointError", "ConfigError", "DataError", "RnnlmError", "TrainingError"),
     "runs.folder": ("read_metrics",),
+    "inference.dynamic": ("Dynamic",),
     "inference.evaluation": ("Evaluation",),
     "training.loop": ("Event", "Training"),
     "training.mixing": ("mix",),
@@ -56,6 +58,7 @@ __all__ = [
     "ConfigError",
     "Corpus",
     "DataError",
+    "Dynamic",
     "Evaluation",
     "Event",
     "RnnlmError",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from ..arrays import Array
 from ..errors import DataError
+from ..inference.dynamic import Dynamic, Texts, evaluate_dynamic, tune
 from ..inference.evaluation import Evaluation, evaluate_text
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import recorded_data
@@ -17,20 +19,24 @@ from .checkpoints import check_checkpoint
 
 
 def evaluate(
-    checkpoint: Checkpoint, text: str | bytes, *, unknown: Unknown = "error"
+    checkpoint: Checkpoint,
+    text: str | bytes,
+    *,
+    unknown: Unknown = "error",
+    dynamic: Dynamic | None = None,
 ) -> Evaluation:
     """How well the model predicts a text: every symbol but the first, given all symbols before it.
 
     A model of lines predicts every line by itself, from its first symbol to its newline. The figures
     are in nats and bits per symbol (character, byte or word), and in nats per character, which compares
-    levels. Raises DataError for symbols outside the vocabulary (`unknown="skip"` leaves them out) and
-    where there is nothing to predict, TrainingError where the predictions are not finite.
+    levels. With `dynamic` the model learns from the text while it reads, and that is another figure:
+    its options are in the result. The checkpoint is not changed.
+
+    Raises DataError for symbols outside the vocabulary (`unknown="skip"` leaves them out), where there
+    is nothing to predict, and where a model that learns needs its training text and that is not found;
+    ConfigError for a model that cannot learn so; TrainingError where the predictions are not finite.
     """
-    check_checkpoint(checkpoint)
-    text = checkpoint.format.whole(text)
-    ids = checkpoint.ids(text, unknown)
-    left_out = checkpoint.format.length(text) - len(ids) if unknown == "skip" else 0
-    return _evaluate(checkpoint, ids, left_out)
+    return _evaluate(checkpoint, *_given(checkpoint, text, unknown), dynamic)
 
 
 def evaluate_split(
@@ -39,6 +45,7 @@ def evaluate_split(
     data: Path | None = None,
     *,
     unknown: Unknown = "error",
+    dynamic: Dynamic | None = None,
 ) -> Evaluation:
     """As `evaluate`, for a split (`train`, `val` or `test`) of the data that the run recorded.
 
@@ -46,6 +53,36 @@ def evaluate_split(
     where the split has fewer than two symbols, or symbols outside the vocabulary (`unknown="skip"`
     leaves them out).
     """
+    return _evaluate(checkpoint, *_of_split(checkpoint, split, data, unknown), dynamic)
+
+
+def tune_split(
+    checkpoint: Checkpoint,
+    split: str,
+    data: Path | None = None,
+    *,
+    unknown: Unknown = "error",
+    dynamic: Dynamic,
+) -> Iterator[tuple[Dynamic, Evaluation]]:
+    """A split evaluated with one choice of rates after another: see `inference.dynamic.tune`."""
+    ids, left_out = _of_split(checkpoint, split, data, unknown)
+    texts = _texts(checkpoint, ids)
+    for tried, result in tune(checkpoint.model, checkpoint.params, texts, dynamic):
+        yield tried, replace(result, left_out=left_out)
+
+
+def _given(checkpoint: Checkpoint, text: str | bytes, unknown: Unknown) -> tuple[Array, int]:
+    """The ids (n,) of a text, and how many of its symbols are left out."""
+    check_checkpoint(checkpoint)
+    text = checkpoint.format.whole(text)
+    ids = checkpoint.ids(text, unknown)
+    return ids, checkpoint.format.length(text) - len(ids) if unknown == "skip" else 0
+
+
+def _of_split(
+    checkpoint: Checkpoint, split: str, data: Path | None, unknown: Unknown
+) -> tuple[Array, int]:
+    """The same of a split."""
     corpus = recorded_data(checkpoint) if data is None else Corpus.open(data)
     try:
         ids = checkpoint.format.translate(corpus.format, corpus[split], unknown)
@@ -56,9 +93,19 @@ def evaluate_split(
         raise DataError(
             f"{corpus.folder}: its {split} split has {size}, too few: name another split, or a text"
         )
-    return _evaluate(checkpoint, ids, corpus.length(split) - len(ids))
+    return ids, corpus.length(split) - len(ids)
 
 
-def _evaluate(checkpoint: Checkpoint, ids: Array, left_out: int) -> Evaluation:
-    result = evaluate_text(checkpoint.model, checkpoint.params, checkpoint.format, ids)
+def _texts(checkpoint: Checkpoint, ids: Array) -> Texts:
+    return Texts(checkpoint.format, ids, lambda: recorded_data(checkpoint)["train"])
+
+
+def _evaluate(
+    checkpoint: Checkpoint, ids: Array, left_out: int, dynamic: Dynamic | None
+) -> Evaluation:
+    model, params = checkpoint.model, checkpoint.params
+    if dynamic is None:
+        result = evaluate_text(model, params, checkpoint.format, ids)
+    else:
+        result = evaluate_dynamic(model, params, _texts(checkpoint, ids), dynamic)
     return replace(result, left_out=left_out)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..config.kinds import options
+from ..errors import ConfigError
+from ..inference.dynamic import Dynamic
 from ..wording import counted, share
 from . import table
 from .arguments import CHECKPOINTS, FILE, UNKNOWN, example, found, read_text, say_left_out
 from .bars import passes_shown
-from .terminal import figure, show_lines
+from .terminal import figure, say_line, show_lines
 
 if TYPE_CHECKING:
     from ..inference.evaluation import Evaluation
@@ -20,16 +23,33 @@ if TYPE_CHECKING:
     from ..text.vocabulary import Unknown
 
 
+def _typed(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else f"{value}"
+
+
+def _learning(command: Any) -> Any:
+    """An option for each option of dynamic evaluation, with its help and default."""
+    for name, declared in reversed(list(options(Dynamic).items())):
+        flag, default = f"--{name.replace('_', '-')}", _typed(declared.default)
+        text = declared.doc.replace("`", "")
+        help_text = f"With --dynamic: {text}.  [default: {default}]"
+        command = click.option(flag, name, help=help_text)(command)
+    return command
+
+
 @click.command("eval", epilog=example("rnnlm eval runs/my-run --split val"))
 @CHECKPOINTS
 @click.option(
     "--split",
     type=click.Choice(["train", "val", "test"]),
-    help="Of the run's data.  [default: test]",
+    help="Of the run's data.  [default: test; val with --tune]",
 )
 @click.option("--data", type=FILE, help="A prepared folder instead of the run's own data.")
 @click.option("--text", type=click.Path(allow_dash=True), help="Any text: a file or -.")
 @UNKNOWN
+@click.option("--dynamic", is_flag=True, help="Evaluate too while the model learns from the text.")
+@_learning
+@click.option("--tune", is_flag=True, help="Try rates for --dynamic, and say which are best.")
 @table.form
 def command(
     checkpoint_or_run: tuple[Path, ...],
@@ -37,11 +57,15 @@ def command(
     data: Path | None,
     text: str | None,
     unknown: Unknown,
+    dynamic: bool,
+    tune: bool,
     form: str | None,
+    **given: str | None,
 ) -> None:
     """Report nats and bits per symbol and perplexity of a split or of any text.
 
-    Several runs are printed as one table.
+    Several runs are printed as one table. With --dynamic each is evaluated twice: as it is, and while
+    it learns from what it has read.
     """
     from ..api.evaluation import evaluate, evaluate_split
 
@@ -49,19 +73,34 @@ def command(
         raise click.UsageError("--text excludes --split and --data")
     if text == "-" and len(checkpoint_or_run) > 1:
         raise click.UsageError("standard input can be read only once: name a file for --text")
+    learning = _chosen(given)
+    if not dynamic and (tune or learning != Dynamic()):
+        raise click.UsageError("say --dynamic with options of dynamic evaluation")
+    if tune:
+        if text is not None or len(checkpoint_or_run) > 1:
+            raise click.UsageError("--tune takes one run, and a split of its data")
+        _tune(next(iter(checkpoint_or_run), None), split or "val", data, unknown, learning, form)
+        return
     rows = []
     for path in checkpoint_or_run or [None]:
         checkpoint = found(path)
-        with passes_shown():
-            if text is not None:
-                result = evaluate(checkpoint, read_text(text, checkpoint), unknown=unknown)
-            else:
-                result = evaluate_split(checkpoint, split or "test", data, unknown=unknown)
+        given_text = None if text is None else read_text(text, checkpoint)
+        for learns in (None, learning) if dynamic else (None,):
+            with passes_shown():
+                if given_text is not None:
+                    result = evaluate(checkpoint, given_text, unknown=unknown, dynamic=learns)
+                else:
+                    result = evaluate_split(
+                        checkpoint, split or "test", data, unknown=unknown, dynamic=learns
+                    )
+            what: dict[str, Any]
+            what = {"text": text} if text is not None else {"split": split or "test"}
+            if unknown == "skip":
+                what["left_out"] = result.left_out
+            if dynamic:
+                what["dynamic"] = result.dynamic if form == "json" else _in_words(result.dynamic)
+            rows.append({**_which(checkpoint, what, data), **_figures(result)})
         say_left_out(result.left_out, checkpoint)
-        what: dict[str, Any] = {"text": text} if text is not None else {"split": split or "test"}
-        if unknown == "skip":
-            what["left_out"] = result.left_out
-        rows.append({**_which(checkpoint, what, data), **_figures(result)})
     for name in ("lines", "nats_per_line"):
         if all(row[name] is None for row in rows):  # no model of lines
             rows = [{k: v for k, v in row.items() if k != name} for row in rows]
@@ -69,6 +108,45 @@ def command(
         show_lines(_lines(rows[0], checkpoint.vocabulary.noun))
     else:
         show_lines(table.FORMS[form](rows))
+
+
+def _chosen(given: Mapping[str, str | None]) -> Dynamic:
+    """The options that were typed. Raises UsageError."""
+    try:
+        return Dynamic(**{name: v for name, v in given.items() if v is not None})  # type: ignore[arg-type]
+    except ConfigError as error:
+        raise click.UsageError(f"--{str(error).replace('_', '-', 1)}") from None
+
+
+def _in_words(dynamic: Mapping[str, Any] | None) -> str | None:
+    """The options of a dynamic evaluation in a cell; None for a static one."""
+    if dynamic is None:
+        return None
+    return ", ".join(f"{name} {_typed(value)}" for name, value in dynamic.items()) or "counts"
+
+
+def _tune(
+    path: Path | None,
+    split: str,
+    data: Path | None,
+    unknown: Unknown,
+    learning: Dynamic,
+    form: str | None,
+) -> None:
+    """Show what one choice of rates after another reaches, and the options of the best."""
+    from ..api.evaluation import tune_split
+
+    checkpoint = found(path)
+    rows = []
+    with passes_shown():
+        for _, result in tune_split(checkpoint, split, data, unknown=unknown, dynamic=learning):
+            assert result.dynamic is not None
+            tried = {k: _typed(v) if form is None else v for k, v in result.dynamic.items()}
+            rows.append({"split": split, **tried, "nats_per_symbol": result.nats_per_symbol})
+    show_lines(table.FORMS[form](rows))
+    best = min(rows, key=lambda row: row["nats_per_symbol"])
+    flags = (f"--{k.replace('_', '-')} {_typed(best[k])}" for k in result.dynamic or ())
+    say_line(f"best: --dynamic {' '.join(flags)}")
 
 
 def _which(checkpoint: Checkpoint, what: dict[str, Any], data: Path | None) -> dict[str, Any]:

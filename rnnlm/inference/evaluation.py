@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from ..arrays import Array
 from ..backend import blas
 from ..errors import DataError
-from ..models.base import LanguageModel
+from ..models.base import LanguageModel, Reader
 from ..text.batches import Batches, Streams
 from ..text.format import TextFormat
 from ..watching import report
@@ -57,7 +57,8 @@ class Evaluation:
     It is infinite where the model gave probability 0 to a symbol that came. The text of these symbols
     has so many `characters`, bytes that are no valid UTF-8 among them (None: nobody counted);
     `unknown` of the symbols are the unknown symbol, whose text is not that of what it stands for.
-    `left_out` are the symbols outside the vocabulary that were not read.
+    `left_out` are the symbols outside the vocabulary that were not read. `dynamic` are the options by
+    which the model learnt while it read (None: it did not; see `dynamic.Dynamic`).
     """
 
     symbols: int
@@ -66,6 +67,7 @@ class Evaluation:
     unknown: int = 0
     lines: int | None = None  # texts of their own in it; None: it is one
     left_out: int = 0
+    dynamic: Mapping[str, Any] | None = None
 
     def of_text(self, text_format: TextFormat, ids: Array) -> Evaluation:
         """The same, with what there is to count in the text of the ids (n,) that were evaluated."""
@@ -152,14 +154,21 @@ def evaluate(
             f"{counted(len(ids), 'symbol')} in {counted(streams, 'stream')}: nothing to predict; "
             "more text is needed"
         ) from None
-    predicted, begun, losses = 0, 0, []
     with blas.one_thread(), np.errstate(all="ignore"):  # the reader checks its sum
-        reader = model.read(params, batches.streams)
-        for k in range(len(batches)):
-            batch = batches(0, k)
-            losses.append(reader(batch))
-            predicted += batch.counted
-            begun += 0 if batch.fresh is None else int(np.count_nonzero(batch.fresh))
-            report("evaluation", k + 1, len(batches))
+        return read_through(model.read(params, batches.streams), batches)
+
+
+def read_through(reader: Reader, batches: Batches) -> Evaluation:
+    """What a reader finds in the windows of a text, from the first to the last.
+
+    It is reported as `evaluation` (watching.py) after each.
+    """
+    predicted, begun, losses = 0, 0, []
+    for k in range(len(batches)):
+        batch = batches(0, k)
+        losses.append(reader(batch))
+        predicted += batch.counted
+        begun += 0 if batch.fresh is None else int(np.count_nonzero(batch.fresh))
+        report("evaluation", k + 1, len(batches))
     lines = begun if batches.begins_inside else None
     return Evaluation(predicted, math.fsum(losses), lines=lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -84,6 +84,7 @@ class Declared(ABC):
         return params
 
 
+@runtime_checkable
 class WindowModel(TrainableModel, Protocol):
     """A model that reads a window at once."""
 

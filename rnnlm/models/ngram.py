@@ -237,7 +237,7 @@ def count_levels(ids: Array, begins: Array, V: int) -> Iterator[Counted]:
     m = len(ids) - 1
     _require((TEXT_BYTES + EVENT_BYTES) * m, 0, m)
     history, targets = ids[:-1], ids[1:]
-    length = _lengths(begins, m)
+    length = text_lengths(begins, m)
     at = np.arange(m)  # the steps that have a context of k symbols,
     place = np.zeros(m, np.int64)  # and its place among the contexts of level k
     contexts, below = np.zeros(1, np.int64), np.zeros(0, np.int64)
@@ -250,7 +250,7 @@ def count_levels(ids: Array, begins: Array, V: int) -> Iterator[Counted]:
             del long_enough
             place *= V
             place += history[at - (k - 1)]
-            contexts = _places(place, len(contexts) * V)
+            contexts = ranked(place, len(contexts) * V)
         keys = place * V
         keys += targets[at]
         beginning = keys[length[at] == k]
@@ -283,7 +283,7 @@ def _require(needed: int, k: int, m: int) -> None:
         )
 
 
-def _lengths(begins: Array, m: int) -> Array:
+def text_lengths(begins: Array, m: int) -> Array:
     """(m,) how many symbols of its own text were read when each of m steps predicts."""
     dtype = np.int32 if m < 2**31 else np.int64
     length: Array = np.arange(1, m + 1, dtype=dtype)
@@ -298,7 +298,7 @@ def _changes(keys: Array) -> Array:
     return new
 
 
-def _places(keys: Array, limit: int) -> Array:
+def ranked(keys: Array, limit: int) -> Array:
     """The different keys below `limit`, sorted; in place each key becomes its place among them.
 
     Keys that leave room are sorted together with where they stood, which is several times as fast as
@@ -400,13 +400,13 @@ class NGram:
                 "model.order: auto is found on a validation text, and there is none: set the order, or "
                 "data.val_fraction"
             )
-        ids, begins = self._text(ids, fresh)
+        ids, begins = self.checked_text(ids, fresh)
         smoothing = SMOOTHINGS[self.smoothing]
         walk = None
         if self.order is None and validation is not None:
-            text, other = self._text(validation, validation_fresh)
+            text, other = self.checked_text(validation, validation_fresh)
             at = np.arange(len(text) - 1)
-            walk = _Walk(text, at, 1, _lengths(other, len(at)), text[1:], self, smoothing.alone)
+            walk = _Walk(text, at, 1, text_lengths(other, len(at)), text[1:], self, smoothing.alone)
         finished: list[tuple[Level, Discounts]] = []  # as the levels above them want them
         below: Counted | None = None
         best: tuple[float, tuple[Level, Discounts]] | None = None
@@ -423,7 +423,7 @@ class NGram:
             if k:
                 walk.probability = walk.predict(finished[-1][0])
                 walk.descend(counted.contexts)
-            loss = float(_surprisal(walk.predict(top[0])).sum())
+            loss = float(surprisal(walk.predict(top[0])).sum())
             if best is not None and not loss < best[0]:
                 return self._params([*finished[:-1], best[1]])
             if k + 1 == HIGHEST:
@@ -431,7 +431,7 @@ class NGram:
             best = loss, top
         raise AssertionError
 
-    def _text(self, ids: Array, fresh: Array | None) -> tuple[Array, Array]:
+    def checked_text(self, ids: Array, fresh: Array | None) -> tuple[Array, Array]:
         """A text's ids, checked, and where texts begin in it but for its last symbol."""
         ids = np.asarray(ids)
         if len(ids) < 2:
@@ -600,7 +600,7 @@ class _Walk:
         return p
 
 
-def _surprisal(p: Array) -> Array:
+def surprisal(p: Array) -> Array:
     """-ln p in nats; infinite for 0."""
     with np.errstate(divide="ignore"):
         return 0.0 - np.log(p)
@@ -642,7 +642,7 @@ class Reading:
             if k:
                 walk.descend(level.contexts)
             walk.probability = walk.predict(level)
-        nats = _surprisal(walk.probability)
+        nats = surprisal(walk.probability)
         self.context = np.zeros((T, B), np.int8)
         self.context[counted] = walk.context
         if losses is not None:

@@ -66,6 +66,40 @@ def test_standard_input_is_read_once(runs: list[Path]) -> None:
     rnnlm("eval", *runs, "--text", "-", code=2)
 
 
+def test_dynamic_figures_stand_beside_the_static_ones(runs: list[Path]) -> None:
+    """With their options, in a table and in JSON; as in a script, and no checkpoint is changed."""
+    held = (runs[1] / "best.npz").read_bytes()
+    said = rnnlm("eval", *runs, "--dynamic", "--json").stdout.splitlines()
+    static, learnt = (json.loads(line) for line in said[2:])
+    assert (static["dynamic"], learnt["dynamic"]) == (None, {})
+    assert learnt["nats_per_symbol"] < static["nats_per_symbol"]
+    assert [
+        line.split()[3] for line in rnnlm("eval", runs[0], "--dynamic").stdout.splitlines()
+    ] == [
+        "dynamic",
+        "-",
+        "counts",
+    ]
+    at, end = library.load(runs[1]), TEXT[-len(TEXT) // 20 :]
+    result = library.evaluate(at, end, dynamic=library.Dynamic())
+    assert result.nats < library.evaluate(at, end).nats
+    assert (runs[1] / "best.npz").read_bytes() == held
+
+
+def test_tuning_prints_what_it_tried_and_what_to_give(runs: list[Path], tmp_path: Path) -> None:
+    """A row for each choice, and the options of the best."""
+    rnnlm("mix", *runs, "--out", tmp_path / "mixed")
+    done = rnnlm("eval", tmp_path / "mixed", "--dynamic", "--tune", "--json")
+    tried = [json.loads(line) for line in done.stdout.splitlines()]
+    assert list(tried[0]) == ["split", "segment", "weight_rate", "nats_per_symbol"]
+    assert {row["split"] for row in tried} == {"val"}
+    best = min(tried, key=lambda row: row["nats_per_symbol"])
+    assert done.stderr == f"best: --dynamic --segment 20 --weight-rate {best['weight_rate']:g}\n"
+    rnnlm("eval", runs[0], "--dynamic", "--tune", code=1)  # nothing to tune
+    for wrong in (("--tune",), ("--rate", "0.1"), ("--dynamic", "--rate", "x")):
+        rnnlm("eval", runs[0], *wrong, code=2)
+
+
 def test_info_is_json_for_scripts(runs: list[Path]) -> None:
     """One object, with the config by section."""
     found = json.loads(rnnlm("info", runs[1], "--json").stdout)

@@ -222,7 +222,7 @@ def test_large_vocabularies_and_keys_that_leave_no_room() -> None:
 
     keys = rng.integers(0, 1 << 40, 1000) >> rng.integers(0, 40, 1000)
     tight, roomy = keys.copy(), keys.copy()
-    assert np.array_equal(ngram._places(tight, 1 << 60), ngram._places(roomy, 1 << 41))
+    assert np.array_equal(ngram.ranked(tight, 1 << 60), ngram.ranked(roomy, 1 << 41))
     assert np.array_equal(tight, roomy)
     assert np.array_equal(np.unique(keys)[tight], keys)
 

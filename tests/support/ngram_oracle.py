@@ -27,13 +27,16 @@ class Oracle:
         order: int,
         smoothing: str,
         k: float = 1.0,
+        more: Sequence[tuple[Context, int]] = (),
+        discounts: list[tuple[float, float, float]] | None = None,
     ) -> None:
+        """`more` events are counted beside those of the text; `discounts` are held, where given."""
         self.V, self.order, self.smoothing, self.k = V, order, smoothing, k
         self.counts: list[dict[Context, Counter[int]]] = []
         for size in range(order):  # of the context
             table: dict[Context, Counter[int]] = defaultdict(Counter)
             before: dict[tuple[Context, int], set[int]] = defaultdict(set)
-            for past, w in events(ids, fresh):
+            for past, w in [*events(ids, fresh), *more]:
                 if len(past) < size:
                     continue
                 h = past[len(past) - size :]
@@ -43,7 +46,7 @@ class Oracle:
                     before[h, w].add(past[-size - 1])
                     table[h][w] += 1
             self.counts.append(table)
-        self.discounts = [self._discounts(size) for size in range(order)]
+        self.discounts = discounts or [self._discounts(size) for size in range(order)]
         self.p = cache(self._p)
 
     def _discounts(self, size: int) -> tuple[float, float, float]:
