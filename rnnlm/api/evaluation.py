@@ -56,7 +56,10 @@ def evaluate_split(
         raise DataError(
             f"{corpus.folder}: its {split} split has {size}, too few: name another split, or a text"
         )
-    return _evaluate(checkpoint, ids, corpus.length(split) - len(ids))
+    result = _evaluate(checkpoint, ids, corpus.length(split) - len(ids))
+    if corpus.drawn is None or result.left_out:
+        return result
+    return replace(result, source_entropy=corpus.drawn.entropy)
 
 
 def _evaluate(checkpoint: Checkpoint, ids: Array, left_out: int) -> Evaluation:

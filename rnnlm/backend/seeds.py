@@ -22,6 +22,7 @@ class Purpose(IntEnum):
     SPLITS = 4  # which lines are for training, validation and test
     TRUNCATION = 5
     CHECK = 6  # directions and states of gradient checks
+    SOURCE = 11  # tables of sources, and texts drawn from them
 
 
 def generator(seed: int, purpose: Purpose, *position: int) -> np.random.Generator:
