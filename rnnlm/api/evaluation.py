@@ -53,7 +53,8 @@ def evaluate_split(
     where the split has fewer than two symbols, or symbols outside the vocabulary (`unknown="skip"`
     leaves them out).
     """
-    return _evaluate(checkpoint, *_of_split(checkpoint, split, data, unknown), dynamic)
+    ids, left_out, entropy = _of_split(checkpoint, split, data, unknown)
+    return replace(_evaluate(checkpoint, ids, left_out, dynamic), source_entropy=entropy)
 
 
 def tune_split(
@@ -65,7 +66,7 @@ def tune_split(
     dynamic: Dynamic,
 ) -> Iterator[tuple[Dynamic, Evaluation]]:
     """A split evaluated with one choice of rates after another: see `inference.dynamic.tune`."""
-    ids, left_out = _of_split(checkpoint, split, data, unknown)
+    ids, left_out, _ = _of_split(checkpoint, split, data, unknown)
     texts = _texts(checkpoint, ids)
     for tried, result in tune(checkpoint.model, checkpoint.params, texts, dynamic):
         yield tried, replace(result, left_out=left_out)
@@ -81,8 +82,8 @@ def _given(checkpoint: Checkpoint, text: str | bytes, unknown: Unknown) -> tuple
 
 def _of_split(
     checkpoint: Checkpoint, split: str, data: Path | None, unknown: Unknown
-) -> tuple[Array, int]:
-    """The same of a split."""
+) -> tuple[Array, int, float | None]:
+    """The same of a split, and the entropy of the source that it was drawn from, where it is known."""
     corpus = recorded_data(checkpoint) if data is None else Corpus.open(data)
     try:
         ids = checkpoint.format.translate(corpus.format, corpus[split], unknown)
@@ -93,7 +94,9 @@ def _of_split(
         raise DataError(
             f"{corpus.folder}: its {split} split has {size}, too few: name another split, or a text"
         )
-    return ids, corpus.length(split) - len(ids)
+    left_out = corpus.length(split) - len(ids)
+    whole = None if left_out else corpus.drawn
+    return ids, left_out, None if whole is None else whole.entropy
 
 
 def _texts(checkpoint: Checkpoint, ids: Array) -> Texts:

@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     RESET = 7  # which carried states are dropped
     WINDOWS = 8  # where windows end
     OFFSET = 9  # where streams begin
+    SOURCE = 11  # tables of sources, and texts drawn from them
     WEIGHTS = 12  # which recurrent weights are dropped
 
 

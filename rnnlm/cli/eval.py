@@ -101,8 +101,8 @@ def command(
                 what["dynamic"] = result.dynamic if form == "json" else _in_words(result.dynamic)
             rows.append({**_which(checkpoint, what, data), **_figures(result)})
         say_left_out(result.left_out, checkpoint)
-    for name in ("lines", "nats_per_line"):
-        if all(row[name] is None for row in rows):  # no model of lines
+    for name in ("lines", "nats_per_line", "source_entropy", "above_source"):
+        if all(row[name] is None for row in rows):  # no model of lines, nothing known of a source
             rows = [{k: v for k, v in row.items() if k != name} for row in rows]
     if form is None and len(rows) == 1:
         show_lines(_lines(rows[0], checkpoint.vocabulary.noun))
@@ -159,7 +159,7 @@ def _which(checkpoint: Checkpoint, what: dict[str, Any], data: Path | None) -> d
 def _figures(result: Evaluation) -> dict[str, Any]:
     """What was counted, and every figure that an Evaluation has."""
     figures = [name for name, value in vars(type(result)).items() if isinstance(value, property)]
-    names = ("symbols", "characters", "unknown", "lines", *figures)
+    names = ("symbols", "characters", "unknown", "lines", "source_entropy", *figures)
     return {name: getattr(result, name) for name in names}
 
 
@@ -173,6 +173,7 @@ def _lines(row: dict[str, Any], noun: str) -> Iterator[str]:
         if name in values:
             yield f"{name}: {values.pop(name)}"
     yield f"{counted(symbols, noun)} predicted" + (f" in {counted(lines, 'line')}" if lines else "")
+    entropy, gap = values.pop("source_entropy", None), values.pop("above_source", None)
     beside: dict[str, Any] = {
         n: values.pop(n) for n in ("nats_per_character", "nats_per_line") if n in values
     }
@@ -180,6 +181,9 @@ def _lines(row: dict[str, Any], noun: str) -> Iterator[str]:
         del beside["nats_per_character"]
     for name, value in {**values, **beside}.items():
         yield f"{name.replace('_', ' ').replace('symbol', noun)}: {figure(value)}"
+    if gap is not None:
+        side = "above" if gap >= 0 else "below"
+        yield f"entropy of the source: {figure(entropy)}: {figure(abs(gap))} {side}"
     if unknown:
         what = share(unknown, symbols, noun)
         yield f"{what} are <unk>: nats per character do not compare with those of other models"

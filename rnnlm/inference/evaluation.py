@@ -58,7 +58,8 @@ class Evaluation:
     has so many `characters`, bytes that are no valid UTF-8 among them (None: nobody counted);
     `unknown` of the symbols are the unknown symbol, whose text is not that of what it stands for.
     `left_out` are the symbols outside the vocabulary that were not read. `dynamic` are the options by
-    which the model learnt while it read (None: it did not; see `dynamic.Dynamic`).
+    which the model learnt while it read (None: it did not; see `dynamic.Dynamic`). `source_entropy` is
+    that of the source that the text was drawn from, in nats per symbol, where it is known.
     """
 
     symbols: int
@@ -68,6 +69,7 @@ class Evaluation:
     lines: int | None = None  # texts of their own in it; None: it is one
     left_out: int = 0
     dynamic: Mapping[str, Any] | None = None
+    source_entropy: float | None = None
 
     def of_text(self, text_format: TextFormat, ids: Array) -> Evaluation:
         """The same, with what there is to count in the text of the ids (n,) that were evaluated."""
@@ -91,6 +93,12 @@ class Evaluation:
     def nats_per_line(self) -> float | None:
         """The mean of the lines' sums; None where the text is not read by lines."""
         return None if self.lines is None else self.nats / self.lines
+
+    @property
+    def above_source(self) -> float | None:
+        """Nats per symbol above the entropy rate of the source; below it by chance only."""
+        entropy = self.source_entropy
+        return None if entropy is None else self.nats_per_symbol - entropy
 
     @property
     def nats_per_symbol(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,17 @@ class Split:
     counts: Array
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What a text was drawn from: a source of synthetic.py, and its entropy rate in nats per symbol."""
+
+    name: str
+    options: Mapping[str, int]
+    size: int  # symbols that were asked for
+    seed: int
+    entropy: float
+
+
 @dataclass(frozen=True, eq=False)
 class Contents:
     """What corpus.json says about a prepared text."""
@@ -55,6 +67,7 @@ class Contents:
     newlines_added: int  # at the ends of files, so that lines of two files never merge
     sources: Sequence[Source]
     splits: Mapping[str, Split]
+    drawn: Drawn | None = field(default=None, kw_only=True)  # None: nobody knows its entropy
 
     @cached_property
     def fingerprint(self) -> str:
@@ -110,6 +123,7 @@ class Corpus(Contents):
             folder,
             ids,
             scale=scale,
+            drawn=c.drawn,
         )
 
     def __getitem__(self, split: str) -> Array:
@@ -196,6 +210,10 @@ class Corpus(Contents):
         ]
         if self.format.rules.of_lines:
             lines.append(f"lines: {', '.join(f'{name} {self.units(name):,}' for name in SPLITS)}")
+        if self.drawn is not None:
+            options = "".join(f", {name} {value}" for name, value in self.drawn.options.items())
+            entropy = f"entropy {self.drawn.entropy:.4f} nats per {noun}"
+            lines.append(f"source: {self.drawn.name}{options}, seed {self.drawn.seed}: {entropy}")
         if self.newlines_replaced:
             ends = counted(self.newlines_replaced, "line end")
             lines.append(f"{ends} (CRLF or CR) turned into LF")
@@ -229,6 +247,7 @@ def index_of(contents: Contents) -> str:
             for name, split in contents.splits.items()
         },
         "sources": [vars(source) for source in contents.sources],
+        **({"drawn": vars(contents.drawn)} if contents.drawn else {}),
     }
     checksum = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return json.dumps({**content, "checksum": checksum})
@@ -305,10 +324,19 @@ def _parse_index(index: Any) -> Contents:
     _check(not text_format.rules.reverse, "direction")
     replaced = _natural(index["newlines_replaced"])
     added = _natural(index.get("newlines_added", 0))
-    contents = Contents(text_format, replaced, added, sources, splits)
+    drawn = None if "drawn" not in index else _drawn(index["drawn"])
+    contents = Contents(text_format, replaced, added, sources, splits, drawn=drawn)
     # Writing these contents must give the same JSON: so nothing was ignored or misread
     _check(json.dumps(index) == INDEXES[version](contents), "content")
     return contents
+
+
+def _drawn(found: Any) -> Drawn:
+    entropy = found["entropy"]
+    _check(type(entropy) is float and 0 <= entropy < math.inf, "entropy")
+    options = {_string(name): _natural(value) for name, value in found["options"].items()}
+    size, seed = _natural(found["size"]), _natural(found["seed"])
+    return Drawn(_string(found["name"]), options, size, seed, entropy)
 
 
 def _check(ok: object, what: str) -> None:

@@ -22,7 +22,16 @@ from ..errors import DataError
 from ..storage.atomic import as_path
 from ..storage.npy import map_array, smallest
 from ..wording import shown
-from .corpus import CORPUS_FILE, JSON_LIMIT, SPLITS, Contents, Corpus, index_of, is_unfinished
+from .corpus import (
+    CORPUS_FILE,
+    JSON_LIMIT,
+    SPLITS,
+    Contents,
+    Corpus,
+    Drawn,
+    index_of,
+    is_unfinished,
+)
 from .folder import check_free, opened
 from .format import TextFormat, TextRules, check_new_symbols
 from .parts import (
@@ -64,6 +73,7 @@ def prepare(
     unreadable: Callable[[DataError], object] | None = None,
     most: float = math.inf,
     stdin: IO[bytes] | None = None,
+    drawn: Drawn | None = None,
 ) -> Corpus:
     """Turn text into the prepared folder `out`, and open it; None: into unnamed temporary files.
 
@@ -79,7 +89,7 @@ def prepare(
     Of a folder only files are read that match a pattern of `include` (`*.txt`), if there is any, and
     none of `exclude`. `unreadable` is called with the error of each file that is no text, which is then
     left out; without it the error is raised. Without `out` only about the first `most` bytes are read,
-    and the corpus is as of an estimate.
+    and the corpus is as of an estimate. `drawn` says what source a text was drawn from.
 
     With unit line the splits are of whole lines, floor(L · fraction) of L for validation and for the
     test, taken from the end after the lines were shuffled, in an order that depends on L alone; with
@@ -133,7 +143,7 @@ def prepare(
                 parts |= line_parts(ranges["train"], newline, shares, shuffle_lines is not False)
             else:
                 parts |= stream_parts(ranges["train"], shares)
-            contents = _write(outputs, given, parts, ids, reader)
+            contents = _write(outputs, given, parts, ids, reader, drawn)
             if out is None:
                 read = sum(source.bytes for source in reader.sources)
                 whole = size_on_disk(chain(*files.values())) if reader.cut else read
@@ -204,12 +214,18 @@ def _write(
     parts: Mapping[str, Part],
     ids: Array,
     read: Reader | Corpus,
+    drawn: Drawn | None = None,
 ) -> Contents:
     """Write the splits, whose provisional ids `ids` maps to those of the format, and the index."""
     V = len(text_format.vocabulary)
     splits = {name: write_ids(files[f"{name}.npy"], parts[name], ids, V) for name in SPLITS}
     contents = Contents(
-        text_format, read.newlines_replaced, read.newlines_added, read.sources, splits
+        text_format,
+        read.newlines_replaced,
+        read.newlines_added,
+        read.sources,
+        splits,
+        drawn=drawn,
     )
     files[CORPUS_FILE].write(_index(contents))
     return contents

@@ -28,6 +28,7 @@ from .resume import adopt_config
 from .validation import Validation
 
 READ = 16 << 20  # bytes of a raw text for a dry run
+FACTOR = 21  # bytes for each factor of a truncation: while it is drawn, and as the model takes it
 
 
 def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches) -> Iterator[str]:
@@ -173,10 +174,12 @@ def check_memory(model: TrainableModel, config: Config, windows: Batches) -> int
     t = config.train
     slots = len(state_names(OPTIMIZERS[t.optimizer["name"]]))
     slots += AVERAGES[t.average["name"]] is not none
+    factor = 0 if TRUNCATIONS[t.truncation["name"]] is regular else FACTOR
 
     def size(seq_length: int) -> int:
         longest = Borders(windows.longest, seq_length, t.vary_length).longest
-        return training_bytes(model, t.batch_size, longest, slots, windows.begins_inside)
+        factors = factor * t.batch_size * longest
+        return factors + training_bytes(model, t.batch_size, longest, slots, windows.begins_inside)
 
     need, have = size(windows.seq_length), available_memory()
     if have is not None and need > have:

@@ -24,7 +24,11 @@ README = (ROOT / "README.md").read_text("utf-8")
 REFERENCE = (ROOT / "rnnlm" / "cli" / "README.md").read_text(
     "utf-8"
 )  # the file that README.md names for it
-BESIDE = [path for top in ("data", "rnnlm", "tests") for path in (ROOT / top).rglob("README.md")]
+BESIDE = [
+    path
+    for top in ("configs", "data", "rnnlm", "tests")
+    for path in (ROOT / top).rglob("README.md")
+]
 LINK = re.compile(r"\]\((?!https?:)([^)]+)\)")
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 OF_ALL = {"--help", "--version"}
