@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .inference.evaluation import Evaluation
     from .runs.checkpoint import Checkpoint
     from .runs.folder import read_metrics
+    from .runs.history import history
     from .text.corpus import Corpus
     from .text.prepare import prepare
     from .text.vocabulary import Vocabulary
@@ -41,6 +42,7 @@ _HOMES = {
     "text.prepare": ("prepare",),
     "errors": ("CheckpointError", "ConfigError", "DataError", "RnnlmError", "TrainingError"),
     "runs.folder": ("read_metrics",),
+    "runs.history": ("history",),
     "inference.evaluation": ("Evaluation",),
     "training.loop": ("Event", "Training"),
     "training.mixing": ("mix",),
@@ -65,6 +67,7 @@ __all__ = [
     "Vocabulary",
     "evaluate",
     "generate",
+    "history",
     "load",
     "make_config",
     "mix",

@@ -375,11 +375,13 @@ def _is_numbered(path: Path) -> bool:
 
 
 def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; an incomplete last line is left out.
+    """The records of a `metrics.jsonl`, or of the one in a run folder; an incomplete last line is left
+    out.
 
     Raises CheckpointError where the file cannot be read, and for a line that is not a JSON object.
     """
     path = as_path(path, CheckpointError)
+    path = path / "metrics.jsonl" if path.is_dir() else path
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
