@@ -89,9 +89,14 @@ def _rows(columns: Mapping[str, Array], wanted: Any, run: Glance) -> dict[str, A
     return {name: values[chosen] for name, values in rows.items()}
 
 
-def axis_name(x: str, runs: Sequence[Curves]) -> str:
-    """What an axis is called."""
-    return {STEPS: "steps", SYMBOLS: f"{runs[0].noun}s of training", MINUTES: "minutes"}[x]
+def noun(runs: Sequence[Curves]) -> str:
+    """The word for a symbol of all runs."""
+    return runs[0].noun if len({run.noun for run in runs}) == 1 else "symbol"
+
+
+def unit(x: str, runs: Sequence[Curves]) -> str:
+    """What is counted on the axis `x`."""
+    return f"{noun(runs)}s" if x == SYMBOLS else x
 
 
 def draw(runs: Sequence[Curves], *, x: str = STEPS, log: bool = False) -> Any:
@@ -115,14 +120,15 @@ def draw(runs: Sequence[Curves], *, x: str = STEPS, log: bool = False) -> Any:
         panel.grid(True, alpha=0.25, lw=0.6)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].margins(y=0.1)
-    panels[0].set_ylabel(f"loss (nats per {runs[0].noun})")
+    panels[0].set_ylabel(f"loss (nats per {noun(runs)})")
     for panel, (name, (label, scale)) in zip(panels[1:], below.items(), strict=True):
         panel.set_ylabel(label)
         if scale == "log" and any(np.nanmax(run.train[name], initial=0) > 0 for run in runs):
             _make_log(panel, "y")
         elif scale == "linear":
             panel.set_ylim(bottom=0)
-    panels[-1].set_xlabel(axis_name(x, runs))
+    panels[-1].set_xlabel(f"{unit(x, runs)} of training")
+    panels[-1].xaxis.set_major_formatter("{x:,.10g}")
     if log:
         _make_log(panels[0], "x")
         _make_log(panels[0], "y")
@@ -177,7 +183,7 @@ def _make_log(panel: Any, axis: str) -> None:
     ticks = getattr(panel, f"{axis}axis")
     short = high < 10 * low
     ticks.set_major_locator(MaxNLocator(6) if short else LogLocator(subs=(1, 2, 5)))
-    ticks.set_major_formatter("{x:g}")
+    ticks.set_major_formatter("{x:,.10g}")
     ticks.set_minor_locator(NullLocator())
     ticks.set_minor_formatter(NullFormatter())
 
@@ -195,11 +201,13 @@ def _add_legend(figure: Any, runs: Sequence[Curves]) -> None:
         return
     entries["validation (ring: lowest)"] = Line2D([], [], color="0.3", lw=1.8, marker="o", ms=3.5)
     entries["training"] = Line2D([], [], color="0.3", lw=1, alpha=0.45)
+    lengths = [len(name) + 8 for name in entries]
+    one_row = sum(lengths) < WIDTH
     figure.legend(
         list(entries.values()),
         list(entries),
         loc="outside upper center",
-        ncols=max(1, min(len(entries), WIDTH // (6 + max(map(len, entries))))),
+        ncols=len(entries) if one_row else max(1, WIDTH // max(lengths)),
         frameon=False,
         fontsize="small",
     )

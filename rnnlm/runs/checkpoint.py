@@ -289,7 +289,7 @@ TEXT_MEMBERS: dict[int, tuple[str, Callable[[Array, Config], TextFormat]]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Glance:
     """What a checkpoint says of its run. Its parameters are not read, nor are they checked."""
 

@@ -319,12 +319,20 @@ def find_unfinished() -> Path:
 
 def is_finished(run: Path) -> bool:
     """Whether the log of a run says that it came to its end."""
-    try:
+    return bool(next(last_records(run), {}).get("event") == "end")
+
+
+def last_records(run: Path) -> Iterator[dict[str, Any]]:
+    """The last records in the log of a run, the last one first; none where it cannot be read.
+
+    They are those in its last LONGEST_END bytes, up to a line that is not a record.
+    """
+    with suppress(OSError, CheckpointError):
         with (run / "metrics.jsonl").open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_END))
-            return bool(json.loads(file.read().splitlines()[-1])["event"] == "end")
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return False
+            lines = file.read().splitlines()
+        for line in reversed(lines):
+            yield _record(line, str(run))
 
 
 def _checkpoints(run: Path) -> list[Path]:
