@@ -18,7 +18,8 @@ from ..runs.folder import last_records
 from .resume import RESUMABLE
 
 # Keys that say nothing about what a run computes, and the seed; the text is compared by its content
-PASSED_OVER = (RESUMABLE | {"train.seed"}) - {"train.epochs", "train.patience"}
+SEED = "train.seed"
+PASSED_OVER = (RESUMABLE | {SEED}) - {"train.epochs", "train.patience"}
 
 
 @dataclass(frozen=True)
@@ -121,11 +122,11 @@ CHOICES = ("name", "kind")  # the ends of keys that choose what the other keys a
 
 
 def unusual(config: Config) -> dict[str, Any]:
-    """The keys, with their values, in which a run is not as by default for what it has chosen.
-
-    Without those that change no result.
+    """The keys, with their values, in which a run is not as by default for what it has chosen; of those
+    that change a result, and the seed.
     """
-    keys = {name: value for name, value in flat(config.to_dict()) if name not in RESUMABLE}
+    passed_over = PASSED_OVER - {SEED}
+    keys = {name: value for name, value in flat(config.to_dict()) if name not in passed_over}
     chosen = {
         name: value
         for name, value in keys.items()
