@@ -29,6 +29,7 @@ from ..storage.atomic import (
 from ..text.corpus import FILES, is_aside
 from ..wording import option, quoted
 from .checkpoint import read_progress
+from .events import EventFile
 
 RUNS = Path("runs")
 LOCK = "lock"
@@ -48,6 +49,7 @@ class Run:
         self._lock = lock
         self._made = made  # whether this run made the folder
         self._metrics: int | None = None
+        self._events: EventFile | None = None
 
     @property
     def last(self) -> Path:
@@ -132,6 +134,8 @@ class Run:
         self._lock = None  # type: ignore[assignment]
 
     def _close_metrics(self) -> None:
+        if self._events is not None:
+            self._events.close()
         if self._metrics is not None:
             os.close(self._metrics)
         self._metrics = None
@@ -177,11 +181,14 @@ class Run:
         except OSError as error:
             raise _failed(self.folder / "config.yaml", f"write {len(data)} bytes", error) from None
 
-    def open_metrics(self, length: int) -> None:
+    def open_metrics(self, length: int, events_since: float | None = None) -> None:
         """Cut `metrics.jsonl` to `length` bytes, and open it for appending.
 
         What is cut off was written after the checkpoint that the run resumes; it is written again.
+        Where `events_since` says when the run started, in seconds since 1970, an event file has it too.
         """
+        if events_since is not None:
+            self._events = EventFile(self.folder, events_since)
         try:
             have = self.metrics.lstat().st_size if self.metrics.exists() else 0
             if have < length:
@@ -209,6 +216,10 @@ class Run:
         try:
             while data:
                 data = data[os.write(self._metrics, data) :]
+            if self._events is not None:
+                begun = self._events.begin()
+                for known in read_metrics(self.metrics) if begun else (record,):
+                    self._events.add(known)
         except OSError as error:
             raise _failed(self.metrics, f"write {len(data)} bytes", error) from None
 
