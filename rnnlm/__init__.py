@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .inference.evaluation import Evaluation
     from .runs.checkpoint import Checkpoint
     from .runs.folder import read_metrics
+    from .runs.history import history
     from .text.corpus import Corpus
     from .text.prepare import prepare
     from .text.vocabulary import Vocabulary
@@ -43,6 +44,7 @@ _HOMES = {
     "errors": ("CheckpointError", "ConfigError", "DataError", "RnnlmError", "TrainingError"),
     "runs.folder": ("read_metrics",),
     "inference.dynamic": ("Dynamic",),
+    "runs.history": ("history",),
     "inference.evaluation": ("Evaluation",),
     "training.loop": ("Event", "Training"),
     "training.mixing": ("mix",),
@@ -68,6 +70,7 @@ __all__ = [
     "Vocabulary",
     "evaluate",
     "generate",
+    "history",
     "load",
     "make_config",
     "mix",

@@ -16,6 +16,7 @@ ROOMS = [
     "cli",
     "api",
     "exchange",
+    "pictures",
     "training",
     "inference",
     "runs",
@@ -91,7 +92,7 @@ def test_only_the_command_line_prints_or_knows_click() -> None:
 
 
 # Each imported by one room alone, in functions that need it
-EXTRAS = {"exchange": {"onnx"}, "cli": {"matplotlib"}}
+EXTRAS = {"exchange": {"onnx"}, "cli": {"matplotlib"}, "pictures": {"matplotlib"}}
 
 
 def packages(node: ast.AST) -> set[str]:

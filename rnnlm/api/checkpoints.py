@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import CheckpointError
-from ..runs.checkpoint import Checkpoint
+from ..runs.checkpoint import Checkpoint, Glance, glance
 from ..runs.folder import find_checkpoint
 from ..runs.run_data import is_prepared
 from ..storage.atomic import as_path
@@ -27,6 +27,14 @@ def load(path: str | Path | None = None) -> Checkpoint:
         return Checkpoint.load(newest)
     except CheckpointError as error:
         raise CheckpointError(f"{error}; of the newest run: name another, or remove it") from None
+
+
+def look(path: str | Path | None = None) -> Glance:
+    """What the checkpoint that `load` would load says of its run; its parameters are not read.
+
+    Raises CheckpointError when there is none or it is damaged.
+    """
+    return glance(find_checkpoint(None if path is None else as_path(path, CheckpointError)))
 
 
 def find_vocabulary(path: str | Path) -> Vocabulary:

@@ -25,10 +25,10 @@ def command(runs: tuple[Path, ...], form: str | None) -> None:
     Runs that differ only by their seed are one row: their mean, the spread (standard deviation) and the
     best of them. The other columns are the keys in which the rows differ.
     """
-    from ..api.checkpoints import load
+    from ..api.checkpoints import look
     from ..training.comparison import compare
 
-    show_lines(table.FORMS[form](list(map(_row, compare(map(load, runs))))))
+    show_lines(table.FORMS[form](list(map(_row, compare(map(look, runs))))))
 
 
 def _row(group: Group) -> table.Row:
@@ -42,5 +42,5 @@ def _row(group: Group) -> table.Row:
         "best": min(group.validation, default=None),
         "test": fmean(group.test) if group.test else None,
         "test spread": spread(group.test),
-        "best run": str(group.best.path and group.best.path.parent),
+        "best run": str(group.best.path.parent),
     }

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ConfigError, DataError
 from .arguments import FILE, example, found
 from .bars import passes_shown
 from .terminal import show_lines
@@ -42,9 +41,10 @@ def command(
     """
     from ..inference.gradients import as_json as in_json
     from ..inference.gradients import gradient_flow
+    from ..pictures.files import check_picture
 
     if plot is not None:
-        _check_plot(plot)
+        check_picture(plot, "plot")
     measured: list[tuple[str, list[LayerFlow]]] = []
     for run in runs or (None,):
         checkpoint = found(run)
@@ -104,24 +104,13 @@ def _figures(layer: LayerFlow) -> Iterator[str]:
         yield f"{what}: {low:.1%} below {least}, {high:.1%} above 0.9, {zero:.1%} at 0"
 
 
-def _check_plot(path: Path) -> None:
-    """Raise ConfigError or DataError where nothing could be drawn, before anything is measured."""
-    try:
-        from matplotlib.backend_bases import FigureCanvasBase
-    except ImportError:
-        raise ConfigError("--plot needs matplotlib: pip install 'rnnlm[plot]'") from None
-    known = FigureCanvasBase.get_supported_filetypes()
-    if path.suffix[1:] not in known:
-        raise ConfigError(f"--plot: {path} must end in one of .{', .'.join(known)}")
-    if path.exists():
-        raise DataError(f"{path}: exists already, and is not overwritten")
-
-
 def _draw(measured: list[tuple[str, list[LayerFlow]]], path: Path) -> None:
     """A line for each layer over its quartiles, the norm on a logarithmic scale. Of one run alone also,
     dashed, what a linear network would have.
     """
     from matplotlib.figure import Figure
+
+    from ..pictures.files import write_picture
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     panel: Any = figure.subplots()
@@ -138,4 +127,4 @@ def _draw(measured: list[tuple[str, list[LayerFlow]]], path: Path) -> None:
     panel.set_ylabel("norm of the gradient of h: median, quartiles")
     panel.grid(True, alpha=0.3)
     figure.legend(loc="outside upper center", fontsize="small")
-    figure.savefig(path, dpi=150)
+    write_picture(figure, path)

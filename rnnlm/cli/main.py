@@ -34,6 +34,8 @@ COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help`
     "corpus": "List public texts, or fetch one by its name.",
     "check": "Check a model's gradients against numerical derivatives.",
     "gradients": "Measure how far back a model's gradients reach.",
+    "runs": "List the runs in a folder, and how each of them stands.",
+    "plot": "Draw how training went, of one run or several.",
 }
 
 

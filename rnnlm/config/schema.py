@@ -175,6 +175,9 @@ class RunConfig:
     dir: str | None = option(
         None, "run folder; null: `runs/<config name>-<time>`", Text(null="null")
     )
+    tensorboard: bool = option(
+        False, "whether the run folder also has an event file, which TensorBoard reads", Flag()
+    )
 
 
 @dataclass(frozen=True)

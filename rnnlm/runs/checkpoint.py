@@ -184,10 +184,7 @@ class Checkpoint:
 
     @classmethod
     def _from_arrays(cls, path: Path, arrays: dict[str, Array], meta: dict[str, Any]) -> Checkpoint:
-        text = arrays["config"]
-        if text.ndim or text.dtype.kind != "U" or text.dtype.itemsize > 4 * MAX_CONFIG:
-            raise ValueError(f"array config: {text.dtype} {text.shape}")
-        config = read_config(str(text), f"{path}: config")
+        config = read_config(_config_text(arrays["config"]), f"{path}: config")
         name, read = TEXT_MEMBERS[meta["version"]]
         text_format = read(arrays.pop(name), config)
         model = build_model(config, len(text_format.vocabulary))
@@ -211,6 +208,13 @@ class Checkpoint:
             lead=arrays["lead"].copy() if "lead" in arrays else np.zeros(0, np.uint32),
             path=path,
         )
+
+
+def _config_text(array: Array) -> str:
+    """The YAML of the config member. Raises ValueError for what is none."""
+    if array.ndim or array.dtype.kind != "U" or array.dtype.itemsize > 4 * MAX_CONFIG:
+        raise ValueError(f"array config: {array.dtype} {array.shape}")
+    return str(array)
 
 
 def _restore(config: Config, model: LanguageModel, arrays: Mapping[str, Array]) -> Any:
@@ -290,6 +294,37 @@ TEXT_MEMBERS: dict[int, tuple[str, Callable[[Array, Config], TextFormat]]] = {
     1: ("vocabulary", _read_vocabulary_member),
     VERSION: ("text", _read_text_member),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Glance:
+    """What a checkpoint says of its run. Its parameters are not read, nor are they checked."""
+
+    path: Path
+    config: Config
+    progress: Progress
+    data: Mapping[str, str]  # folder and fingerprint
+    counts: Array  # (V,) of each symbol in the training text
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        return build_model(self.config, len(self.counts))
+
+    @property
+    def noun(self) -> str:
+        """The word for a symbol."""
+        return TextRules.of(self.config.data).kind.noun
+
+
+def glance(path: Path) -> Glance:
+    """Read what a checkpoint says of its run. Raises CheckpointError as `load` does."""
+    arrays = read_npz(path, only=("meta", "config", "counts"))
+    meta = _read_meta(path, arrays)
+    with _refusing(path):
+        config = read_config(_config_text(arrays["config"]), f"{path}: config")
+        counts = arrays["counts"]
+        check_array("counts", counts, (counts.size,), np.int64)
+        return Glance(path, config, _progress(meta["progress"]), _data(meta["data"]), counts)
 
 
 def read_progress(path: Path) -> Progress:

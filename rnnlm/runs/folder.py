@@ -29,6 +29,7 @@ from ..storage.atomic import (
 from ..text.corpus import FILES, is_aside
 from ..wording import option, quoted
 from .checkpoint import read_progress
+from .events import EventFile
 
 RUNS = Path("runs")
 LOCK = "lock"
@@ -48,6 +49,7 @@ class Run:
         self._lock = lock
         self._made = made  # whether this run made the folder
         self._metrics: int | None = None
+        self._events: EventFile | None = None
 
     @property
     def last(self) -> Path:
@@ -132,6 +134,8 @@ class Run:
         self._lock = None  # type: ignore[assignment]
 
     def _close_metrics(self) -> None:
+        if self._events is not None:
+            self._events.close()
         if self._metrics is not None:
             os.close(self._metrics)
         self._metrics = None
@@ -177,11 +181,14 @@ class Run:
         except OSError as error:
             raise _failed(self.folder / "config.yaml", f"write {len(data)} bytes", error) from None
 
-    def open_metrics(self, length: int) -> None:
+    def open_metrics(self, length: int, events_since: float | None = None) -> None:
         """Cut `metrics.jsonl` to `length` bytes, and open it for appending.
 
         What is cut off was written after the checkpoint that the run resumes; it is written again.
+        Where `events_since` says when the run started, in seconds since 1970, an event file has it too.
         """
+        if events_since is not None:
+            self._events = EventFile(self.folder, events_since)
         try:
             have = self.metrics.lstat().st_size if self.metrics.exists() else 0
             if have < length:
@@ -209,6 +216,10 @@ class Run:
         try:
             while data:
                 data = data[os.write(self._metrics, data) :]
+            if self._events is not None:
+                begun = self._events.begin()
+                for known in read_metrics(self.metrics) if begun else (record,):
+                    self._events.add(known)
         except OSError as error:
             raise _failed(self.metrics, f"write {len(data)} bytes", error) from None
 
@@ -319,12 +330,20 @@ def find_unfinished() -> Path:
 
 def is_finished(run: Path) -> bool:
     """Whether the log of a run says that it came to its end."""
-    try:
+    return bool(next(last_records(run), {}).get("event") == "end")
+
+
+def last_records(run: Path) -> Iterator[dict[str, Any]]:
+    """The last records in the log of a run, the last one first; none where it cannot be read.
+
+    They are those in its last LONGEST_END bytes, up to a line that is not a record.
+    """
+    with suppress(OSError, CheckpointError):
         with (run / "metrics.jsonl").open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_END))
-            return bool(json.loads(file.read().splitlines()[-1])["event"] == "end")
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return False
+            lines = file.read().splitlines()
+        for line in reversed(lines):
+            yield _record(line, str(run))
 
 
 def _checkpoints(run: Path) -> list[Path]:
@@ -375,11 +394,13 @@ def _is_numbered(path: Path) -> bool:
 
 
 def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The records of a `metrics.jsonl`; an incomplete last line is left out.
+    """The records of a `metrics.jsonl`, or of the one in a run folder; an incomplete last line is left
+    out.
 
     Raises CheckpointError where the file cannot be read, and for a line that is not a JSON object.
     """
     path = as_path(path, CheckpointError)
+    path = path / "metrics.jsonl" if path.is_dir() else path
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):

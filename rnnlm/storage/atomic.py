@@ -170,6 +170,22 @@ def take_lock(path: Path) -> int:
         os.close(descriptor)  # its last holder deleted it: others would lock a new file
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock on a file; not where that cannot be found out."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | OWN_FILE & ~os.O_CREAT)
+    except OSError:
+        return False
+    try:
+        _lock(descriptor)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    else:
+        return False
+    finally:
+        release_lock(descriptor)
+
+
 def release_lock(descriptor: int, delete: Path | None = None) -> None:
     """Release a lock. Its file stays, or is deleted: `delete`, where that can be done."""
     if fcntl is None:

@@ -1,19 +1,25 @@
-"""Runs side by side: those that differ only by their seed are one group."""
+"""What runs differ in; runs side by side, where those that differ only by their seed are one group."""
 
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import compress
 from typing import Any
 
-from ..config.schema import flat
-from ..runs.checkpoint import Checkpoint
-from ..runs.folder import read_metrics
+from ..assembly import make_config
+from ..config.schema import Config, flat
+from ..models.base import TrainableModel
+from ..runs.checkpoint import Glance
+from ..runs.folder import last_records
 from .resume import RESUMABLE
 
 # Keys that say nothing about what a run computes, and the seed; the text is compared by its content
-PASSED_OVER = (RESUMABLE | {"train.seed"}) - {"train.epochs", "train.patience"}
+SEED = "train.seed"
+PASSED_OVER = (RESUMABLE | {SEED}) - {"train.epochs", "train.patience"}
 
 
 @dataclass(frozen=True)
@@ -21,12 +27,12 @@ class Group:
     """Runs that differ only by their seed. Losses are in nats per symbol, best validation and test."""
 
     differs: Mapping[str, Any]  # the dotted keys in which the groups that have them differ
-    runs: Sequence[Checkpoint]
+    runs: Sequence[Glance]
     validation: Sequence[float]
     test: Sequence[float]
 
     @property
-    def best(self) -> Checkpoint:
+    def best(self) -> Glance:
         """The run with the lowest validation loss; the first where none has one."""
         known = [run for run in self.runs if run.progress.best_loss is not None]
         return min(known or self.runs, key=lambda run: run.progress.best_loss or 0.0)
@@ -37,42 +43,119 @@ def spread(losses: Sequence[float]) -> float | None:
     return statistics.stdev(losses) if len(losses) > 1 else None
 
 
-def compare(checkpoints: Iterable[Checkpoint]) -> list[Group]:
+def compare(runs: Iterable[Glance]) -> list[Group]:
     """The groups of some runs, the lowest mean validation loss first.
 
-    Test losses are those in the metrics.jsonl beside each checkpoint. Raises CheckpointError where one
-    of these is damaged.
+    Test losses are those in the metrics.jsonl beside each checkpoint.
     """
-    grouped: dict[str, tuple[dict[str, Any], list[Checkpoint]]] = {}
-    for checkpoint in checkpoints:
-        settings = _settings(checkpoint)
-        grouped.setdefault(repr(sorted(settings.items())), (settings, []))[1].append(checkpoint)
-    every = [settings for settings, _ in grouped.values()]
-    names = list(dict.fromkeys(name for settings in every for name in settings))
-    differing = [name for name in names if len({repr(s[name]) for s in every if name in s}) > 1]
+    grouped: dict[str, tuple[dict[str, Any], list[Glance]]] = {}
+    for run in runs:
+        settings = _settings(run)
+        grouped.setdefault(repr(sorted(settings.items())), (settings, []))[1].append(run)
+    names = _differing([settings for settings, _ in grouped.values()])
     groups = [
         Group(
-            {name: settings.get(name) for name in differing},
-            runs,
-            [run.progress.best_loss for run in runs if run.progress.best_loss is not None],
-            [loss for run in runs if (loss := _test_loss(run)) is not None],
+            {name: settings.get(name) for name in names},
+            alike,
+            [run.progress.best_loss for run in alike if run.progress.best_loss is not None],
+            [loss for run in alike if (loss := test_loss(run)) is not None],
         )
-        for settings, runs in grouped.values()
+        for settings, alike in grouped.values()
     ]
     return sorted(groups, key=lambda g: statistics.fmean(g.validation or [float("inf")]))
 
 
-def _settings(checkpoint: Checkpoint) -> dict[str, Any]:
+def _settings(run: Glance) -> dict[str, Any]:
     """What makes a run what it is, besides its seed: keys of the config, and the text."""
-    keys = dict(flat(checkpoint.config.to_dict()))
-    text = checkpoint.data.get("fingerprint", "")[:8]
+    keys = dict(flat(run.config.to_dict()))
+    text = run.data.get("fingerprint", "")[:8]
     return {name: value for name, value in keys.items() if name not in PASSED_OVER} | {"text": text}
 
 
-def _test_loss(checkpoint: Checkpoint) -> float | None:
+def _differing(every: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys in which those that have them differ."""
+    names = list(dict.fromkeys(name for settings in every for name in settings))
+    return [name for name in names if len({repr(s[name]) for s in every if name in s}) > 1]
+
+
+def labels(runs: Sequence[Glance]) -> list[str]:
+    """A name for each run, by what they differ in; where they differ in nothing, by their folders.
+
+    A run whose model was made at once has the name of that model.
+    """
+    trained = [isinstance(run.model, TrainableModel) for run in runs]
+    every = [_settings(run) for run in compress(runs, trained)]
+    said = _said(every)
+    if len(set(said)) < len(said):
+        seeds = [run.config.train.seed for run in compress(runs, trained)]
+        said = _said([s | {"seed": seed} for s, seed in zip(every, seeds, strict=True)])
+    rest = iter(said)
+    names = [next(rest) if t else model_name(run) for t, run in zip(trained, runs, strict=True)]
+    often = Counter(names)
+    return [
+        name if name and often[name] == 1 else f"{run.path.parent}{': ' * bool(name)}{name}"
+        for run, name in zip(runs, names, strict=True)
+    ]
+
+
+def _said(every: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What some settings differ in, in words for each of them."""
+    keys = _differing(every)
+    return [words({key: s[key] for key in keys if key in s}, " ") for s in every]
+
+
+def words(settings: Mapping[str, Any], equals: str = "=") -> str:
+    """Keys with their values in short: `hidden_size=256, sgd`."""
+
+    def said(key: str, value: Any) -> str:
+        parts = key.split(".")
+        if parts[-1] in CHOICES:  # which says enough
+            return str(value)
+        ends = Counter(other.rpartition(".")[2] for other in settings)
+        name = parts[-1] if ends[parts[-1]] == 1 else ".".join(parts[-2:])
+        return f"{name}{equals}{str(value).lower() if isinstance(value, bool) else value}"
+
+    return ", ".join(said(key, value) for key, value in settings.items())
+
+
+CHOICES = ("name", "kind")  # the ends of keys that choose what the other keys are about
+
+
+def unusual(config: Config) -> dict[str, Any]:
+    """The keys, with their values, in which a run is not as by default for what it has chosen; of those
+    that change a result, and the seed.
+    """
+    passed_over = PASSED_OVER - {SEED}
+    keys = {name: value for name, value in flat(config.to_dict()) if name not in passed_over}
+    chosen = {
+        name: value
+        for name, value in keys.items()
+        if name.rpartition(".")[2] in CHOICES and not name.startswith("model.parts.")
+    }
+    first, usual = _defaults(()), _defaults(tuple(f"{k}={v}" for k, v in chosen.items()))
+    return {
+        name: value
+        for name, value in keys.items()
+        if value != (first if name in chosen else usual).get(name)
+    }
+
+
+@lru_cache(maxsize=256)
+def _defaults(chosen: Sequence[str]) -> Mapping[str, Any]:
+    return dict(flat(make_config(None, *chosen).to_dict()))
+
+
+def model_name(run: Glance) -> str:
+    """The model of a run in a few words. One that was made at once is described in the log."""
+    described = run.model.describe()
+    if not isinstance(run.model, TrainableModel):
+        end = next(last_records(run.path.parent), {})
+        described = str(end.get("model", described))
+    return described.partition(":")[0].partition("\n")[0].partition(" (")[0]
+
+
+def test_loss(run: Glance) -> float | None:
     """The test loss that the run logged at its end."""
-    path = checkpoint.path and checkpoint.path.parent / "metrics.jsonl"
-    if path is None or not path.is_file():
-        return None
-    losses = [record.get("loss") for record in read_metrics(path) if record.get("split") == "test"]
-    return losses[-1] if losses else None
+    found = (r.get("loss") for r in last_records(run.path.parent) if r.get("split") == "test")
+    loss = next(found, None)
+    return loss if isinstance(loss, (int, float)) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,7 +34,7 @@ class Counting(AtOnce):
             config, corpus = open_data(config, run.folder / "data")
             model = build_model(config, len(corpus.vocabulary))
             run.write_config(config)
-            run.open_metrics(0)
+            run.open_metrics(0, time.time() if config.run.tensorboard else None)
         return cls(config, run, corpus, model)
 
     def make(self) -> Any:

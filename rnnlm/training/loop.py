@@ -72,6 +72,11 @@ def _options(choice: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in choice.items() if name != "name"}
 
 
+def _events_since(config: Config, progress: Progress) -> float | None:
+    """When the run started, where TensorBoard is to get its log."""
+    return progress.started if config.run.tensorboard else None
+
+
 def never() -> bool:
     """A `stop` that lets a run train to its end."""
     return False
@@ -178,7 +183,7 @@ class Training:
             if init_from is not None:
                 training._beginning = [*about_beginning(init_from, corpus)]
             run.write_config(config)
-            run.open_metrics(0)
+            run.open_metrics(0, _events_since(config, at.progress))
             training.save(run.last)
         return training
 
@@ -211,7 +216,7 @@ class Training:
             training = cls(config, run, corpus, at)
             training._restore_best()
             run.write_config(config)
-            run.open_metrics(at.progress.metrics_bytes)
+            run.open_metrics(at.progress.metrics_bytes, _events_since(config, at.progress))
         except BaseException:
             run.close()
             raise

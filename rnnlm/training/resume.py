@@ -24,6 +24,7 @@ RESUMABLE = frozenset(
     {
         "data.path",
         "run.dir",
+        "run.tensorboard",
         "train.epochs",
         "train.log_every",
         "train.sample_every",

@@ -1,0 +1,73 @@
+"""The runs in a folder, each at a glance, in whatever condition it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from ..runs.checkpoint import glance
+from ..runs.folder import LOCK, is_finished, last_records
+from ..storage.atomic import is_locked
+from ..training.comparison import model_name, test_loss, unusual
+
+TRAINING, STOPPED, FINISHED, DAMAGED = "training", "stopped", "finished", "damaged"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run. Losses are in nats per symbol; what is not known is None."""
+
+    path: Path
+    state: str  # one of the four above
+    model: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)  # keys that are not as by default
+    step: int | None = None
+    best: float | None = None  # validation loss
+    test: float | None = None
+    started: float | None = None  # seconds since 1970
+    problem: str | None = None  # of a damaged run, in one line
+
+
+def listed(folder: Path) -> Iterator[Listed]:
+    """The runs right below a folder, by name; what else is there is passed over.
+
+    Raises CheckpointError where the folder cannot be read.
+    """
+    try:
+        found = sorted(path for path in folder.iterdir() if _is_run(path))
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot look for runs: {error.strerror}") from None
+    yield from map(_listed, found)
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a run was made here, even if nothing of it but its log is left."""
+    try:
+        return any((path / name).is_file() for name in ("last.npz", "best.npz", "metrics.jsonl"))
+    except OSError:  # no permission to look
+        return True
+
+
+def _listed(path: Path) -> Listed:
+    locked = is_locked(path / LOCK)
+    try:
+        run = glance(path / "last.npz")
+        model = model_name(run)
+    except CheckpointError as error:
+        preparing = locked and not (path / "last.npz").exists()
+        return Listed(path, TRAINING) if preparing else Listed(path, DAMAGED, problem=str(error))
+    p = run.progress
+    last = next(last_records(path), {}).get("step")
+    return Listed(
+        path,
+        TRAINING if locked else FINISHED if is_finished(path) else STOPPED,
+        model,
+        unusual(run.config),
+        max(p.step, last) if locked and type(last) is int else p.step,
+        p.best_loss,
+        test_loss(run),
+        p.started or (path / "last.npz").stat().st_mtime,
+    )

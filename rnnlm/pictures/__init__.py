@@ -1,0 +1,1 @@
+"""Numbers in, pictures out: drawn by matplotlib, or with plain characters."""
