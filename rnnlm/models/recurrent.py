@@ -324,6 +324,7 @@ class Recurrent(Declared):
         dstate: Array | None = None,
         flow: Array | None = None,
         dh: Array | None = None,
+        dinput: Array | None = None,
     ) -> float:
         """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter.
 
@@ -331,7 +332,8 @@ class Recurrent(Declared):
         `state` is treated as a constant. `dstate` (L, S, B, H), where given, is the gradient of the
         final state and becomes the gradient of the initial state. `flow` (T, B), where given, has a
         factor for the gradient that flows from each step to the step before, in all layers. `dh`
-        (L, T, B, H), where given, receives the gradient of every layer's output h at every step.
+        (L, T, B, H), where given, receives the gradient of every layer's output h at every step;
+        `dinput` (T, B) the norm of the gradient of the input, an embedding or a one-hot vector.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         traces = self.forward(w, batch, state, ws, masks)
@@ -353,7 +355,7 @@ class Recurrent(Declared):
         if Wo is not None:
             np.matmul(top.T, do, d["Wo"])
             np.matmul(do, Wo.T, dX)
-        self.backward(w, batch, traces, dX, d, ws, dstate, flow, dh)
+        self.backward(w, batch, traces, dX, d, ws, dstate, flow, dh, dinput)
         if self.tie:
             np.add(d["embedding"], dWy.T, d["embedding"])
         return loss
@@ -369,6 +371,7 @@ class Recurrent(Declared):
         dstate: Array | None = None,
         flow: Array | None = None,
         dh: Array | None = None,
+        dinput: Array | None = None,
     ) -> None:
         """The gradients `d` of all parameters but those of the softmax.
 
@@ -409,6 +412,10 @@ class Recurrent(Declared):
             if layer == 0 and trace.X is not None:
                 dX = ws("model.dembedded", *trace.X.shape)
             projection_backward(trace.X, ids, w.params[f"layers.{layer}.Wx"], dz, own, dX, ws)
+        if dinput is not None:  # dz is that of layer 0
+            one_hot = self.embedding_size is None
+            dX = sum(a @ W.T for a, W in zip(dz, w.params["layers.0.Wx"], strict=True)) if one_hot else dX
+            dinput[:] = np.linalg.norm(dX, axis=-1).reshape(T, B)
         if self.embedding_size is not None:
             one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)
 
