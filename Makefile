@@ -20,6 +20,7 @@ demo: $(VENV)/installed
 	$(BIN)/rnnlm train configs/demo.yaml --run-dir runs/demo
 	$(BIN)/rnnlm eval runs/demo
 	$(BIN)/rnnlm sample runs/demo --prime "The ferry" --length 400 --temperature 0.7
+	$(BIN)/rnnlm report runs/demo
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -n 2

@@ -14,6 +14,8 @@ PACKAGE = ROOT / "rnnlm"
 ROOMS = [
     "__main__",
     "cli",
+    "pictures",
+    "analysis",
     "api",
     "exchange",
     "training",

@@ -73,9 +73,7 @@ def connectivity(
     return Connectivity(padded, _medians(norms))
 
 
-def _states(
-    model: UnrolledModel, params: Parameters, fed: Array, fresh: Array
-) -> list[Array]:
+def _states(model: UnrolledModel, params: Parameters, fed: Array, fresh: Array) -> list[Array]:
     """The state (..., K) of a text before each of its symbols (m,)."""
     w, ws, states = model.weights(params, 1, backward=False), Workspace(), []
     state = model.zero_state(1)
@@ -134,7 +132,7 @@ def places(checkpoint: Checkpoint, stretch: Stretch, predicted: Predictions, ste
 
 
 def _means(where: Array, values: Array, most: int) -> Array:
-    """The means of values (n,) by the place `where` (n,) from 0 they are at; negative ones are at none."""
+    """The means of values (n,) by the place `where` (n,) from 0 they are at, none at a negative one."""
     found = np.full(most, np.nan)
     for place in range(most):
         here = values[where == place]
@@ -145,14 +143,12 @@ def _means(where: Array, values: Array, most: int) -> Array:
 
 def _window(checkpoint: Checkpoint, stretch: Stretch, steps: int) -> Array:
     """The mean loss (T,) at each step of windows that all begin with the zero state."""
-    fed, fresh, skipped = stretch.fed
+    fed, _, skipped = stretch.fed
     streams = len(fed) // steps
     if streams < FEWEST or stretch.format.rules.of_lines:
         return np.full(steps, np.nan)
     used = streams * steps
-    ids, targets = (
-        a[:used].reshape(streams, steps).T.copy() for a in (fed, stretch.ids[skipped:])
-    )
+    ids, targets = (a[:used].reshape(streams, steps).T.copy() for a in (fed, stretch.ids[skipped:]))
     begins = np.zeros(ids.shape, np.bool_)
     begins[0] = True
     losses = np.empty(ids.shape)

@@ -134,7 +134,8 @@ def correlation(h: Array, values: Array) -> Array:
     """Pearson's correlation of each column of h (n, U) with values (n,); 0 for one that is constant."""
     h, values = h - h.mean(0), values - values.mean()
     spread = np.sqrt((h * h).sum(0) * (values @ values))
-    return np.divide(values @ h, spread, np.zeros(h.shape[1]), where=spread > 1e-9)
+    found: Array = np.divide(values @ h, spread, np.zeros(h.shape[1]), where=spread > 1e-9)
+    return found
 
 
 def _activations(model: UnrolledModel, params: object, stretch: Stretch) -> list[dict[str, Array]]:

@@ -34,6 +34,7 @@ COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help`
     "corpus": "List public texts, or fetch one by its name.",
     "check": "Check a model's gradients against numerical derivatives.",
     "gradients": "Measure how far back a model's gradients reach.",
+    "report": "Write a page that shows what a run has learnt.",
 }
 
 

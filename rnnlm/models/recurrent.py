@@ -414,7 +414,11 @@ class Recurrent(Declared):
             projection_backward(trace.X, ids, w.params[f"layers.{layer}.Wx"], dz, own, dX, ws)
         if dinput is not None:  # dz is that of layer 0
             one_hot = self.embedding_size is None
-            dX = sum(a @ W.T for a, W in zip(dz, w.params["layers.0.Wx"], strict=True)) if one_hot else dX
+            dX = (
+                sum(a @ W.T for a, W in zip(dz, w.params["layers.0.Wx"], strict=True))
+                if one_hot
+                else dX
+            )
             dinput[:] = np.linalg.norm(dX, axis=-1).reshape(T, B)
         if self.embedding_size is not None:
             one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..arrays import Array
 
-WIDTH, HEIGHT = 460, 230
+WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 10, 40
 MOST_POINTS = 400  # of a line; more are not seen
 
@@ -75,7 +75,9 @@ def chart(series: Sequence[Series], x: str, y: str, log: bool = False) -> str:
     for tick in up.ticks:
         place = f"{up(tick):.1f}"
         parts.append(f'<path class="grid" d="M{LEFT} {place}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text class="tick end" x="{LEFT - 6}" y="{place}" dy="4">{number(tick)}</text>')
+        parts.append(
+            f'<text class="tick end" x="{LEFT - 6}" y="{place}" dy="4">{number(tick)}</text>'
+        )
     for tick in across.ticks:
         place = f"{across(tick):.1f}"
         parts.append(
@@ -86,7 +88,9 @@ def chart(series: Sequence[Series], x: str, y: str, log: bool = False) -> str:
     for k, s in enumerate(known):
         places = [(across(a), up(b)) for a, b in zip(s.x.tolist(), s.y.tolist(), strict=True)]
         if s.dots or len(places) == 1:
-            parts += [f'<circle class="s{k}" cx="{a:.1f}" cy="{b:.1f}" r="2.4"/>' for a, b in places]
+            parts += [
+                f'<circle class="s{k}" cx="{a:.1f}" cy="{b:.1f}" r="2.4"/>' for a, b in places
+            ]
         else:
             line = "L".join(f"{a:.1f} {b:.1f}" for a, b in places)
             parts.append(f'<path class="line s{k}" d="M{line}"/>')
@@ -119,7 +123,9 @@ def scatter(labels: Sequence[tuple[str, str]], places: Array, x: str, y: str) ->
     width, height, edge = 720, 460, 26
     across = _Axis(places[:, 0], edge, width - edge)
     up = _Axis(places[:, 1], height - edge - 14, edge)
-    parts = [f'<svg class="chart wide" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(x)}">']
+    parts = [
+        f'<svg class="chart wide" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(x)}">'
+    ]
     parts += [
         f'<text class="symbol mid {kind}" x="{across(a):.1f}" y="{up(b):.1f}">{escape(text)}</text>'
         for (text, kind), (a, b) in zip(labels, places.tolist(), strict=True)

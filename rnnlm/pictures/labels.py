@@ -16,7 +16,9 @@ def label(symbol: str | int) -> str:
         return label(chr(symbol)) if symbol < 128 else f"{symbol:02X}"
     if symbol in NAMES:
         return NAMES[symbol]
-    return "".join(("◌" + c) if i == 0 and _is_mark(c) else visible(c) for i, c in enumerate(symbol))
+    return "".join(
+        ("◌" + c) if i == 0 and _is_mark(c) else visible(c) for i, c in enumerate(symbol)
+    )
 
 
 def visible(c: str) -> str:

@@ -308,9 +308,18 @@
     text.select(d.from + (d.way > 0 ? Math.min(d.symbols - 1, 120) : Math.max(0, d.symbols - 120)));
   }
 
+  // The page is painted first; then each part is made, the first one first
   const found = (name) => data[name] && document.getElementById(name);
   let ids = null;
-  if (found("surprisal")) ids = surprisal(found("surprisal")).ids;
-  if (found("cells")) cells(found("cells"), ids);
-  if (found("memory")) memory(found("memory"), ids);
+  const work = [
+    () => { if (found("surprisal")) ids = surprisal(found("surprisal")).ids; },
+    () => { if (found("cells")) cells(found("cells"), ids); },
+    () => { if (found("memory")) memory(found("memory"), ids); },
+    () => { document.body.dataset.ready = "yes"; },
+  ];
+  const next = () => {
+    work.shift()();
+    if (work.length) setTimeout(next);
+  };
+  requestAnimationFrame(() => setTimeout(next));
 })();

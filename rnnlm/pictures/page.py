@@ -88,17 +88,31 @@ def packed(values: Array, kind: str) -> list[str]:
     return [kind, base64.b64encode(whole.astype(dtype.newbyteorder("<")).tobytes()).decode()]
 
 
-def write_page(path: Path, content: bytes) -> None:
-    """Write a page, whole or not at all; an older page of ours is replaced.
-
-    Raises DataError where something else is there, or it cannot be written.
-    """
+def check_place(path: Path) -> None:
+    """Raise DataError where a page cannot be written: something is there that is no page of ours."""
     try:
         if os.path.lexists(path):
             with path.open("rb") as file:
                 if MARK not in file.read(BEGINNING):
                     raise DataError(f"{path}: exists already, and is not overwritten")
+        elif not path.parent.is_dir():
+            raise DataError(f"{path.parent}: no such folder: make it, or name another file")
+    except OSError as error:
+        raise _failed(path, error) from None
+
+
+def write_page(path: Path, content: bytes) -> None:
+    """Write a page, whole or not at all; an older page of ours is replaced.
+
+    Raises DataError as `check_place` does, and where it cannot be written.
+    """
+    check_place(path)
+    try:
         with atomic_write(path) as file:
             file.write(content)
     except OSError as error:
-        raise DataError(f"{path}: cannot write the report: {error.strerror or error}") from None
+        raise _failed(path, error) from None
+
+
+def _failed(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: cannot write the report: {error.strerror or error}")

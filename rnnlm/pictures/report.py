@@ -21,7 +21,7 @@ from ..runs.folder import read_metrics
 from . import training
 from .charts import Series, chart, scatter
 from .labels import label, shown
-from .page import Section, packed, page
+from .page import REFRESH, Section, packed, page
 
 LAGS, REMEMBERED = 64, 1000  # earlier symbols, and symbols whose prediction is followed back
 WINDOW = 100  # symbols that are read from the zero state on
@@ -29,9 +29,11 @@ ACTIVATIONS = 1_000_000  # of all units together: bytes of the page
 LISTED = 3  # units of each property, whose gates are in the page
 BITS = math.log(2)
 
-READING = """<div class="controls"><div class="choices" data-part="modes" role="group" aria-label="Colour by"></div>
+READING = """<div class="controls">
+<div class="choices" data-part="modes" role="group" aria-label="Colour by"></div>
 {controls}<div class="legend" data-part="legend"></div></div>{lists}
-<div class="reading"><div class="text" data-part="text" aria-label="{name}: choose a symbol with the arrow keys"></div>
+<div class="reading">
+<div class="text" data-part="text" aria-label="{name}: choose with the arrow keys"></div>
 <div class="panel" data-part="panel" aria-live="polite"></div></div>"""
 
 
@@ -88,8 +90,15 @@ def log_of(checkpoint: Checkpoint) -> training.Log:
 
 def live(log: training.Log) -> bytes:
     """The parts of the report that need no reading, for a run that is being trained."""
-    sections = [*training.sections(log), training.config(log)]
-    return page(log.name, training.head(log), sections, {}, live=not log.last(event="end"))
+    ended = bool(log.last(event="end"))
+    more = (
+        "<p>What the model does with a text: <code>rnnlm report</code>, and the name of the run.</p>"
+        if ended
+        else "<p>This run is being trained. The page loads itself again every "
+        f"{REFRESH} seconds.</p>"
+    )
+    sections = [*training.sections(log), Section("more", "More", more), training.config(log)]
+    return page(log.name, training.head(log), sections, {}, live=not ended)
 
 
 def _named(checkpoint: Checkpoint) -> str:
@@ -141,17 +150,21 @@ def _surprisal_section(
     right = (predicted.rank == 1).mean()
     noun = stretch.format.noun
     told = (
-        f"Every {noun} is coloured by what the model thought of it. Choose one to see what was expected "
-        f"there: with the pointer, a finger, or the arrow keys. "
+        f"Every {noun} is coloured by what the model thought of it. Choose one to see what was "
+        "expected there: with the pointer, a finger, or the arrow keys."
     )
     facts = (
-        f"{stretch.source[0].upper()}{stretch.source[1:]}: {mean:.3f} bits per {noun}; the first guess is "
-        f"right {right:.1%} of the time."
+        f"{stretch.source[0].upper()}{stretch.source[1:]}: {mean:.3f} bits per {noun}; the "
+        f"first guess is right {right:.1%} of the time."
     )
     if against is not None:
-        facts += f" The difference is with {_named(against)}: {against.model.describe().split(':')[0]}."
+        facts += (
+            f" The difference is with {_named(against)}: {against.model.describe().split(':')[0]}."
+        )
     html = f'<p>{escape(told)}</p><p class="note">{escape(facts)}</p>'
-    return Section("surprisal", "Surprisal", html + READING.format(controls="", lists="", name="Text"))
+    return Section(
+        "surprisal", "Surprisal", html + READING.format(controls="", lists="", name="Text")
+    )
 
 
 # Cells
@@ -161,7 +174,9 @@ def _cells(found: Units) -> tuple[dict[str, Any], Section]:
     L, (n, H) = len(found.layers), found.layers[0]["h"].shape
     symbols = min(n, max(1, ACTIVATIONS // (L * H)))
     h = np.concatenate([layer["h"][:symbols] for layer in found.layers], axis=1).T
-    best = {name: np.argsort(-np.abs(r))[:LISTED].tolist() for name, r in found.correlations.items()}
+    best = {
+        name: np.argsort(-np.abs(r))[:LISTED].tolist() for name, r in found.correlations.items()
+    }
     names = [name for name in found.layers[0] if name != "h"]
     listed = {unit for listed in best.values() for unit in listed}
     strength = {name: float(np.abs(r).max()) for name, r in found.correlations.items()}
@@ -180,13 +195,15 @@ def _cells(found: Units) -> tuple[dict[str, Any], Section]:
         "first": max(strength, key=strength.__getitem__, default=None),
     }
     rows = "".join(
-        f"<li>{escape(name)}: layer {u // H + 1}, unit {u % H + 1}, r = {found.correlations[name][u]:+.2f}</li>"
+        f"<li>{escape(name)}: layer {u // H + 1}, unit {u % H + 1}, "
+        f"r = {found.correlations[name][u]:+.2f}</li>"
         for name, (u, *_) in sorted(best.items(), key=lambda item: -strength[item[0]])
     )
     html = (
         "<p>The output of one unit after every symbol, blue below zero and orange above. Units are "
         "sorted by how well they go along with something that can be said of the text: Pearson's "
-        f"correlation, over {n:,} symbols.</p><details><summary>The unit that follows each best</summary>"
+        f"correlation, over {n:,} symbols.</p>"
+        "<details><summary>The unit that follows each best</summary>"
         f"<ul>{rows}</ul></details>"
     )
     controls = (
@@ -236,9 +253,9 @@ def _memory_section(found: Connectivity | None, where: Places, noun: str) -> Sec
     html = ""
     if found is not None:
         html = (
-            f"<p>Choose a {noun}: the {noun}s before it are coloured by how much a change of each would "
-            "change its log-probability, the norm of the gradient (connectivity, Madsen 2019).</p>"
-            + READING.format(controls="", lists="", name="Text by influence")
+            f"<p>Choose a {noun}: the {noun}s before it are coloured by how much a change of each "
+            "would change its log-probability: the norm of the gradient (connectivity, Madsen "
+            "2019).</p>" + READING.format(controls="", lists="", name="Text by influence")
         )
     charts = [] if found is None else [_reach(found.layers)]
     charts += [
@@ -272,7 +289,7 @@ def _vocabulary_section(found: Plane, names: Sequence[str]) -> Section:
     html = (
         f"<p>What the model learnt of each symbol (the parameter {escape(found.table)}), in the two "
         "directions in which symbols differ most: those that are used alike stand together.</p>"
-        '<p class="note"><span class="key s0">small letters</span> <span class="key s1">capitals</span> '
-        '<span class="key s2">others</span></p>'
+        '<p class="note"><span class="key s0">small letters</span> '
+        '<span class="key s1">capitals</span> <span class="key s2">others</span></p>'
     )
     return Section("vocabulary", "Vocabulary", html + scatter(kinds, found.places, first, second))

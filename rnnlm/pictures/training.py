@@ -5,7 +5,7 @@ every evaluation.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -64,7 +64,9 @@ def head(log: Log) -> str:
         ("state", "finished" if end else "stopped or training" if log.records else None),
     ]
     tiles = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in figures if value
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
+        for name, value in figures
+        if value
     )
     return f'<p class="soft">{escape(log.model)}</p><dl class="figures">{tiles}</dl>'
 
@@ -90,7 +92,9 @@ def sections(log: Log) -> list[Section]:
 
 def config(log: Log) -> Section:
     """The config, as YAML."""
-    shown = f"<details><summary>Every key</summary><pre>{escape(readable(log.config))}</pre></details>"
+    shown = (
+        f"<details><summary>Every key</summary><pre>{escape(readable(log.config))}</pre></details>"
+    )
     return Section("config", "Config", shown)
 
 
@@ -103,7 +107,9 @@ def _curves(log: Log) -> str:
     charts = [
         chart(both, "steps", f"nats per {log.noun}"),
         chart([_named("learning rate", log.values("train", "learning_rate"))], "steps", "per step"),
-        chart([_named("gradient norm", log.values("train", "grad_norm"))], "steps", "norm", log=True),
+        chart(
+            [_named("gradient norm", log.values("train", "grad_norm"))], "steps", "norm", log=True
+        ),
     ]
     notes = [] if len(validation.x) else ["This run has logged no evaluation."]
     if not any(charts):
@@ -122,7 +128,9 @@ def _samples(log: Log) -> str:
     ]
     if not drawn:
         return ""
-    chosen = sorted(set(np.linspace(0, len(drawn) - 1, min(SAMPLES, len(drawn))).astype(int).tolist()))
+    chosen = sorted(
+        set(np.linspace(0, len(drawn) - 1, min(SAMPLES, len(drawn))).astype(int).tolist())
+    )
     return f'<div class="samples">{"".join(_sample(drawn[k]) for k in chosen)}</div>'
 
 
@@ -131,5 +139,3 @@ def _sample(record: Record) -> str:
         f"<div><h3>step {escape(str(record.get('step')))}</h3>"
         f'<pre dir="auto">{escape(readable(record["text"]))}</pre></div>'
     )
-
-
