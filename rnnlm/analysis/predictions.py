@@ -44,8 +44,9 @@ def predictions(checkpoint: Checkpoint, stretch: Stretch) -> Predictions:
     Reported as `predictions` (watching.py). Raises TrainingError where something is not finite.
     """
     n, V = len(stretch.ids), len(checkpoint.vocabulary)
+    k = min(TOP, V)
     found = Predictions(
-        np.empty(n), np.empty(n, np.int64), np.empty(n), *np.zeros((2, n, min(TOP, V)))
+        np.empty(n), np.empty(n, np.intp), np.empty(n), np.empty((n, k), np.intp), np.empty((n, k))
     )
     with blas.one_thread(), np.errstate(all="ignore"):
         for at, logits in _logits(checkpoint, stretch):

@@ -166,7 +166,7 @@ def _say_stopping(_signal: int) -> None:
 def show_training(
     training: Training | AtOnce, reported: Callable[[Event], object] | None = None
 ) -> None:
-    """Train, with a progress bar on a terminal and sparse lines elsewhere; `reported` gets every event."""
+    """Train, with a progress bar on a terminal else sparse lines; `reported` gets each event."""
     folder = argument(training.run.folder)
     show_lines([*training.summary(), f"run folder: {training.run.folder}"])
     if training.progress.step:
