@@ -10,7 +10,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 $(VENV)/dev: $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
 	touch $@
 
 # Prepare the text that ships, train a small model, report its perplexity, print a sample.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import chromium
 import pytest
 from pictured import IMAGE, SCRIPT, pictured
 
@@ -17,7 +17,6 @@ from rnnlm.pictures.labels import label
 from rnnlm.pictures.report import report
 from rnnlm.runs.checkpoint import Checkpoint
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 PAINT, HOVER = 1.0, 0.05  # seconds, at most
 SYMBOL = "[...document.querySelectorAll('#surprisal .text span')].find(s => s.at === arguments[0])"
 
@@ -25,18 +24,10 @@ SYMBOL = "[...document.querySelectorAll('#surprisal .text span')].find(s => s.at
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """One session for all tests."""
-    webdriver = pytest.importorskip(
-        "selenium.webdriver", reason="no selenium: pip install 'rnnlm[browser]'"
-    )
-    if CHROMIUM is None or DRIVER is None:
+    pytest.importorskip("selenium", reason="no selenium: pip install 'rnnlm[browser]'")
+    if not chromium.is_there():
         pytest.skip("no Chromium: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"):
-        options.add_argument(argument)
-    logged = {"browser": "ALL", "performance": "ALL"}
-    options.set_capability("goog:loggingPrefs", logged)
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    driver = chromium.session()
     driver.set_window_size(1200, 900)
     yield driver
     driver.quit()
@@ -54,21 +45,13 @@ def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Shown:
     path = folder / "report.html"
     path.write_bytes(report(run, stretch))
     browser.get(path.as_uri())
-    _until(browser, "document.body.dataset.ready === 'yes'")
+    browser.execute_async_script(chromium.READY)
     return run, stretch, predictions(run, stretch)
 
 
 def known(stretch: Stretch) -> int:
     """A symbol that is a letter between letters."""
     return "".join(stretch.pieces).index("window")
-
-
-def _until(browser: Any, condition: str) -> None:
-    script = (
-        "const done = arguments[0], look = () => "
-        f"({condition}) ? done(true) : setTimeout(look, 20); look()"
-    )
-    assert browser.execute_async_script(script)
 
 
 def _fields(browser: Any) -> dict[str, str]:
@@ -161,6 +144,6 @@ def test_on_a_narrow_screen_nothing_is_wider_than_it(browser: Any, page: Shown) 
     assert browser.execute_script(widths) == [360, 360]
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.refresh()  # the first time, the browser itself was starting
-    _until(browser, "performance.getEntriesByName('first-paint').length")
+    browser.execute_async_script(chromium.READY)
     paint = "return performance.getEntriesByName('first-paint')[0].startTime / 1000"
     assert browser.execute_script(paint) < PAINT
