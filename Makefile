@@ -10,7 +10,7 @@ $(VENV)/installed: pyproject.toml
 	touch $@
 
 $(VENV)/dev: $(VENV)/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev,browser]'
 	touch $@
 
 # Prepare the text that ships, train a small model, report its perplexity, print a sample.
@@ -20,6 +20,7 @@ demo: $(VENV)/installed
 	$(BIN)/rnnlm train configs/demo.yaml --run-dir runs/demo
 	$(BIN)/rnnlm eval runs/demo
 	$(BIN)/rnnlm sample runs/demo --prime "The ferry" --length 400 --temperature 0.7
+	$(BIN)/rnnlm report runs/demo
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest -n 2

@@ -14,9 +14,10 @@ PACKAGE = ROOT / "rnnlm"
 ROOMS = [
     "__main__",
     "cli",
+    "pictures",
+    "analysis",
     "api",
     "exchange",
-    "pictures",
     "training",
     "inference",
     "runs",
@@ -92,7 +93,7 @@ def test_only_the_command_line_prints_or_knows_click() -> None:
 
 
 # Each imported by one room alone, in functions that need it
-EXTRAS = {"exchange": {"onnx"}, "cli": {"matplotlib"}, "pictures": {"matplotlib"}}
+EXTRAS = {"exchange": {"onnx"}, "pictures": {"matplotlib"}}
 
 
 def packages(node: ast.AST) -> set[str]:

@@ -36,6 +36,7 @@ COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help`
     "gradients": "Measure how far back a model's gradients reach.",
     "runs": "List the runs in a folder, and how each of them stands.",
     "plot": "Draw how training went, of one run or several.",
+    "report": "Write a page that shows what a run has learnt.",
 }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..config.kinds import Interval
-from ..errors import TrainingError
+from ..errors import RnnlmError, TrainingError
 from ..interrupts import end_cleanly, stop
 from ..watching import watching
 from ..wording import counted
@@ -64,6 +64,7 @@ class RunName(Name):
 @click.option("--init-from", type=FILE, metavar="CHECKPOINT", help="Start from these weights.")
 @click.option("--extend-vocab", is_flag=True, help="With --init-from: add the text's new symbols.")
 @UNKNOWN
+@click.option("--report", is_flag=True, help="Keep report.html in the run folder up to date.")
 @click.option("--dry-run", is_flag=True, help="Show config, size, memory and steps, and stop.")
 def command(
     config_or_text: Path | None,
@@ -74,6 +75,7 @@ def command(
     init_from: Path | None,
     extend_vocab: bool,
     unknown: NewSymbols,
+    report: bool,
     dry_run: bool,
 ) -> None:
     """Train a model on a prepared folder or a raw text, or as a YAML file says."""
@@ -87,9 +89,9 @@ def command(
         if resume is not None:
             beside = (config_or_text, run_dir, init_from, extend_vocab, dry_run, resume_or_start)
             if any(beside) or unknown != "error":
-                raise click.UsageError("--resume takes nothing beside it but --set")
+                raise click.UsageError("--resume takes nothing beside it but --set and --report")
             folder = _newest() if resume is NEWEST else resume
-            _train(lambda: Training.resume(folder, overrides))
+            _train(lambda: Training.resume(folder, overrides), report)
             return
         unknown = new_symbols(unknown, extend_vocab, "--init-from", init_from)
         config, name = settings(config_or_text, overrides, run_dir)
@@ -102,7 +104,7 @@ def command(
             _show_plan(start.preview(config, weights, unknown))
         else:
             opened = start.resume_or_start if resume_or_start else start.start
-            _train(lambda: opened(config, name, weights, unknown))
+            _train(lambda: opened(config, name, weights, unknown), report)
 
 
 def _newest() -> Path:
@@ -127,7 +129,7 @@ def _show_plan(lines: Iterable[str]) -> None:
     show_lines(lines)
 
 
-def _train(opened: Callable[[], Training | AtOnce | None]) -> None:
+def _train(opened: Callable[[], Training | AtOnce | None], report: bool) -> None:
     with passes_shown():
         training = opened()
     if training is None:
@@ -136,15 +138,35 @@ def _train(opened: Callable[[], Training | AtOnce | None]) -> None:
     with training, lenient_output():
         if training.can_resume:  # else there is nothing to save
             stop.at_first = _say_stopping
-        show_training(training)
+        show_training(training, _reporting(training) if report else None)
+
+
+def _reporting(training: Training | AtOnce) -> Callable[[Event], object]:
+    """What is called with every event to write the report; an error ends the reports, not the run."""
+    from ..pictures.live import LiveReport
+
+    write: LiveReport | None = LiveReport(training)
+
+    def reported(event: Event) -> None:
+        nonlocal write
+        try:
+            if write is not None:
+                write(event)
+        except RnnlmError as error:
+            say(f"{error}; no more reports are written")
+            write = None
+
+    return reported
 
 
 def _say_stopping(_signal: int) -> None:
     say_in_handler("stopping after this step; Ctrl-C or SIGTERM once more to stop at once")
 
 
-def show_training(training: Training | AtOnce) -> None:
-    """Train, with a progress bar on a terminal and sparse lines elsewhere."""
+def show_training(
+    training: Training | AtOnce, reported: Callable[[Event], object] | None = None
+) -> None:
+    """Train, with a progress bar on a terminal else sparse lines; `reported` gets each event."""
     folder = argument(training.run.folder)
     show_lines([*training.summary(), f"run folder: {training.run.folder}"])
     if training.progress.step:
@@ -155,6 +177,8 @@ def show_training(training: Training | AtOnce) -> None:
     with steps.bar, watching(steps.watch):
         for event in training.events(stop):
             _show_event(event, steps, training)
+            if reported is not None:
+                reported(event)
     if event.kind == "interrupted":
         at = f"stopped at step {training.progress.step}"
         say(f"{at}; to go on: rnnlm train --resume {folder}")

@@ -199,10 +199,12 @@ class UnrolledModel(TrainableModel, Protocol):
         flow: Array | None = None,
         dh: Array | None = None,
         penalties: list[float] | None = None,
+        dinput: Array | None = None,
     ) -> float:
         """As in `TrainableModel`. `dstate` (..., B, K), the gradient of the final state, becomes that
         of the initial state; `flow` (T, B) has a factor for the gradient that flows from each step to
-        the step before; `dh` (L, T, B, H) receives the gradient of every layer's output at every step.
+        the step before; `dh` (L, T, B, H) receives the gradient of every layer's output at every step,
+        `dinput` (T, B) the norm of that of the input, an embedding or a one-hot vector.
         Where there are `masks`, `d` may be the gradient of scale times the loss and of penalties on
         activations. These go to the list `penalties`, never into the loss.
         """

@@ -467,6 +467,7 @@ class Recurrent(Declared):
         flow: Array | None = None,
         dh: Array | None = None,
         penalties: list[float] | None = None,
+        dinput: Array | None = None,
     ) -> float:
         """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter, with
         `masks` also that of the penalties, each of which goes to the list `penalties`.
@@ -475,7 +476,8 @@ class Recurrent(Declared):
         `state` is treated as a constant. `dstate` (L, S, B, H), where given, is the gradient of the
         final state and becomes the gradient of the initial state. `flow` (T, B), where given, has a
         factor for the gradient that flows from each step to the step before, in all layers. `dh`
-        (L, T, B, H), where given, receives the gradient of every layer's output h at every step.
+        (L, T, B, H), where given, receives the gradient of every layer's output h at every step;
+        `dinput` (T, B) the norm of the gradient of the input, an embedding or a one-hot vector.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         traces = self.forward(w, batch, state, ws, masks)
@@ -504,7 +506,7 @@ class Recurrent(Declared):
             added, dy = self.penalize(batch, traces[-1], dX, ws, scale)
             if penalties is not None:
                 penalties += added
-        self.backward(w, batch, traces, dX, d, ws, dstate, flow, dh, dy, dO)
+        self.backward(w, batch, traces, dX, d, ws, dstate, flow, dh, dy, dO, dinput)
         if self.tie:
             np.add(d["embedding"], dWy.T, d["embedding"])
         return loss
@@ -548,6 +550,7 @@ class Recurrent(Declared):
         dh: Array | None = None,
         dy: Array | None = None,
         dO: Array | None = None,
+        dinput: Array | None = None,
     ) -> None:
         """The gradients `d` of all parameters but those of the softmax.
 
@@ -599,13 +602,18 @@ class Recurrent(Declared):
                 dX = ws("model.dembedded", *trace.X.shape)
             elif layer and self.residual:
                 dX, spare = spare, dX
-            projection_backward(trace.X, ids, Wx, flat_rows(z[:G]), own, dX, ws, trace.factors)
+            dz = flat_rows(z[:G])
+            projection_backward(trace.X, ids, Wx, dz, own, dX, ws, trace.factors)
             for k in range(G, len(self.cell.gates)):
                 np.add(dX, flat_rows(z[k]), dX)
             if layer and self.residual:
                 np.add(dX, dY, dX)
             if trace.X is not None and trace.factors is not None:
                 np.multiply(dX, trace.factors, dX)
+        if dinput is not None:  # dz and Wx are those of layer 0
+            one_hot = self.embedding_size is None
+            dx = sum(a @ W.T for a, W in zip(dz, Wx, strict=True)) if one_hot else dX
+            dinput[:] = np.linalg.norm(dx, axis=-1).reshape(T, B)
         if self.embedding_size is not None:
             one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)
 

@@ -1,0 +1,45 @@
+"""The report of a run that is being trained: made anew at its evaluations, in little of its time."""
+
+from __future__ import annotations
+
+import time
+
+from ..runs.folder import read_metrics
+from ..training.at_once import AtOnce
+from ..training.loop import Event, Training
+from .page import check_place, write_page
+from .report import live
+from .training import Log
+
+SHARE = 0.005  # of the time, at most
+
+
+class LiveReport:
+    """Writes `report.html` into the run folder when it is called with an evaluation or the end.
+
+    Between two pages goes so much time that all of them take SHARE of it; that of the end is always
+    written. Raises DataError where something else has that name, also when it is made.
+    """
+
+    def __init__(self, training: Training | AtOnce) -> None:
+        self._training = training
+        self._path = training.run.folder / "report.html"
+        self._due = 0.0
+        check_place(self._path)
+
+    def __call__(self, event: Event) -> None:
+        """Write the page where it is due."""
+        began = time.monotonic()
+        if event.kind != "end" and (event.kind != "eval" or began < self._due):
+            return
+        training = self._training
+        log = Log(
+            training.run.folder.absolute().name,
+            training.model.describe(),
+            training.corpus.vocabulary.noun,
+            list(read_metrics(training.run.metrics)),
+            training.config.to_yaml(),
+        )
+        write_page(self._path, live(log))
+        ended = time.monotonic()
+        self._due = ended + (ended - began) / SHARE
