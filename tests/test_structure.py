@@ -91,7 +91,7 @@ def test_only_the_command_line_prints_or_knows_click() -> None:
 
 
 # Each imported by one room alone, in functions that need it
-EXTRAS = {"exchange": {"onnx"}, "cli": {"matplotlib"}}
+EXTRAS = {"exchange": {"onnx"}, "cli": {"matplotlib"}, "backend": {"mpi4py"}}
 
 
 def packages(node: ast.AST) -> set[str]:

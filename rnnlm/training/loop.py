@@ -116,9 +116,9 @@ class Training:
             threads=t.threads,
             seed=t.seed,
             truncation=partial(TRUNCATIONS[t.truncation["name"]], **_options(t.truncation)),
+            reduce=t.reduce,
         )
-        for name, vector in at.optimizer_state.items():
-            self._engine.optimizer_state[name][:] = vector
+        self._engine.restore(at.optimizer_state)
         self.state = self.model.zero_state(t.batch_size) if at.state is None else at.state.copy()
         self._stretch = corpus.format.beginning(corpus["val"], self.validation.symbols)
         self._evaluates = corpus.format.can_evaluate(self._stretch, t.eval_streams)
@@ -448,7 +448,7 @@ class Training:
             counts=self.corpus.train_counts,
             progress=p,
             data=data_record(self.corpus),
-            optimizer_state=self._engine.optimizer_state,
+            optimizer_state=self._engine.collect(self.state),
             state=self.state,
             environments=recorded(self._environments),
             origin=self._origin,
