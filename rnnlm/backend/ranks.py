@@ -11,9 +11,12 @@ waited. It also looks for the other side's end, so that an error on any rank end
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ..arrays import Array
@@ -183,9 +186,14 @@ class Joined(Ranks):
         self._end([self._words.isend(self.number, 0)], code)
 
     def _end(self, words: list[Any], code: int) -> None:
+        """Leave MPI; without that its launcher would kill the other ranks."""
         self._mpi.Request.Waitall(words)
-        if code == 0:  # else something may be half sent, and MPI would wait for it
+        late = threading.Timer(LAST_WORDS, os._exit, [code or 1])
+        late.daemon = True
+        late.start()
+        with _no_standard_error():  # after an error, MPI complains of what is half sent
             self._mpi.Finalize()
+        late.cancel()
 
 
 def _counts(borders: Sequence[int]) -> list[int]:
@@ -198,6 +206,19 @@ def _cores() -> frozenset[int]:
         return frozenset(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
         return frozenset()
+
+
+@contextmanager
+def _no_standard_error() -> Iterator[None]:
+    """Standard error goes nowhere inside this block, also that of libraries."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _named(error: BaseException) -> str:
