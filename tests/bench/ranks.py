@@ -1,9 +1,9 @@
-"""What ranks cost: `python tests/bench/ranks.py [--ranks 2] [--sizes 128x2 512x2] [--gbit G --latency S]`.
+"""What ranks cost: `python -m tests.bench.ranks [--ranks 2] [--sizes 128x2] [--gbit G --latency S]`.
 
 Each size is trained by all ranks with one worker each and, in turn with them, by rank 0 alone with as
 many workers. Medians of step times are compared within each turn, so that a load from outside falls on
-both. With --gbit or --latency, every exchange is made to take what it would on such a network: --latency
-seconds for each, and the time of the bytes that the rank sends.
+both. With --gbit or --latency, every exchange is made to take what it would on such a network:
+--latency seconds for each, and the time of the bytes that the rank sends.
 """
 
 from __future__ import annotations
@@ -18,11 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
-
 import numpy as np
-from ranks import launched
 
 from rnnlm.assembly import build_model, make_config, whole_config
 from rnnlm.backend.launchers import started_as
@@ -31,6 +27,7 @@ from rnnlm.backend.seeds import Purpose, generator
 from rnnlm.optim.optimizers import adam
 from rnnlm.text.batches import Batch
 from rnnlm.training.engine import Engine, follow
+from tests.support.ranks import launched
 
 SYMBOLS, T = 65, 64
 
@@ -127,7 +124,7 @@ def main() -> None:
         for size in options.sizes:
             words = sys.argv[1:]
             sys.stdout.flush()
-            command = [*launched(options.ranks), __file__, *words, "--sizes", size]
+            command = [*launched(options.ranks), "-m", "tests.bench.ranks", *words, "--sizes", size]
             environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}  # else nothing is forked
             subprocess.run(command, check=True, env=environment)
         return

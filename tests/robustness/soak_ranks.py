@@ -1,5 +1,5 @@
-"""Soak of ranks: `make soak-ranks`. A run on four ranks is killed in several ways and goes on, on one to
-three, again and again; at its end it must be equal to a run of one process, to the bit.
+"""Soak of ranks: `make soak-ranks`. A run on four ranks is killed in several ways and goes on, on one
+to three, again and again; at its end it must be equal to a run of one process, to the bit.
 """
 
 from __future__ import annotations
