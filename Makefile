@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types soak fuzz systems bench clean
+.PHONY: demo test lint types soak soak-ranks fuzz systems bench clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -35,6 +35,10 @@ types: $(VENV)/dev
 # Train, kill, damage, resume for ten minutes at most; every run must come back equal.
 soak: $(VENV)/installed
 	$(BIN)/python tests/robustness/soak.py $(ARGS)
+
+# Start on four ranks, kill, resume on one to three, 20 times; every run must come back equal.
+soak-ranks: $(VENV)/dev
+	$(BIN)/python tests/robustness/soak_ranks.py $(ARGS)
 
 # 10,000 mutated files; each is refused in one line or loads the original.
 fuzz: $(VENV)/dev

@@ -93,7 +93,12 @@ def test_only_the_command_line_prints_or_knows_click() -> None:
 
 
 # Each imported by one room alone, in functions that need it
-EXTRAS = {"exchange": {"onnx"}, "pictures": {"matplotlib"}}
+EXTRAS = {
+    "exchange": {"onnx"},
+    "cli": {"matplotlib"},
+    "pictures": {"matplotlib"},
+    "backend": {"mpi4py"},
+}
 
 
 def packages(node: ast.AST) -> set[str]:

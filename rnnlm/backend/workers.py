@@ -62,19 +62,27 @@ def make_pool(size: int, jobs: Sequence[Job]) -> WorkerPool:
     return SerialWorkers(size)
 
 
+def threads() -> set[str]:
+    """The threads of this process as Linux names them; none where that cannot be known."""
+    try:
+        return {path.name for path in Path("/proc/self/task").iterdir()}
+    except OSError:  # no /proc
+        return set()
+
+
+harmless_threads: set[str] = set()  # that hold nothing which a forked process needs
+
+
 def may_fork() -> bool:
-    """Whether it is safe to fork: on Linux, in a process with a single thread.
+    """Whether it is safe to fork: on Linux, in a process with a single thread, but for harmless ones.
 
     macOS has threads of its own in its libraries, and Windows has no fork.
     """
-    try:
-        return (
-            sys.platform == "linux"
-            and all(hasattr(module, name) for module, name in FORKING)
-            and len([*Path("/proc/self/task").iterdir()]) == 1
-        )
-    except OSError:  # no /proc
-        return False
+    return (
+        sys.platform == "linux"
+        and all(hasattr(module, name) for module, name in FORKING)
+        and len(threads() - harmless_threads) == 1
+    )
 
 
 def shared_zeros(shape: Shape, dtype: DTypeLike) -> Array:

@@ -80,6 +80,11 @@ def open_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def be_silent() -> None:
+    """Show nothing from now on: another process of the same command shows it."""
+    sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+
+
 def end_streams() -> None:
     """Write what the standard streams still hold, so that Python does not fail to at its end."""
     for stream in (sys.stdout, sys.stderr):

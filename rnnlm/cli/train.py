@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..backend.launchers import started_as
 from ..config.kinds import Interval
 from ..errors import RnnlmError, TrainingError
 from ..interrupts import end_cleanly, stop
@@ -27,7 +28,7 @@ from .arguments import (
     settings,
 )
 from .bars import StepsBar, passes_shown
-from .terminal import figure, lenient_output, say, say_in_handler, show, show_lines
+from .terminal import be_silent, figure, lenient_output, say, say_in_handler, show, show_lines
 
 if TYPE_CHECKING:
     from ..config.schema import TrainConfig
@@ -46,7 +47,46 @@ class RunName(Name):
         return value if value is NEWEST else super().convert(value, param, ctx)
 
 
-@click.command("train", cls=KeyGuesser, epilog=example("rnnlm train my.txt --set train.epochs=3"))
+class Together(KeyGuesser):
+    """A command that all ranks under mpiexec run together: rank 0 does what it says, and the others
+    follow it in silence.
+    """
+
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        if started_as()[0]:
+            be_silent()
+        return super().make_context(*args, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if started_as()[1] == 1:
+            return super().invoke(ctx)
+        from ..backend.ranks import join
+        from ..training.engine import follow
+
+        ranks = join()
+        if ranks.number:
+            stop.at_first = _leave_to_rank_0
+            ctx.exit(follow(ranks))
+        code = 1
+        try:
+            result = super().invoke(ctx)
+            code = 0
+            return result
+        except (SystemExit, click.exceptions.Exit) as error:
+            code = getattr(error, "exit_code", None) or getattr(error, "code", None) or 0
+            raise
+        except click.ClickException as error:
+            code = error.exit_code
+            raise
+        finally:
+            ranks.lead_out(code)
+
+
+def _leave_to_rank_0(_signal: int) -> None:
+    """What another rank does at a signal: all of them get it, and rank 0 says when to stop."""
+
+
+@click.command("train", cls=Together, epilog=example("rnnlm train my.txt --set train.epochs=3"))
 @click.argument("config_or_text", required=False, type=FILE)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key.")
 @click.option("--run-dir", type=FILE, help="The run folder, as run.dir.")
@@ -138,6 +178,8 @@ def _train(opened: Callable[[], Training | AtOnce | None], report: bool) -> None
     with training, lenient_output():
         if training.can_resume:  # else there is nothing to save
             stop.at_first = _say_stopping
+        elif started_as()[1] > 1:
+            say("this model is made at once: rank 0 makes it, and the other ranks wait")
         show_training(training, _reporting(training) if report else None)
 
 

@@ -128,7 +128,9 @@ class TrainConfig:
         0, "of initialisation, data, dropout and samples", Integer(low=0, high=2**63)
     )
     threads: int | None = option(
-        None, "null: the cores this process may use", Integer(low=1, high=1024, null="null")
+        None,
+        "null: the cores this process may use; under `mpiexec`, of each rank",
+        Integer(low=1, high=1024, null="null"),
     )
     max_steps: int | None = option(
         None, "end the run after so many steps", Integer(low=1, high=10**12, null="null")
@@ -165,6 +167,11 @@ class TrainConfig:
         0.0,
         "share by which a window may be longer or shorter, and its learning rate with it",
         Number(low=0, below=1),
+    )
+    reduce: str = option(
+        "ordered",
+        "under `mpiexec`: `ordered`, the same bits for any number of ranks; or `fast`",
+        Text(one_of=("ordered", "fast")),
     )
 
 

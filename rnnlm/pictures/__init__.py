@@ -1,1 +1,1 @@
-"""Numbers in, pictures out: curves of runs, drawn by matplotlib or with plain characters; a page about one run."""
+"""Numbers in, pictures out: curves of runs, by matplotlib or in characters; a page about one run."""

@@ -5,12 +5,18 @@ gradient buffer and one workspace: its shards are computed one after another, an
 up in its buffer. Lanes are computed in parallel, and their gradients are then summed in a fixed order.
 Shards and lanes depend on the batch size alone, so the result has the same bits for any number of
 workers: a worker computes one lane or several.
+
+Under mpiexec, the lanes are dealt out to ranks, each with workers of its own. Rank 0 has the Engine
+that training uses; the other ranks follow it. Each rank sums, clips and updates its share of the flat
+vectors, and the new parameters are gathered (see reduction.py and ../backend/README.md).
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
+from contextlib import closing
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -20,6 +26,7 @@ import numpy as np
 from ..arrays import Array
 from ..backend import blas
 from ..backend.params import Parameters
+from ..backend.ranks import EndedError, Joined, Ranks, world
 from ..backend.seeds import Purpose, generator
 from ..backend.workers import WorkerPool, make_pool, shared_zeros
 from ..backend.workspace import Workspace
@@ -29,6 +36,7 @@ from ..optim.averages import move
 from ..optim.optimizers import Optimizer, state_names
 from ..optim.truncation import Truncation, regular
 from ..text.batches import Batch
+from .reduction import REDUCTIONS
 
 SHARD_ROWS = 32  # at most; measured in tests/bench/README.md
 MIN_ROWS_TO_SPLIT = 16  # below, two half-batches cost more than one whole
@@ -98,6 +106,10 @@ class Engine:
     `params.flat`. `truncation` gives the factors of the gradient inside a window. `averages`: there is
     an `average` of the parameters beside them, at first what they are. A window of more than `longest`
     steps needs new workers.
+
+    On several `ranks`, `optimizer_state` has only this rank's share of each vector: `restore` and
+    `collect` exchange the whole ones, and `reduce` names how gradients are (see REDUCTIONS). Rank 0
+    alone has the average. All other methods work as on a process alone.
     """
 
     def __init__(
@@ -114,26 +126,58 @@ class Engine:
         truncation: Truncation = regular,
         averages: bool = False,
         longest: int = 0,
+        reduce: str = "ordered",
+        ranks: Ranks | None = None,
     ) -> None:
+        self._ranks = ranks = world() if ranks is None else ranks
+        if ranks.number == 0:
+            made = {
+                "optimizer": optimizer,
+                "options": options,
+                "batch_size": batch_size,
+                "clip": clip,
+                "threads": threads,
+                "seed": seed,
+                "truncation": truncation,
+                "longest": longest,
+                "reduce": reduce,
+            }
+            zeros = {"shapes": params.shapes, "dtype": params.flat.dtype}
+            ranks.tell([(Engine.follow, model, zeros, made)] * (ranks.size - 1))
         self.model, self.params, self.seed = model, params, seed
         self.truncation = truncation
         self.optimizer, self.options, self.clip = optimizer, options, clip
         dtype, size = params.flat.dtype, params.flat.size
         params.move_to(shared_zeros((size,), dtype))
+        ranks.give(params.flat)
+        # Flat vectors are worked on in chunks: rank r takes those from one border to the next
+        spared = params.biases() if options.get("spare_biases") else []
+        chunks, self._spared = _chunks(size, spared)
+        self._chunk_shares = ranks.shares(len(chunks))
+        ends = [0, *(chunk.stop for chunk in chunks)]
+        self._borders = [ends[k] for k in self._chunk_shares]
+        self._first, stop = self._borders[ranks.number : ranks.number + 2]
         names = state_names(optimizer)
-        self.optimizer_state = {name: shared_zeros((size,), dtype) for name in names}
+        self.optimizer_state = {name: shared_zeros((stop - self._first,), dtype) for name in names}
         self.average = shared_zeros((size if averages else 0,), dtype)
         self.average[:] = params.flat[: self.average.size]
         self.shards = shard_rows(batch_size)
         lanes = min(len(self.shards), MAX_LANES)
-        self.lanes = [Lane(params, list(range(k, len(self.shards), lanes))) for k in range(lanes)]
+        self._lane_shares = ranks.shares(lanes)
+        dealt = [list(range(k, len(self.shards), lanes)) for k in range(lanes)]
+        self._rows = [self._streams(dealt[slice(*ends)]) for ends in pairwise(self._lane_shares)]
+        self._first_lane, stop = self._lane_shares[ranks.number : ranks.number + 2]
+        self.lanes = [Lane(params, shards) for shards in dealt[self._first_lane : stop]]
+        totals = [lane.total.flat for lane in self.lanes]
+        self._reduction = REDUCTIONS[reduce](ranks, totals, self._lane_shares, self._borders, dtype)
         rows = max(s.stop - s.start for s in self.shards)
         self.weights = model.weights(params, rows, empty=shared_zeros)
-        # Flat vectors are worked on in chunks: worker k takes chunks k, k + n, k + 2n, ...
-        spared = params.biases() if options.get("spare_biases") else []
-        chunks, self._spared = _chunks(size, spared)
-        n = self._num_workers = min(threads or available_cores(), max(lanes, len(chunks)))
-        self._chunks = [list(enumerate(chunks))[k::n] for k in range(n)]
+        # Worker k takes chunks k, k + n, k + 2n, ... of the rank's own
+        own = list(enumerate(chunks))[slice(*self._chunk_shares[ranks.number : ranks.number + 2])]
+        threads = threads or max(1, available_cores() // ranks.neighbours)
+        n = self._num_workers = min(threads, max(1, len(self.lanes), len(own)))
+        self._chunks = [own[k::n] for k in range(n)]
+        self._averaged = [chunks[k::n] if averages else [] for k in range(n)]
         self._scratch = [Workspace(dtype) for _ in range(n)]
         self._pool: WorkerPool | None = None
         # What workers write must be in shared memory
@@ -144,6 +188,7 @@ class Engine:
         zero = model.zero_state(batch_size, dtype)
         self._state = shared_zeros(zero.shape, zero.dtype)
         self._window = _shared_batch(longest, batch_size)
+        self._have_state = False  # whether the other ranks have the state of their streams
 
     def close(self) -> None:
         """End the workers; the next step starts others."""
@@ -172,22 +217,39 @@ class Engine:
         counted = batch.counted
         assert counted, "a batch without a target that counts"
         with blas.one_thread():
-            T = len(batch.ids)
+            T, scale = len(batch.ids), 1 / counted
+            self._ranks.tell(self._steps_to_tell(batch, state, T, step, scale, learning_rate))
             pool = self._pool_for(T)
             _copy_batch(batch, self._window)
             self._state[...] = state
-            scale = 1 / counted
-            if self.weights.drops:
-                pool.run(self._drop, step)
-            pool.run(self._run_lanes, T, step, scale)
-            pool.run(self._reduce)
-            loss = math.fsum(self._losses) * scale
-            norm = math.sqrt(math.fsum(self._squares))
-            factor = self._clipping_factor(loss, norm, step, learning_rate)
-            pool.run(self._update, factor, step, learning_rate, share)
-            self._check_update(step)
-            pool.run(self._refresh)
+            loss, norm = self._make_step(pool, T, step, scale, learning_rate, share)
             state[...] = self._state
+        return loss, norm
+
+    def _make_step(
+        self,
+        pool: WorkerPool,
+        T: int,
+        step: int,
+        scale: float,
+        learning_rate: float,
+        share: float | None = None,
+    ) -> tuple[float, float]:
+        """A step on the window and state that are in place; all ranks do it together."""
+        ranks, chunks = self._ranks, self._chunk_shares
+        if self.weights.drops:
+            pool.run(self._drop, step)
+        pool.run(self._run_lanes, T, step, scale)
+        self._reduction()
+        pool.run(self._reduce)
+        ranks.gather((self._losses, self._lane_shares), (self._squares, chunks))
+        loss = math.fsum(self._losses) * scale
+        norm = math.sqrt(math.fsum(self._squares))
+        factor = self._clipping_factor(loss, norm, step, learning_rate)
+        pool.run(self._update, factor, step, learning_rate)
+        ranks.gather((self.params.flat, self._borders), (self._not_finite, chunks))
+        self._check_update(step)
+        pool.run(self._refresh, share)
         return loss, norm
 
     def _pool_for(self, T: int) -> WorkerPool:
@@ -210,7 +272,8 @@ class Engine:
     def _run_lanes(self, worker: int, T: int, step: int, scale: float) -> None:
         """Forward and backward pass of the worker's lanes."""
         for k in range(worker, len(self.lanes), self._num_workers):
-            self._losses[k] = self._run_lane(self.lanes[k], T, step, scale)
+            loss = self._run_lane(self.lanes[k], T, step, scale)
+            self._losses[self._first_lane + k] = loss
 
     def _run_lane(self, lane: Lane, T: int, step: int, scale: float) -> float:
         """Compute the lane's shards; their gradients add up in `lane.total`. Returns their loss."""
@@ -239,13 +302,14 @@ class Engine:
         return generator(self.seed, Purpose.DROPOUT, step, layer, shard)
 
     def _reduce(self, worker: int) -> None:
-        """Sum the gradients of all lanes into that of lane 0, and its squares chunk by chunk."""
+        """Sum the gradients of all lanes into the first, and its squares chunk by chunk."""
         ws = self._scratch[worker]
-        total, *others = (lane.total.flat for lane in self.lanes)
+        total, *others = self._reduction.parts
         for number, chunk in self._chunks[worker]:
-            g = total[chunk]
+            here = self._in_share(chunk)
+            g = total[here]
             for other in others:
-                np.add(g, other[chunk], g)
+                np.add(g, other[here], g)
             squares = ws("squares", g.size, dtype=np.float64)
             np.copyto(squares, g)
             self._squares[number] = np.dot(squares, squares)
@@ -268,36 +332,39 @@ class Engine:
             )
         return factor
 
-    def _update(
-        self, worker: int, factor: float, step: int, learning_rate: float, share: float | None
-    ) -> None:
-        """Clip the gradient, run the optimizer and average the parameters, chunk by chunk."""
+    def _update(self, worker: int, factor: float, step: int, learning_rate: float) -> None:
+        """Clip the gradient and run the optimizer, chunk by chunk."""
         ws = self._scratch[worker]
         kind, limit = self.clip or ("none", math.inf)
-        gradient = self.lanes[0].total.flat
+        gradient = self._reduction.parts[0]
         for number, chunk in self._chunks[worker]:
-            g = gradient[chunk]
+            here = self._in_share(chunk)
+            g = gradient[here]
             if factor != 1.0:
                 np.multiply(g, factor, g)
             if kind == "value":
                 np.clip(g, -limit, limit, out=g)
             w = self.params.flat[chunk]
-            state = {name: vector[chunk] for name, vector in self.optimizer_state.items()}
+            state = {name: vector[here] for name, vector in self.optimizer_state.items()}
             options = self.options | {"learning_rate": learning_rate}
             if "spare_biases" in options:
                 options["spare_biases"] = self._spared[number]
-            tmp = ws("tmp", g.size)
-            self.optimizer(w, g, tmp, step, **state, **options)
-            if self.average.size:
-                move(self.average[chunk], w, tmp, share)
+            self.optimizer(w, g, ws("tmp", g.size), step, **state, **options)
             # 0 · x is 0 for every finite x, however large, and NaN for infinity and NaN
             zeros = self._zeros[: g.size]
             self._not_finite[number] = sum(float(np.dot(a, zeros)) for a in (w, *state.values()))
 
-    def _refresh(self, worker: int) -> None:
-        """Make the copies of the updated weights that the products use."""
+    def _in_share(self, chunk: slice) -> slice:
+        """Where a chunk is in vectors of which the rank has only its share."""
+        return slice(chunk.start - self._first, chunk.stop - self._first)
+
+    def _refresh(self, worker: int, share: float | None) -> None:
+        """Make the copies of the updated weights that the products use, and move their average."""
         for task in self.weights.tasks[worker :: self._num_workers]:
             task()
+        for chunk in self._averaged[worker]:
+            w = self.params.flat[chunk]
+            move(self.average[chunk], w, self._scratch[worker]("tmp", w.size), share)
 
     def _check_update(self, step: int) -> None:
         if self._not_finite.any():
@@ -305,6 +372,104 @@ class Engine:
                 f"step {step}: the update made parameters that are not finite: training diverged; "
                 "lower train.optimizer.learning_rate; the last checkpoint is kept"
             )
+
+    # What ranks tell each other. Rank 0 tells (function, arguments), and the others call it
+
+    def restore(self, optimizer_state: Mapping[str, Array]) -> None:
+        """Take the optimizer's whole vectors, by name; the other ranks get their shares."""
+        self._ranks.tell([(Engine._take_vectors, list(optimizer_state))] * (self._ranks.size - 1))
+        for name, vector in optimizer_state.items():
+            shares = [vector[a:b] for a, b in pairwise(self._borders)]
+            self.optimizer_state[name][:] = shares[0]
+            self._ranks.swap(list(enumerate(shares))[1:], [])
+
+    def _take_vectors(self, names: list[str]) -> None:
+        for name in names:
+            self._ranks.swap([], [(0, self.optimizer_state[name])])
+
+    def collect(self, state: Array) -> dict[str, Array]:
+        """The optimizer's whole vectors, by name; `state` becomes that of all streams.
+
+        On several ranks `step` leaves it stale for the streams of the others.
+        """
+        if self._ranks.size == 1:
+            return self.optimizer_state
+        self._ranks.tell([(Engine._send_all,)] * (self._ranks.size - 1))
+        vectors = {}
+        for name, own in self.optimizer_state.items():
+            whole = vectors[name] = np.empty(self._borders[-1], own.dtype)
+            shares = [whole[a:b] for a, b in pairwise(self._borders)]
+            shares[0][:] = own
+            self._ranks.swap([], list(enumerate(shares))[1:])
+        parts = [np.ascontiguousarray(state[..., rows, :]) for rows in self._rows]
+        self._ranks.swap([], list(enumerate(parts))[1:])
+        for rows, part in list(zip(self._rows, parts, strict=True))[1:] if self._have_state else ():
+            state[..., rows, :] = part
+        return vectors
+
+    def _send_all(self) -> None:
+        for vector in self.optimizer_state.values():
+            self._ranks.swap([(0, vector)], [])
+        own = self._state[..., self._rows[self._ranks.number], :]
+        self._ranks.swap([(0, np.ascontiguousarray(own))], [])
+
+    def _steps_to_tell(
+        self, batch: Batch, state: Array, T: int, step: int, scale: float, learning_rate: float
+    ) -> list[Any]:
+        """A step as the other ranks are told it: each its streams; of the state, in the first step."""
+        told = []
+        for rows in self._rows[1:]:
+            columns = {name: a[:, rows] for name, a in vars(batch).items() if a is not None}
+            at = None if self._have_state else state[..., rows, :]
+            told.append((Engine._take_step, columns, at, T, step, scale, learning_rate))
+        self._have_state = True
+        return told
+
+    def _take_step(
+        self, columns: dict[str, Array], state: Array | None, T: int, *step: Any
+    ) -> None:
+        with blas.one_thread():
+            pool, rows = self._pool_for(T), self._rows[self._ranks.number]
+            window = vars(self._window)
+            window["fresh"][:T] = False
+            for name, values in columns.items():
+                window[name][:T, rows] = values
+            if state is not None:
+                self._state[..., rows, :] = state
+            self._make_step(pool, T, *step)
+
+    def _streams(self, lanes: list[list[int]]) -> Array:
+        """The numbers of the streams in the shards of some lanes."""
+        rows = [
+            np.arange(self.shards[k].start, self.shards[k].stop) for lane in lanes for k in lane
+        ]
+        return np.concatenate([np.zeros(0, np.intp), *rows])
+
+    @classmethod
+    def follow(
+        cls, ranks: Joined, model: TrainableModel, zeros: dict[str, Any], made: dict[str, Any]
+    ) -> None:
+        """Do what rank 0 tells, until it raises EndedError."""
+        with closing(cls(model, Parameters(**zeros), **made, ranks=ranks)) as engine:
+            while True:
+                function, *arguments = ranks.told()
+                function(engine, *arguments)
+
+
+def follow(ranks: Joined) -> int:
+    """Be another rank than 0 until that ends; returns its exit code."""
+    try:
+        try:
+            function, *arguments = ranks.told()
+            function(ranks, *arguments)
+        except EndedError:
+            raise
+        except Exception as error:
+            ranks.report(error)
+    except EndedError as end:
+        ranks.follow_out(end.code)
+        return end.code
+    raise AssertionError
 
 
 def _chunks(size: int, spared: list[slice]) -> tuple[list[slice], list[bool]]:

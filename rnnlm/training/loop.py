@@ -126,6 +126,7 @@ class Training:
             truncation=partial(TRUNCATIONS[t.truncation["name"]], **_options(t.truncation)),
             averages=average is not none,
             longest=self.windows.longest,
+            reduce=t.reduce,
         )
         self._weights: dict[str, Array] = {}
         self.params = self._engine.params
@@ -134,8 +135,7 @@ class Training:
             self._engine.average[:] = at.params.flat
             self.params = Parameters(at.params.shapes, flat=self._engine.average)
             self._weights = {WEIGHTS: self._engine.params.flat}
-        for name, vector in vectors.items():
-            self._engine.optimizer_state[name][:] = vector
+        self._engine.restore(vectors)
         self.state = self.model.zero_state(t.batch_size) if at.state is None else at.state.copy()
         self._stretch = corpus.format.beginning(corpus["val"], self.validation.symbols)
         self._evaluates = corpus.format.can_evaluate(self._stretch, t.eval_streams)
@@ -466,7 +466,7 @@ class Training:
             counts=self.corpus.train_counts,
             progress=p,
             data=data_record(self.corpus),
-            optimizer_state=self._engine.optimizer_state | self._weights,
+            optimizer_state=self._engine.collect(self.state) | self._weights,
             state=self.state,
             environments=recorded(self._environments),
             origin=self._origin,

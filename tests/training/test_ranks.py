@@ -1,0 +1,133 @@
+"""Ranks under mpiexec compute what a process alone computes, and end together."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TEXT
+from ranks import train_on, under_mpiexec
+
+from rnnlm.assembly import make_config
+from rnnlm.backend import ranks
+from rnnlm.backend.launchers import LAUNCHERS, started_as
+from rnnlm.config.schema import TrainConfig
+from rnnlm.errors import ConfigError
+from rnnlm.runs.checkpoint import Checkpoint
+from rnnlm.runs.folder import read_metrics
+from rnnlm.training.reduction import REDUCTIONS
+from rnnlm.training.result import train
+
+KEYS = (
+    "model.hidden_size=88",  # the parameters are two chunks: the third rank has none, and no lane
+    "model.num_layers=1",
+    "model.dropout=0.2",
+    "train.batch_size=24",  # two lanes
+    "train.seq_length=16",
+    "train.grad_clip.norm=0.05",
+    "train.eval_every=5",
+    "train.log_every=1",
+    "train.sample_every=5",
+)
+
+
+def content(run: Path) -> dict[str, Any]:
+    """The bits of a run's checkpoints and its metrics, without times and places."""
+    found: dict[str, Any] = {}
+    for name in ("last", "best"):
+        at = Checkpoint.load(run / f"{name}.npz")
+        assert at.state is not None
+        arrays = {"params": at.params.flat, "state": at.state, **at.optimizer_state}
+        found |= {f"{name} {key}": array.tobytes() for key, array in arrays.items()}
+        p = at.progress
+        found[f"{name} progress"] = (p.step, p.loss_sum, p.val_loss, p.best_step, p.sampled_step)
+    timings = {"seconds", "symbols_per_second"}
+    records = read_metrics(run / "metrics.jsonl")
+    found["metrics"] = [{k: v for k, v in r.items() if k not in timings} for r in records]
+    return found
+
+
+def losses(run: Path) -> list[float]:
+    """Of every step."""
+    return [r["loss"] for r in read_metrics(run / "metrics.jsonl") if r["event"] == "train"]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of ten steps in one process; its text is beside it."""
+    folder = tmp_path_factory.mktemp("alone")
+    text = folder / "text.txt"
+    text.write_text(TEXT, encoding="utf-8")
+    steps = "train.max_steps=10"
+    train(make_config(None, f"data.path={text}", f"run.dir={folder / 'run'}", *KEYS, steps))
+    return folder / "run"
+
+
+def settings(*keys: str) -> list[str]:
+    """As words of the command line."""
+    return [word for key in keys for word in ("--set", key)]
+
+
+@under_mpiexec
+def test_ranks_have_the_bits_of_a_process_alone(alone: Path, tmp_path: Path) -> None:
+    """Started on three ranks, of which one has nothing to compute, and resumed on two with two workers
+    each: parameters, optimizer, state, metrics and samples of a run alone.
+    """
+    run, text = tmp_path / "run", alone.parent / "text.txt"
+    keys = settings(*KEYS, "train.max_steps=5", "train.threads=1")
+    first = train_on(3, text, "--run-dir", run, *keys)
+    assert (first.returncode, first.stderr) == (0, first.stderr), first
+    assert first.stdout.count("run folder:") == 1, "rank 0 alone says what happens"
+    more = settings("train.max_steps=10", "train.threads=2")
+    second = train_on(2, "--resume", run, *more)
+    assert second.returncode == 0, second
+    assert content(run) == content(alone)
+
+
+@under_mpiexec
+def test_an_error_on_another_rank_ends_all_in_one_line(alone: Path, tmp_path: Path) -> None:
+    """The run keeps its checkpoint; until then, `fast` is equal but for rounding."""
+    run, text = tmp_path / "run", alone.parent / "text.txt"
+    keys = settings(*KEYS, "train.max_steps=10", "train.threads=1", "train.reduce=fast")
+    ended = train_on(2, text, "--run-dir", run, *keys, fault="1 9")
+    assert ended.returncode == 1, ended
+    *_, last = ended.stderr.splitlines()
+    assert last.startswith("Error: rank 1 on ") and last.endswith(": not enough memory")
+    assert "Traceback" not in ended.stderr
+    assert Checkpoint.load(run / "last.npz").progress.step == 0
+    np.testing.assert_allclose(losses(run), losses(alone)[:8], rtol=1e-5)
+
+
+def test_a_process_of_no_launcher_is_alone(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of MPI is loaded then; and a job of Slurm is no launcher of MPI."""
+    assert alone.is_dir() and "mpi4py" not in sys.modules
+    for name in (name for pair in LAUNCHERS for name in pair):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    assert started_as() == (0, 1)
+    monkeypatch.setenv("PMIX_RANK", "1")
+    assert started_as() == (1, 2)
+
+
+def test_without_mpi4py_a_launched_process_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In one line, before anything is made."""
+    monkeypatch.setenv("PMI_RANK", "0")
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(ConfigError, match=r"started 2 processes.*pip install 'rnnlm\[mpi\]'"):
+        ranks.join()
+
+
+def test_the_config_offers_every_reduction() -> None:
+    """By the names in their table."""
+    for name in REDUCTIONS:
+        assert make_config(None, f"train.reduce={name}").train.reduce == name
+    assert TrainConfig().reduce == next(iter(REDUCTIONS))
+    with pytest.raises(ConfigError, match="reduce"):
+        make_config(None, "train.reduce=other")
