@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from .assembly import make_config
     from .config.schema import Config
     from .errors import CheckpointError, ConfigError, DataError, RnnlmError, TrainingError
-    from .inference.dynamic import Dynamic
     from .inference.evaluation import Evaluation
+    from .inference.learning import Dynamic
     from .runs.checkpoint import Checkpoint
     from .runs.folder import read_metrics
     from .runs.history import history
@@ -43,7 +43,7 @@ _HOMES = {
     "text.prepare": ("prepare",),
     "errors": ("CheckpointError", "ConfigError", "DataError", "RnnlmError", "TrainingError"),
     "runs.folder": ("read_metrics",),
-    "inference.dynamic": ("Dynamic",),
+    "inference.learning": ("Dynamic",),
     "runs.history": ("history",),
     "inference.evaluation": ("Evaluation",),
     "training.loop": ("Event", "Training"),

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ..arrays import Array
 from ..errors import DataError
-from ..inference.dynamic import Dynamic, Texts, evaluate_dynamic, tune
+from ..inference.dynamic import Texts, evaluate_dynamic, tune
 from ..inference.evaluation import Evaluation, evaluate_text
+from ..inference.learning import Dynamic
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import recorded_data
 from ..text.corpus import Corpus

@@ -10,7 +10,7 @@ import click
 
 from ..config.kinds import options
 from ..errors import ConfigError
-from ..inference.dynamic import Dynamic
+from ..inference.learning import Dynamic
 from ..wording import counted, share
 from . import table
 from .arguments import CHECKPOINTS, FILE, UNKNOWN, example, found, read_text, say_left_out

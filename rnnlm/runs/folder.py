@@ -400,8 +400,8 @@ def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
     Raises CheckpointError where the file cannot be read, and for a line that is not a JSON object.
     """
     path = as_path(path, CheckpointError)
-    path = path / "metrics.jsonl" if path.is_dir() else path
     try:
+        path = path / "metrics.jsonl" if path.is_dir() else path
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.endswith(b"\n"):

@@ -12,8 +12,9 @@ from oracles import all_cells, model_losses
 from rnnlm.backend.params import Parameters
 from rnnlm.errors import ConfigError, TrainingError
 from rnnlm.inference import dynamic
-from rnnlm.inference.dynamic import Dynamic, Texts, evaluate_dynamic, learning_reader, options_of
+from rnnlm.inference.dynamic import Texts, evaluate_dynamic, learning_reader, options_of
 from rnnlm.inference.evaluation import evaluate
+from rnnlm.inference.learning import Dynamic
 from rnnlm.models.base import LanguageModel
 from rnnlm.models.jordan import Jordan
 from rnnlm.models.mixture import Mixture, MixtureParams
