@@ -40,6 +40,8 @@ class Cell(Protocol):
     σ(z) = (1 + tanh(z / 2)) / 2: then one call of tanh serves all gates. Halving is exact."""
     saved: ClassVar[int]
     """How many blocks z has after its gates, in which `step` keeps what `backward` needs."""
+    keeping: ClassVar[Mapping[str, int]] = {}
+    """Gates that keep the state where they are open (1), or let something new in (-1)."""
     carried: ClassVar[int] = 0
     """The number of the first state that the next step reads; those before are output only."""
     direct: ClassVar[int] = 0

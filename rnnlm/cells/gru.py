@@ -50,6 +50,7 @@ class GRU(Cell):
     states: ClassVar[tuple[str, ...]] = ("h",)
     scale: ClassVar[tuple[float, ...]] = (0.5, 0.5, 1.0)
     saved: ClassVar[int] = 1  # R ⊙ H', or P with `reset_after`
+    keeping: ClassVar[Mapping[str, int]] = {"z": 1}
 
     def parameters(self, hidden_size: int) -> dict[str, Parameter]:
         own = {"Wh": Parameter((3, hidden_size, hidden_size), orthogonal, packed=True)}

@@ -43,6 +43,7 @@ class LSTM(Cell):
     states: ClassVar[tuple[str, ...]] = ("h", "c")
     scale: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5, 1.0)
     saved: ClassVar[int] = 0
+    keeping: ClassVar[Mapping[str, int]] = {"f": 1, "i": -1}
 
     def parameters(self, hidden_size: int) -> dict[str, Parameter]:
         return {"Wh": Parameter((4, hidden_size, hidden_size), orthogonal, packed=True)}

@@ -58,6 +58,7 @@ class SRU(Cell):
     states: ClassVar[tuple[str, ...]] = ("h", "c")
     scale: ClassVar[tuple[float, ...]] = (0.5, 0.5, 1.0, math.sqrt(3))
     saved: ClassVar[int] = 0
+    keeping: ClassVar[Mapping[str, int]] = {"f": 1}
     carried: ClassVar[int] = 1
     direct: ClassVar[int] = 1
 

@@ -12,7 +12,9 @@ import numpy as np
 from ..arrays import Array
 from ..backend.initial import glorot_uniform, uniform
 from ..backend.params import Parameter
-from ..config.kinds import Number, option
+from ..cells import Cell
+from ..config.kinds import Integer, Number, option
+from ..errors import ConfigError
 
 Init = Callable[[Array, np.random.Generator], None]
 
@@ -20,8 +22,11 @@ Init = Callable[[Array, np.random.Generator], None]
 class Initialisation(Protocol):
     """A frozen dataclass whose fields are its options in the config."""
 
-    def __call__(self, name: str, parameter: Parameter, hidden_size: int) -> Parameter:
-        """The parameter with its first values. Packed parameters are the recurrent matrices."""
+    def __call__(self, name: str, parameter: Parameter, cell: Cell, H: int) -> Parameter:
+        """The parameter of a model of H units a layer, with its first values.
+
+        Packed parameters are the recurrent matrices.
+        """
 
 
 def _gain() -> float:
@@ -52,7 +57,7 @@ class Orthogonal:
 
     gain: float = _gain()
 
-    def __call__(self, name: str, parameter: Parameter, hidden_size: int) -> Parameter:
+    def __call__(self, name: str, parameter: Parameter, cell: Cell, H: int) -> Parameter:
         return _scaled(parameter, parameter.init, self.gain) if parameter.packed else parameter
 
 
@@ -62,7 +67,7 @@ class Identity:
 
     gain: float = _gain()
 
-    def __call__(self, name: str, parameter: Parameter, hidden_size: int) -> Parameter:
+    def __call__(self, name: str, parameter: Parameter, cell: Cell, H: int) -> Parameter:
         return _scaled(parameter, _identity, self.gain) if parameter.packed else parameter
 
 
@@ -72,7 +77,7 @@ class Glorot:
 
     gain: float = _gain()
 
-    def __call__(self, name: str, parameter: Parameter, hidden_size: int) -> Parameter:
+    def __call__(self, name: str, parameter: Parameter, cell: Cell, H: int) -> Parameter:
         return _scaled(parameter, glorot_uniform, self.gain) if parameter.packed else parameter
 
 
@@ -84,14 +89,43 @@ class Uniform:
 
     gain: float = _gain()
 
-    def __call__(self, name: str, parameter: Parameter, hidden_size: int) -> Parameter:
+    def __call__(self, name: str, parameter: Parameter, cell: Cell, H: int) -> Parameter:
         if name == "embedding":
             return parameter
 
         def init(array: Array, rng: np.random.Generator) -> None:
-            uniform(array, rng, 1 / math.sqrt(hidden_size))
+            uniform(array, rng, 1 / math.sqrt(H))
 
         return _scaled(parameter, init, self.gain if parameter.packed else 1)
+
+
+@dataclass(frozen=True)
+class Chrono:
+    """Biases of gates that keep the state begin at ln u, those of gates that let something new in at
+    -ln u, with u uniform from 1 to `longest` - 1 for each unit: so units keep what they hold for that
+    many steps (Tallec and Ollivier 2018, arXiv:1804.11188, section 3). All else is as by default.
+
+    Raises ConfigError for a cell without such gates.
+    """
+
+    gain: float = _gain()
+    longest: int = option(40, "steps over which something must be kept", Integer(low=3, high=10**6))
+
+    def __call__(self, name: str, parameter: Parameter, cell: Cell, H: int) -> Parameter:
+        if not cell.keeping:
+            raise ConfigError(
+                "model.initialisation: chrono is for cells with gates that keep a state"
+            )
+        if name.startswith("layers.") and name.endswith(".b"):
+
+            def init(b: Array, rng: np.random.Generator) -> None:
+                parameter.init(b, rng)
+                kept = np.log(rng.uniform(1, self.longest - 1, b.shape[1]))
+                for gate, sign in cell.keeping.items():
+                    b[cell.gates.index(gate)] = sign * kept
+
+            return replace(parameter, init=init)
+        return _scaled(parameter, parameter.init, self.gain) if parameter.packed else parameter
 
 
 INITIALISATIONS: dict[str, Callable[..., Initialisation]] = {
@@ -99,4 +133,5 @@ INITIALISATIONS: dict[str, Callable[..., Initialisation]] = {
     "identity": Identity,
     "glorot": Glorot,
     "uniform": Uniform,
+    "chrono": Chrono,
 }

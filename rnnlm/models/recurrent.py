@@ -121,7 +121,7 @@ class Recurrent(Declared):
     )
     initialisation: Initialisation = option(
         Orthogonal(),
-        "how recurrent matrices begin: `orthogonal`, `identity`, `glorot`, `uniform`; and `gain`",
+        "how weights begin: `orthogonal`, `identity`, `glorot`, `uniform` or `chrono`, and `gain`",
         Chosen(table="initialisation", default="orthogonal"),
     )
 
@@ -157,7 +157,7 @@ class Recurrent(Declared):
         elif E is not None and self.output_size != E:
             found["Wo"] = Parameter((self.output_size, E), glorot_uniform)
         found["by"] = Parameter((V,), zeros)
-        return {name: self.initialisation(name, p, H) for name, p in found.items()}
+        return {name: self.initialisation(name, p, self.cell, H) for name, p in found.items()}
 
     @property
     def output_size(self) -> int:

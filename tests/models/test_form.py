@@ -10,6 +10,7 @@ from oracles import Problem, assert_is_gradient, model_losses, output_matrix
 from rnnlm.assembly import build_model, make_config
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import GRU, LSTM, Cell
+from rnnlm.errors import ConfigError
 from rnnlm.models.initialisation import INITIALISATIONS
 from rnnlm.models.recurrent import Recurrent
 from rnnlm.text.batches import IGNORED, Batch
@@ -96,7 +97,7 @@ def test_recurrent_matrices_begin_as_they_are_named(name: str) -> None:
         for more in ((chosen,), ())
     )
     for W in found["layers.0.Wh"] / 1.5:
-        if name == "orthogonal":
+        if name in ("orthogonal", "chrono"):
             np.testing.assert_allclose(W @ W.T, np.eye(64), atol=1e-12)
         elif name == "identity":
             np.testing.assert_array_equal(W, np.eye(64))
@@ -105,9 +106,33 @@ def test_recurrent_matrices_begin_as_they_are_named(name: str) -> None:
             assert 0.99 * limit < np.abs(W).max() <= limit
             assert abs(W.std() - limit / np.sqrt(3)) < 0.03 * limit
     np.testing.assert_array_equal(found["embedding"], plain["embedding"])
-    is_uniform = name == "uniform"
-    assert found["by"].any() == is_uniform
-    assert (found["layers.0.b"][1] == 1).all() != is_uniform
+    assert found["by"].any() == (name == "uniform")
+    assert (found["layers.0.b"][1] == 1).all() == (name not in ("uniform", "chrono"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "kept", "new"), [("lstm", 1, 0), ("gru", 1, None), ("sru", 0, None)]
+)
+def test_units_begin_with_times_of_their_own(cell: str, kept: int, new: int | None) -> None:
+    """With `chrono` a gate that keeps a state for T steps is open by T / (T + 1)."""
+    chosen = "model.initialisation={name: chrono, longest: 30}"
+    config = make_config(None, f"model.cell={cell}", "model.hidden_size=2000", chosen)
+    params = build_model(config, 3).init(np.random.default_rng(0))  # type: ignore[attr-defined]
+    for b in (params["layers.0.b"], params["layers.1.b"]):
+        times = np.exp(b[kept])
+        assert 1 <= times.min() < 1.1
+        assert 28.9 < times.max() <= 29.0001
+        assert abs(times.mean() - 15) < 0.5
+        for k in set(range(len(b))) - {kept}:
+            np.testing.assert_array_equal(b[k], -b[kept] if k == new else 0)
+
+
+def test_a_cell_without_gates_has_no_times() -> None:
+    """One line."""
+    with pytest.raises(ConfigError, match="chrono is for cells with gates"):
+        build_model(make_config(None, "model.cell=rnn", "model.initialisation=chrono"), 3).init(  # type: ignore[attr-defined]
+            np.random.default_rng(0)
+        )
 
 
 def test_gradients_grow_with_the_gain() -> None:
