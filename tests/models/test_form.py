@@ -116,13 +116,13 @@ def test_recurrent_matrices_begin_as_they_are_named(name: str) -> None:
 def test_units_begin_with_times_of_their_own(cell: str, kept: int, new: int | None) -> None:
     """With `chrono` a gate that keeps a state for T steps is open by T / (T + 1)."""
     chosen = "model.initialisation={name: chrono, longest: 30}"
-    config = make_config(None, f"model.cell={cell}", "model.hidden_size=2000", chosen)
+    config = make_config(None, f"model.cell={cell}", "model.hidden_size=300", chosen)
     params = build_model(config, 3).init(np.random.default_rng(0))  # type: ignore[attr-defined]
     for b in (params["layers.0.b"], params["layers.1.b"]):
         times = np.exp(b[kept])
-        assert 1 <= times.min() < 1.1
-        assert 28.9 < times.max() <= 29.0001
-        assert abs(times.mean() - 15) < 0.5
+        assert 1 <= times.min() < 1.5
+        assert 28.5 < times.max() <= 29.0001
+        assert abs(times.mean() - 15) < 2
         for k in set(range(len(b))) - {kept}:
             np.testing.assert_array_equal(b[k], -b[kept] if k == new else 0)
 

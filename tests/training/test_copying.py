@@ -25,8 +25,8 @@ def copies(lag: int, updates: int, out: Path) -> Path:
 def forgotten(corpus: Path, run: Path, lag: int, *keys: str) -> float:
     """The share of the key's ln 2 nats that an LSTM still pays for the copy after an epoch.
 
-    Its gates begin such that units keep what they hold for up to five steps more: with a forget gate that is
-    half closed at each step, when learning begins is a matter of luck.
+    Its gates begin such that units keep what they hold for up to five steps more. Else it is a matter
+    of luck when learning begins.
     """
     config = make_config(
         None,
@@ -56,6 +56,6 @@ def test_a_lag_beyond_the_truncation_is_not_learned(tmp_path: Path) -> None:
 
 def test_a_longer_lag_takes_a_longer_window(tmp_path: Path) -> None:
     """A lag of 20 in windows of 40, and not of 10."""
-    corpus = copies(20, 800, tmp_path / "data")
+    corpus = copies(20, 1000, tmp_path / "data")
     assert forgotten(corpus, tmp_path / "long", 20, *WINDOWS_OF_40) < 0.2
     assert forgotten(corpus, tmp_path / "short", 20, *WINDOWS_OF_10) > 0.8
