@@ -186,9 +186,10 @@ def check_memory(model: TrainableModel, config: Config, course: Course) -> int:
     factor = 0 if TRUNCATIONS[t.truncation["name"]] is regular else FACTOR
 
     def size(seq_length: int) -> int:
-        longest = Borders(windows.longest, seq_length, t.vary_length).longest
-        factors = factor * t.batch_size * longest
-        return factors + training_bytes(model, t.batch_size, longest, slots, windows.begins_inside)
+        cut = Borders(windows.longest, seq_length, t.vary_length)
+        factors = factor * t.batch_size * cut.longest
+        fresh = windows.begins_inside
+        return factors + training_bytes(model, t.batch_size, cut.longest, slots, fresh, cut.shorter)
 
     need, have = size(windows.seq_length), available_memory()
     if have is not None and need > have:
