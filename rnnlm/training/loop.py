@@ -29,7 +29,7 @@ from ..errors import CheckpointError, DataError, TrainingError
 from ..inference.evaluation import evaluate_text, figures
 from ..inference.sampling import generate, texts
 from ..models.base import TrainableModel
-from ..optim.averages import AVERAGES, none
+from ..optim.averages import AVERAGES, none, remembered
 from ..optim.optimizers import OPTIMIZERS
 from ..optim.schedules import SCHEDULES, Position
 from ..optim.truncation import TRUNCATIONS
@@ -286,7 +286,7 @@ class Training:
         learning_rate = self.learning_rate(p.step)
         if self.config.train.vary_length:
             learning_rate *= len(batch.ids) / self.course.stage(p.step).windows.seq_length
-        share = self._share(p.averaged, p.epoch, p.bad_evals)
+        share = self._share(p.averaged, p.epoch, p.val_losses)
         loss, norm = self._engine.step(batch, self.state, p.step + 1, learning_rate, share)
         p.averaged += share is not None
         p.step += 1
@@ -344,6 +344,9 @@ class Training:
         if not self.validation.whole:
             extra["stretch"] = len(self._stretch)
         event = self._log("eval", loss, split="val", best=better, **extra)
+        if self.validation.counts(p.step):
+            patience = self.config.train.average.get("patience", 0)
+            p.val_losses = remembered([*p.val_losses, loss], patience) if patience else []
         if better:
             p.best_loss, p.best_step, p.bad_evals = loss, p.step, 0
             with suppress(OSError):  # there is no best.npz yet, or the link is there already
