@@ -150,6 +150,23 @@ class Integer(Number):
 
 
 @dataclass(frozen=True)
+class ByEpoch(Integer):
+    """An integer, or a mapping from epochs, `most` at most and 0 among them, to integers."""
+
+    most: int = 32
+    takes_mapping: ClassVar[bool] = True
+    epoch: ClassVar[Integer] = Integer(low=0, high=10**9)
+
+    @property
+    def each(self) -> Integer:
+        """What stands in the mapping: `null` does not."""
+        return Integer(low=self.low, above=self.above, high=self.high, below=self.below)
+
+    def words(self) -> str:
+        return self._or_null("an integer, a mapping such as {0: 64, 10: 128}")
+
+
+@dataclass(frozen=True)
 class Flag(Kind):
     """True or false."""
 

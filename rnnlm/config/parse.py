@@ -17,6 +17,7 @@ from .guesses import meant
 from .kinds import (
     MODEL,
     NAME,
+    ByEpoch,
     Chosen,
     Clip,
     Kind,
@@ -157,6 +158,8 @@ class _Reading:
             return self._clip(dotted, kind, node)
         if isinstance(kind, Several):
             return self._several(dotted, kind, node)
+        if isinstance(kind, ByEpoch) and isinstance(node, Branch):
+            return self._by_epoch(dotted, kind, node)
         if isinstance(kind, Named):
             kind = Text(one_of=tuple(self.tables[kind.table]))
         if isinstance(node, Branch):
@@ -212,6 +215,22 @@ class _Reading:
             name: self._value(f"{dotted}.{name}", kind.of, child) for name, child in names.items()
         }
 
+    def _by_epoch(self, dotted: str, kind: ByEpoch, node: Branch) -> dict[int, int]:
+        """The values by their epochs, in order."""
+        found = {
+            self._scalar(f"an epoch of {dotted}", kind.epoch, Leaf(name, False, child.where)): (
+                self._value(f"{dotted}.{name}", kind.each, child)
+            )
+            for name, child in node.children.items()
+        }
+        if 0 not in found:
+            raise ConfigError(f"{node.where}: {dotted} has no entry for epoch 0, the first")
+        if len(found) < len(node.children) or len(found) > kind.most:
+            raise ConfigError(
+                f"{node.where}: {dotted} takes each epoch once, and {kind.most} at most"
+            )
+        return dict(sorted(found.items()))
+
     def _scalar(self, dotted: str, kind: Kind, leaf: Leaf) -> Any:
         if kind.null is not None and (
             leaf.is_null if kind.null == "null" else not leaf.quoted and leaf.text == kind.null
@@ -241,6 +260,8 @@ class _Reading:
             yield from (f"{dotted}.norm", f"{dotted}.value")
         elif isinstance(owner, Several):  # a model may have models without end
             yield f"{dotted}.1"
+        elif isinstance(owner, ByEpoch):
+            yield f"{dotted}.0"
         elif not isinstance(owner, Kind):
             for name, key in options(owner).items():
                 yield f"{dotted}.{name}"

@@ -18,6 +18,7 @@ from ..errors import ConfigError
 from ..wording import shown
 from .kinds import (
     MODEL,
+    ByEpoch,
     Chosen,
     Clip,
     Every,
@@ -85,10 +86,10 @@ class TrainConfig:
     batch_size: int = option(
         32, "parallel streams the text is cut into", Integer(low=1, high=1 << 20)
     )
-    seq_length: int | None = option(
+    seq_length: int | dict[int, int] | None = option(
         64,
-        "window of truncated backpropagation, or `full` for whole streams",
-        Integer(low=1, null="full"),
+        "window of truncated backpropagation; `{0: 64, 10: 128}`, by epoch; or `full`, whole streams",
+        ByEpoch(low=1, null="full"),
     )
     optimizer: dict[str, Any] = option(
         {"name": "adam"},
@@ -173,6 +174,12 @@ class TrainConfig:
         "under `mpiexec`: `ordered`, the same bits for any number of ranks; or `fast`",
         Text(one_of=("ordered", "fast")),
     )
+
+    @property
+    def windows(self) -> dict[int, int | None]:
+        """`seq_length` by the epoch from which on it is used; None: whole streams."""
+        given = self.seq_length
+        return dict(given) if isinstance(given, dict) else {0: given}
 
 
 @dataclass(frozen=True)
@@ -272,9 +279,9 @@ def differences(old: Config, new: Config) -> Iterator[tuple[str, Any, Any]]:
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested mappings, under their dotted keys."""
+    """The leaves of nested mappings, under their dotted keys. A mapping by epoch is one of them."""
     for name, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
             yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value

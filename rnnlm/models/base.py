@@ -153,11 +153,18 @@ class TrainableModel(LanguageModel, Protocol):
     ) -> Any:
         """The `Weights` for windows of `rows` streams; `empty` allocates the copies."""
 
+    @property
+    def masked_weights(self) -> int:
+        """How many weights have a mask that drops them, the same for all streams."""
+
     def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
         """About how many bytes a window of T steps and B streams takes, in float32.
 
         `fresh`: texts begin inside windows, not only at their first step.
         """
+
+    def calls_bytes(self, T: int, fresh: bool = False) -> int:
+        """About how many of them are for recorded calls, which are kept for every length T."""
 
     def loss_and_grad(
         self,

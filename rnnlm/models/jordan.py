@@ -195,9 +195,20 @@ class Jordan(Declared):
         of_target = self.feedback == "target"
         over_units = 2 + 2 * bool(self.dropout) + 2 * of_target + (self.num_layers > 1)
         over_symbols = 1 if of_target else 2 + bool(self.decay) + fresh
-        calls = 0 if of_target else min(T, LONGEST_TAPE) * TAPE_BYTES * (2 if fresh else 1)
+        calls = self.calls_bytes(T, fresh) - self.below.calls_bytes(T, fresh)
         numbers = R * (over_units * H + over_symbols * V) + 3 * B * (H + V)
         return 4 * numbers + calls + self.below.window_bytes(T, B, fresh)
+
+    def calls_bytes(self, T: int, fresh: bool = False) -> int:
+        """About how many of them are for recorded calls, which are kept for every length T."""
+        of_target = self.feedback == "target"
+        own = 0 if of_target else min(T, LONGEST_TAPE) * TAPE_BYTES * (2 if fresh else 1)
+        return own + self.below.calls_bytes(T, fresh)
+
+    @property
+    def masked_weights(self) -> int:
+        """How many weights have a mask that drops them, the same for all streams."""
+        return self.below.masked_weights
 
     # Windows
 

@@ -259,12 +259,18 @@ class Recurrent(Declared):
     def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
         """About how many bytes a window takes in training: activations and recorded calls.
 
-        Where texts begin inside some windows (`fresh`), calls are recorded with and without them. Masks
-        of weights count, though there is one of each for all windows of a step.
+        Where texts begin inside some windows (`fresh`), calls are recorded with and without them.
         """
-        weights = self.num_layers * count(self.packed) if self.weight_dropout else 0
-        calls = self.num_layers * min(T, LONGEST_TAPE) * TAPE_BYTES
-        return 4 * (self.activation_count(T, B, fresh) + weights) + (2 if fresh else 1) * calls
+        return 4 * self.activation_count(T, B, fresh) + self.calls_bytes(T, fresh)
+
+    def calls_bytes(self, T: int, fresh: bool = False) -> int:
+        """About how many of them are for recorded calls, which are kept for every length T."""
+        return (2 if fresh else 1) * self.num_layers * min(T, LONGEST_TAPE) * TAPE_BYTES
+
+    @property
+    def masked_weights(self) -> int:
+        """How many weights have a mask that drops them, the same for all streams."""
+        return self.num_layers * count(self.packed) if self.weight_dropout else 0
 
     # The wiring: recorded calls, the same for windows and for single steps
 

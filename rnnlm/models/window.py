@@ -140,6 +140,15 @@ class Window(Declared):
         ids = 8 * (R + before) + 8 * (c + 4) * n + (8 * R if fresh else 0)
         return 4 * numbers + ids
 
+    def calls_bytes(self, T: int, fresh: bool = False) -> int:
+        """About how many of them are for recorded calls: there are none."""
+        return 0
+
+    @property
+    def masked_weights(self) -> int:
+        """How many weights have a mask that drops them: none."""
+        return 0
+
     # Windows
 
     def forward(

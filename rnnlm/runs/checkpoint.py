@@ -68,6 +68,7 @@ class Progress:
     sampled_step: int = 0
     drops: int = 0  # of the learning rate, by validations
     averaged: int = 0  # updates whose weights the average has
+    val_losses: list[float] = field(default_factory=list)  # that an average waits by
     owed_step: int = 0  # the step whose validation was interrupted; 0: none
     metrics_bytes: int = 0  # length of metrics.jsonl when this was saved
     started: float = 0.0  # seconds since 1970
@@ -392,10 +393,14 @@ def _origin(values: Any) -> dict[str, str]:
 
 def _progress(values: dict[str, Any]) -> Progress:
     """Progress from JSON, its types and ranges checked."""
-    values = {"owed_step": 0, "drops": 0, "averaged": 0} | values  # which came after version 0.1.0
+    # These came after version 0.1.0
+    values = {"owed_step": 0, "drops": 0, "averaged": 0, "val_losses": [], **values}
     if values.keys() != asdict(Progress()).keys():
         raise ValueError("progress")
     progress = Progress(**values)
+    losses = values.pop("val_losses")
+    if type(losses) is not list or not all(type(x) is float and 0 <= x < math.inf for x in losses):
+        raise ValueError(f"progress.val_losses: {str(losses)[:80]}")
     for name, value in values.items():
         integer = isinstance(getattr(Progress(), name), int) or name == "best_step"
         optional = getattr(Progress(), name) is None

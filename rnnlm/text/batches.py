@@ -71,7 +71,9 @@ class Borders:
     ) -> None:
         self._stream_length, self._seq_length, self._seed = stream_length, seq_length, seed
         self._move = min(max(1, round(vary * seq_length / 4)), (seq_length - 1) // 4) if vary else 0
-        self.longest = min(stream_length, seq_length + 4 * self._move)
+        moved = {seq_length + n * self._move for n in range(-4, 5)}
+        *self.shorter, self.longest = sorted({min(stream_length, length) for length in moved})
+        """The lengths of windows, the longest by itself; the last window of an epoch aside."""
 
     def __len__(self) -> int:
         return math.ceil(self._stream_length / self._seq_length)

@@ -74,7 +74,7 @@ class GradientCheck:
     ) -> None:
         t = config.train
         self.model, self.params, self.seed = model, params, t.seed
-        steps = min(t.seq_length or STEPS, STEPS)
+        steps = min(STEPS, max(length or STEPS for length in t.windows.values()))
         cut = corpus.format.batches
         self.batch: Batch = cut(corpus["train"], min(t.batch_size, STREAMS), steps, t.seed)(0, 0)
         B = self.batch.ids.shape[1]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import pairwise
@@ -65,23 +65,31 @@ def shard_rows(batch_size: int) -> list[slice]:
 
 
 def training_bytes(
-    model: TrainableModel, batch_size: int, seq_length: int, slots: int, fresh: bool = False
+    model: TrainableModel,
+    batch_size: int,
+    seq_length: int,
+    slots: int,
+    fresh: bool = False,
+    shorter: Sequence[int] = (),
 ) -> int:
     """About how many bytes an engine with `slots` optimizer vectors takes, in float32.
 
-    `fresh`: texts begin inside windows, not only at their first step.
+    `fresh`: texts begin inside windows, not only at their first step. `shorter` are the other lengths
+    that windows have.
 
     It counts the parameters, the optimizer's vectors, a gradient for each lane (two where a lane has
-    several shards), the copies of the weights, the window's ids, and the activations and recorded calls
-    of each lane.
+    several shards), the copies of the weights and the masks of them, the window's ids, the activations
+    of each lane, and its recorded calls of every length.
     """
     shards = shard_rows(batch_size)
     lanes = min(len(shards), MAX_LANES)
     vectors = 1 + slots + 2 + lanes * (2 if len(shards) > lanes else 1)
     rows = max(s.stop - s.start for s in shards)
     ids = batch_size * seq_length * ID_BYTES
-    windows = lanes * model.window_bytes(seq_length, rows, fresh)
-    return 4 * vectors * model.num_parameters + ids + windows
+    window = model.window_bytes(seq_length, rows, fresh)
+    calls = sum(model.calls_bytes(length, fresh) for length in shorter)
+    weights = 4 * (vectors * model.num_parameters + model.masked_weights)
+    return weights + ids + lanes * (window + calls)
 
 
 class Lane:

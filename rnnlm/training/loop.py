@@ -29,7 +29,7 @@ from ..errors import CheckpointError, DataError, TrainingError
 from ..inference.evaluation import evaluate_text, figures
 from ..inference.sampling import generate, texts
 from ..models.base import TrainableModel
-from ..optim.averages import AVERAGES, none
+from ..optim.averages import AVERAGES, none, remembered
 from ..optim.optimizers import OPTIMIZERS
 from ..optim.schedules import SCHEDULES, Position
 from ..optim.truncation import TRUNCATIONS
@@ -43,7 +43,7 @@ from ..text.vocabulary import NewSymbols
 from ..watching import watching
 from .beginning import about_beginning, first_weights, origin
 from .engine import Engine
-from .plan import check_memory, check_validation, plan, trainable, training_windows
+from .plan import check_memory, check_validation, plan, trainable, training_course
 from .resume import adopt_config, resumed_config
 from .validation import Validation
 
@@ -106,12 +106,12 @@ class Training:
         self._share = partial(average, **_options(t.average))
         vectors = dict(at.optimizer_state)
         weights = vectors.pop(WEIGHTS, at.params.flat)
-        self.windows = training_windows(config, corpus)
-        check_memory(self.model, config, self.windows)
-        self.total_steps = t.epochs * len(self.windows)
+        self.course = training_course(config, corpus)
+        check_memory(self.model, config, self.course)
+        self._steps_of_epochs = self.total_steps = self.course.steps(t.epochs)
         if t.max_steps is not None:
             self.total_steps = min(self.total_steps, t.max_steps)
-        self.validation = Validation.of(config, self.windows, len(corpus["val"]))
+        self.validation = Validation.of(config, self.course, len(corpus["val"]))
         self._stop: Callable[[], bool] = never
         clip = next(iter(t.grad_clip.items())) if t.grad_clip else None
         self._engine = Engine(
@@ -125,7 +125,7 @@ class Training:
             seed=t.seed,
             truncation=partial(TRUNCATIONS[t.truncation["name"]], **_options(t.truncation)),
             averages=average is not none,
-            longest=self.windows.longest,
+            longest=self.course.largest.longest,
             reduce=t.reduce,
         )
         self._weights: dict[str, Array] = {}
@@ -166,7 +166,7 @@ class Training:
             config, corpus = open_data(config, run.folder / "data", init_from, unknown)
             check_validation(config, corpus)
             model = trainable(build_model(config, len(corpus.vocabulary)), config)
-            check_memory(model, config, training_windows(config, corpus))
+            check_memory(model, config, training_course(config, corpus))
             if init_from is None:
                 params = model.init(generator(config.train.seed, Purpose.INIT))
             else:
@@ -237,7 +237,6 @@ class Training:
         the loss or the gradient is not finite; last.npz stays as it was last saved.
         """
         p, t = self.progress, self.config.train
-        log_every = self._steps(t.log_every)
         self._saved_at = time.monotonic()
         self._session_start = time.perf_counter() - p.seconds
         self._stop = stop
@@ -248,7 +247,7 @@ class Training:
             if not owed:
                 step = self._update()
                 yield step
-                if p.step % log_every == 0:
+                if self.course.due(t.log_every, p.step):
                     yield self._train_line(step)
             owed = False
             if self._evaluates and self.validation.due(p.step):
@@ -257,7 +256,8 @@ class Training:
                 except _StoppedError:
                     owed, p.owed_step = True, p.step
                 else:
-                    if t.sample_every and p.step - p.sampled_step >= self._steps(t.sample_every):
+                    every = t.sample_every
+                    if every and self.course.passed(every, p.sampled_step, p.step):
                         yield self._sample()
             stopping = owed or (stop() and self._ending() is None)
             planned = self._save_is_due(t.checkpoint_every)
@@ -277,7 +277,7 @@ class Training:
         """Read one window and update the parameters."""
         p = self.progress
         began = time.perf_counter()
-        batch = self.windows(*divmod(p.step, len(self.windows)))
+        batch = self.course.batch(p.step)
         if max(batch.ids.max(), batch.targets.max()) >= len(self.corpus.vocabulary):
             raise DataError(
                 f"{self.corpus.folder}: train.npy has changed since this run opened it: put "
@@ -285,12 +285,12 @@ class Training:
             )
         learning_rate = self.learning_rate(p.step)
         if self.config.train.vary_length:
-            learning_rate *= len(batch.ids) / self.windows.seq_length
-        share = self._share(p.averaged, p.epoch, p.bad_evals)
+            learning_rate *= len(batch.ids) / self.course.stage(p.step).windows.seq_length
+        share = self._share(p.averaged, p.epoch, p.val_losses)
         loss, norm = self._engine.step(batch, self.state, p.step + 1, learning_rate, share)
         p.averaged += share is not None
         p.step += 1
-        p.epoch = p.step / len(self.windows)
+        p.epoch = self.course.epochs(p.step)
         p.loss_sum += loss * batch.counted
         p.loss_symbols += batch.counted
         seconds = time.perf_counter() - began
@@ -308,13 +308,14 @@ class Training:
 
     def summary(self) -> Iterator[str]:
         """Lines that say what this run will do."""
-        yield from plan(self.model, self.config, self.corpus, self.windows)
+        yield from plan(self.model, self.config, self.corpus, self.course)
         yield from self._beginning
 
     def learning_rate(self, step: int) -> float:
         """The learning rate that the schedule gives to the update after `step` updates."""
         t = self.config.train
-        at = Position(step, step // len(self.windows), self.total_steps, self.progress.drops)
+        epoch, _ = self.course.place(step)
+        at = Position(step, epoch, self.total_steps, self.progress.drops)
         schedule = SCHEDULES[t.schedule["name"]]
         return schedule(at, t.optimizer["learning_rate"], **_options(t.schedule))
 
@@ -343,6 +344,9 @@ class Training:
         if not self.validation.whole:
             extra["stretch"] = len(self._stretch)
         event = self._log("eval", loss, split="val", best=better, **extra)
+        if self.validation.counts(p.step):
+            patience = self.config.train.average.get("patience", 0)
+            p.val_losses = remembered([*p.val_losses, loss], patience) if patience else []
         if better:
             p.best_loss, p.best_step, p.bad_evals = loss, p.step, 0
             with suppress(OSError):  # there is no best.npz yet, or the link is there already
@@ -388,7 +392,7 @@ class Training:
     def _ending(self) -> str | None:
         """Why the run ends after this step; None where it goes on."""
         p, t = self.progress, self.config.train
-        if p.step >= t.epochs * len(self.windows):
+        if p.step >= self._steps_of_epochs:
             return "finished"
         if t.patience is not None and p.bad_evals >= t.patience:
             return "patience"
@@ -443,14 +447,13 @@ class Training:
             p.best_loss,
             reason=reason,
             best_step=p.best_step,
-            symbols_left_out=self.windows.left_out(max(0, math.ceil(p.epoch) - 1)),
+            symbols_left_out=self.course.left_out(p.step),
         )
 
     def _save_is_due(self, every: Interval) -> bool:
-        steps = every.steps(len(self.windows))
-        if steps is None:
+        if every.unit == "minutes":
             return time.monotonic() - self._saved_at >= every.amount * 60
-        return self.progress.step % steps == 0
+        return self.course.due(every, self.progress.step)
 
     def save(self, path: Path, keep: bool = True) -> None:
         """Save a checkpoint of this step, `last.npz` also as a numbered one where `train.keep` asks for
@@ -479,10 +482,6 @@ class Training:
             if self.config.train.keep and keep:
                 checkpoint.save(numbered(self.run.folder, p.step))
                 self.run.prune(self.config.train.keep)
-
-    def _steps(self, interval: Any) -> int:
-        steps: int = interval.steps(len(self.windows))
-        return steps
 
     def _record(self, kind: str, loss: float | None = None) -> dict[str, Any]:
         p = self.progress

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections.abc import Iterator
+from functools import partial
 
 from ..assembly import build_model, whole_config
 from ..backend.memory import available_memory, readable
@@ -18,11 +19,12 @@ from ..optim.optimizers import OPTIMIZERS, state_names
 from ..optim.truncation import TRUNCATIONS, regular
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import open_data
-from ..text.batches import Batches, Borders, Variation
+from ..text.batches import Borders, Variation
 from ..text.corpus import Corpus
 from ..text.vocabulary import NewSymbols
 from ..wording import counted
 from .beginning import about_beginning
+from .course import Course
 from .engine import training_bytes
 from .resume import adopt_config
 from .validation import Validation
@@ -31,33 +33,38 @@ READ = 16 << 20  # bytes of a raw text for a dry run
 FACTOR = 21  # bytes for each factor of a truncation: while it is drawn, and as the model takes it
 
 
-def plan(model: TrainableModel, config: Config, corpus: Corpus, windows: Batches) -> Iterator[str]:
+def plan(model: TrainableModel, config: Config, corpus: Corpus, course: Course) -> Iterator[str]:
     """Lines that say what a run will do: data, model, memory, steps."""
     t, noun = config.train, corpus.vocabulary.noun
     yield from about(model, corpus)
-    number = round(len(windows) * corpus.scale)
+    first, *later = (
+        (s.epoch, counted(round(s.number * corpus.scale), "window"), s.windows)
+        for s in course.stages
+    )
+    _, number, windows = first
     left_out = f"; {counted(windows.left_out(0), noun)} left out" if corpus.scale == 1 else ""
     yield (
-        f"steps: {counted(t.epochs, 'epoch')} of {counted(number, 'window')}: "
+        f"steps: {counted(t.epochs, 'epoch')} of {number}: "
         f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, noun)} each"
-        f"{''.join(_varied(windows, config))}{left_out}{''.join(_limits(config))}"
+        f"{''.join(f', from epoch {e} on {n} of {w.seq_length:,}' for e, n, w in later)}"
+        f"{''.join(_varied(course, config))}{left_out}{''.join(_limits(config))}"
     )
     if AVERAGES[t.average["name"]] is not none:
         yield f"weights: their average ({t.average['name']}) is validated and saved"
-    val = Validation.of(config, windows, len(corpus["val"]))
-    first = "" if val.apart is None else f", first after step {val.apart:,}"
+    val = Validation.of(config, course, len(corpus["val"]))
+    early = "" if val.apart is None else f", first after step {val.apart:,}"
     if not val.whole:
         size = f"{val.symbols:,} of {counted(len(corpus['val']), noun)}"
-        yield f"validation: on the first {size}{first}; on all of them at the end"
-    elif val.symbols > t.eval_streams and first:
-        yield f"validation: every {t.eval_every}{first}"
-    yield f"memory: about {readable(check_memory(model, config, windows))}"
+        yield f"validation: on the first {size}{early}; on all of them at the end"
+    elif val.symbols > t.eval_streams and early:
+        yield f"validation: every {t.eval_every}{early}"
+    yield f"memory: about {readable(check_memory(model, config, course))}"
 
 
-def _varied(windows: Batches, config: Config) -> Iterator[str]:
+def _varied(course: Course, config: Config) -> Iterator[str]:
     t = config.train
     if t.vary_length:
-        yield f", {windows.longest} at most"
+        yield f", {course.largest.longest} at most"
     if t.offset != "zero":
         yield ", from another place in each epoch"
     if t.reset:
@@ -101,9 +108,9 @@ def preview(
     config, corpus = estimated_data(config, init_from, unknown)
     check_validation(config, corpus)
     model = trainable(build_model(config, len(corpus.vocabulary)), config)
-    windows = training_windows(config, corpus)
+    course = training_course(config, corpus)
     yield from config.to_yaml().splitlines()
-    yield from plan(model, config, corpus, windows)
+    yield from plan(model, config, corpus, course)
     if init_from is not None:
         yield from about_beginning(init_from, corpus)
 
@@ -113,7 +120,7 @@ def estimated_data(
 ) -> tuple[Config, Corpus]:
     """The data of a dry run: of a long raw text only its beginning, unless a window is a stream."""
     t = config.train
-    most = math.inf if t.seq_length is None else max(READ, 8 * t.batch_size * t.seq_length)
+    most = max(READ, *(8 * t.batch_size * (n or math.inf) for n in t.windows.values()))
     return open_data(config, None, init_from, unknown, most)
 
 
@@ -130,9 +137,10 @@ def trainable(model: LanguageModel, config: Config) -> TrainableModel:
     return model
 
 
-def training_windows(config: Config, corpus: Corpus) -> Batches:
-    """The windows of the training text. Raises ConfigError for keys that mean nothing to it, DataError
-    where it is too short.
+def training_course(config: Config, corpus: Corpus) -> Course:
+    """The windows of the training text, by epoch.
+
+    Raises ConfigError for keys that mean nothing to it, DataError where it is too short.
     """
     t, rules = config.train, corpus.format.rules
     for key, given, why in (
@@ -143,7 +151,8 @@ def training_windows(config: Config, corpus: Corpus) -> Batches:
         if given:
             raise ConfigError(f"train.{key}: {why}: leave the key out")
     vary = Variation(t.vary_length, t.offset == "random", t.reset)
-    return corpus.format.batches(corpus["train"], t.batch_size, t.seq_length, t.seed, vary)
+    cut = partial(corpus.format.batches, corpus["train"], t.batch_size, seed=t.seed, vary=vary)
+    return Course({epoch: cut(length) for epoch, length in t.windows.items()})
 
 
 def check_validation(config: Config, corpus: Corpus) -> None:
@@ -166,20 +175,21 @@ def check_validation(config: Config, corpus: Corpus) -> None:
             raise ConfigError(f"{key} needs a validation text: set data.val_fraction")
 
 
-def check_memory(model: TrainableModel, config: Config, windows: Batches) -> int:
+def check_memory(model: TrainableModel, config: Config, course: Course) -> int:
     """About how many bytes training takes.
 
     Raises ConfigError when fewer are free, with the largest window that fits.
     """
-    t = config.train
+    t, windows = config.train, course.largest
     slots = len(state_names(OPTIMIZERS[t.optimizer["name"]]))
     slots += AVERAGES[t.average["name"]] is not none
     factor = 0 if TRUNCATIONS[t.truncation["name"]] is regular else FACTOR
 
     def size(seq_length: int) -> int:
-        longest = Borders(windows.longest, seq_length, t.vary_length).longest
-        factors = factor * t.batch_size * longest
-        return factors + training_bytes(model, t.batch_size, longest, slots, windows.begins_inside)
+        cut = Borders(windows.longest, seq_length, t.vary_length)
+        factors = factor * t.batch_size * cut.longest
+        fresh = windows.begins_inside
+        return factors + training_bytes(model, t.batch_size, cut.longest, slots, fresh, cut.shorter)
 
     need, have = size(windows.seq_length), available_memory()
     if have is not None and need > have:

@@ -7,10 +7,12 @@ the same steps on the same text.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..config.kinds import Interval
 from ..config.schema import Config
-from ..text.batches import Batches
+from .course import Course, Stage
 
 # Training symbols for each one that a validation reads. To read one costs as much time as to train on
 # one to three (measured for all cells, 128 to 1,024 units), so validation takes a tenth at most
@@ -22,25 +24,35 @@ FEWER = 8  # times that many steps lie between two validations in the end
 class Validation:
     """The validations of a run."""
 
-    every: int
-    """Steps between the validations that `train.eval_every` asks for."""
+    course: Course
+    every: Interval
+    """`train.eval_every`."""
     symbols: int
     """How many symbols each reads, from the beginning of the validation text."""
     whole: bool
     """Whether that is the whole text; else it is a stretch of it."""
-    apart: int | None
+    further: Mapping[Stage, int | None]
     """Steps before the first validation of a long epoch; None where there are no further ones."""
 
     @classmethod
-    def of(cls, config: Config, windows: Batches, length: int) -> Validation:
-        """The validations of a training in `windows`, with a validation text of `length` symbols."""
+    def of(cls, config: Config, course: Course, length: int) -> Validation:
+        """The validations of a training, with a validation text of `length` symbols."""
         t = config.train
-        every = t.eval_every.steps(len(windows))
-        assert every is not None  # only checkpoints have intervals in minutes
         most = length if t.eval_symbols is None else t.eval_symbols
-        apart = max(1, math.ceil(SPARE * most / (windows.streams * windows.seq_length)))
-        long = t.eval_every.unit == "epochs" and every >= 2 * apart
-        return cls(every, min(length, most), length <= most, apart if long else None)
+
+        def apart(stage: Stage) -> int | None:
+            window = stage.windows.streams * stage.windows.seq_length
+            steps = max(1, math.ceil(SPARE * most / window))
+            long = t.eval_every.unit == "epochs" and stage.steps(t.eval_every) >= 2 * steps
+            return steps if long else None
+
+        further = {stage: apart(stage) for stage in course.stages}
+        return cls(course, t.eval_every, min(length, most), length <= most, further)
+
+    @property
+    def apart(self) -> int | None:
+        """Steps before the first validation of all, where the first epoch is long."""
+        return self.further[self.course.stages[0]]
 
     def due(self, step: int) -> bool:
         """Whether the run is validated after so many steps."""
@@ -48,16 +60,19 @@ class Validation:
 
     def counts(self, step: int) -> bool:
         """Whether a validation then is one that `train.eval_every` asks for, and patience counts."""
-        return step % self.every == 0
+        return self.course.due(self.every, step)
 
     def _further(self, step: int) -> bool:
-        """In a long epoch also after 1, 2, 4 and each 8 times `apart` steps.
+        """In a long epoch also after 1, 2, 4 and each 8 times `apart` steps, counted anew where the
+        length of windows changes.
 
-        They begin only where `every` is twice that, so that validation never takes more of the time
+        They begin only where an interval is twice that, so that validation never takes more of the time
         than it does when the first one is done.
         """
-        if self.apart is None or step % self.apart:
+        stage = self.course.last(step)
+        apart = self.further[stage]
+        if apart is None or (step - stage.step) % apart:
             return False
-        times = step // self.apart
+        times = (step - stage.step) // apart
         regular = times % FEWER == 0 or times in (1, 2, 4)
-        return regular and self.every >= 2 * self.apart * min(times, FEWER)
+        return regular and stage.steps(self.every) >= 2 * apart * min(times, FEWER)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from conftest import tiny_config
 
+from rnnlm import read_metrics
 from rnnlm.api.evaluation import evaluate
 from rnnlm.arrays import Array
 from rnnlm.errors import ConfigError
-from rnnlm.optim.averages import ema
+from rnnlm.optim.averages import ema, remembered, triggered
 from rnnlm.runs.checkpoint import Checkpoint
 from rnnlm.training.loop import Training
 from rnnlm.training.plan import preview
@@ -22,7 +23,7 @@ SHORT = (
     "data.val_fraction=0.02",
     "data.test_fraction=0",
 )
-STILL = "train.optimizer={name: sgd, learning_rate: 0.0}"  # no validation is better than the first
+WILD = "train.optimizer={name: sgd, learning_rate: 9.0}"  # validation goes up and down
 
 
 def trained(text: Path, run: Path, *keys: str) -> tuple[Training, list[Array]]:
@@ -46,7 +47,6 @@ def averaged(weights: list[Array], begin: int) -> Array:
     [
         (("train.average={name: mean, from_epoch: 1}",), 5),
         (("train.average={name: mean, from_epoch: 2}",), 9),
-        (("train.average={name: triggered, patience: 3}", STILL, "train.eval_every=1"), 4),
     ],
 )
 def test_a_mean_is_that_of_all_weights_once_it_begins(
@@ -59,6 +59,41 @@ def test_a_mean_is_that_of_all_weights_once_it_begins(
     np.testing.assert_allclose(at.params.flat, averaged(weights, begin), rtol=0, atol=1e-6)
     np.testing.assert_array_equal(at.optimizer_state["weights"], weights[-1])
     assert training.progress.averaged == (10 - begin if begin < 9 else 0)
+
+
+def begins(logs: list[float], n: int) -> bool:
+    """Whether the last validation begins the average: the condition of NT-ASGD's program."""
+    *logs, v = logs
+    return len(logs) > n and v > min(logs[:-n])
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_the_condition_is_that_of_the_paper(n: int) -> None:
+    """For losses that fall and go up and down; what is remembered of them suffices, and is short."""
+    rng = np.random.default_rng(n)
+    found = set()
+    for _ in range(50):
+        logs = (3 / np.arange(1, 31) ** 0.5 + 0.05 * rng.standard_normal(30)).tolist()
+        kept: list[float] = []
+        for t, loss in enumerate(logs, 1):
+            kept = remembered([*kept, loss], n)
+            found.add(begins(logs[:t], n))
+            assert (triggered(0, 0.0, kept, patience=n) is not None) == begins(logs[:t], n)
+        assert len(kept) == n + 2
+    assert found == {True, False}
+
+
+def test_a_mean_is_triggered_by_validation(text_file: Path, tmp_path: Path) -> None:
+    """It has the weights after all updates that follow the validation that begins it."""
+    keys = ("train.average={name: triggered, patience: 1}", WILD, "train.eval_every=1")
+    training, weights = trained(text_file, tmp_path / "a", *keys)
+    losses = [r["loss"] for r in read_metrics(tmp_path / "a") if r["event"] == "eval"]
+    begin = next(step for step in range(1, 11) if begins(losses[:step], 1))
+    assert begin < 9
+    at = Checkpoint.load(tmp_path / "a" / "last.npz")
+    np.testing.assert_allclose(at.params.flat, averaged(weights, begin), rtol=0, atol=1e-5)
+    assert training.progress.averaged == 10 - begin
+    assert len(at.progress.val_losses) == 3
 
 
 def test_an_exponential_average_is_read_by_everybody(text_file: Path, tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ from rnnlm.cells.rnn import RNN
 from rnnlm.errors import TrainingError
 from rnnlm.models.recurrent import Recurrent
 from rnnlm.optim.optimizers import OPTIMIZERS, adagrad, adam, adamw, sgd, state_names
-from rnnlm.text.batches import IGNORED, Batch
+from rnnlm.text.batches import IGNORED, Batch, Borders
 from rnnlm.training import engine as parallel
-from rnnlm.training.engine import Engine, shard_rows
+from rnnlm.training.engine import Engine, shard_rows, training_bytes
 
 every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS.values(), ids=list(OPTIMIZERS))
 both_vocabularies = pytest.mark.parametrize(
@@ -586,3 +586,29 @@ def test_a_step_holds_blas_and_gives_it_back(blas_threads: Any) -> None:
         train(e, p, 1)
     assert set(seen) == {1}
     assert get() == 2
+
+
+def test_calls_of_every_length_are_counted() -> None:
+    """What the shorter windows of `vary_length` add is about what it is said to be."""
+    cut = Borders(10**4, 40, 0.5)
+    longest, shorter = cut.longest, cut.shorter
+    p = problem(LSTM(), 2, T=longest)
+    with closing(engine(p, sgd)) as e:
+        ids = p.batch.ids
+        e.step(Batch(ids, ids), p.state, 1, 0.1)
+        tracemalloc.start()
+        for length in shorter:
+            e.step(Batch(ids[:length], ids[:length]), p.state, 2, 0.1)
+        added = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+    one, all_ = (training_bytes(p.model, 2, longest, 0, shorter=s) for s in ((), shorter))
+    assert len(shorter) == 8
+    assert 0.75 < (all_ - one) / added < 1.33
+
+
+def test_the_masks_of_weights_are_counted_once() -> None:
+    """Whatever the number of lanes."""
+    plain, masked = (Recurrent(5, RNN(), 6, 2, weight_dropout=rate) for rate in (0.0, 0.5))
+    for streams in (2, 20):
+        more = training_bytes(masked, streams, 4, 0) - training_bytes(plain, streams, 4, 0)
+        assert more == 2 * 6 * 6 * 4  # two layers of 6 x 6 numbers

@@ -21,6 +21,7 @@ from rnnlm.inference.evaluation import evaluate
 from rnnlm.runs.checkpoint import Checkpoint
 from rnnlm.text.batches import Streams
 from rnnlm.training import loop
+from rnnlm.training.course import Course
 from rnnlm.training.loop import Training
 from rnnlm.training.result import resume, train
 from rnnlm.training.validation import Validation
@@ -46,7 +47,8 @@ def validation(symbols: int, val: int = 10**9, every: str = "1 epoch", **train: 
     """Of a training text of so many symbols, in windows of 10 symbols."""
     keys = {"eval_every": every, "batch_size": 2, "seq_length": 5, **train}
     config = make_config(None, *(f"train.{key}={value}" for key, value in keys.items()))
-    return Validation.of(config, Streams(np.zeros(symbols + 1, np.uint8), 2, 5), val)
+    windows = Streams(np.zeros(symbols + 1, np.uint8), 2, 5)
+    return Validation.of(config, Course({0: windows}), val)
 
 
 @pytest.mark.parametrize("epoch", [600, 601, 1201, 2400, 2401, 4799, 4801, 10_000, 99_999])
@@ -66,9 +68,9 @@ def test_a_short_text_or_a_number_of_steps_has_no_further_validations() -> None:
     assert validation(5990, eval_symbols=100).apart is None
     assert validation(10**5, every="9000", eval_symbols=100).apart is None
     config = make_config(None, "train.eval_symbols=null")
-    windows = Streams(np.zeros(10**7, np.uint8), 32, 64)
-    assert Validation.of(config, windows, 10**6).apart is None
-    assert Validation.of(config, windows, 10**6).whole
+    course = Course({0: Streams(np.zeros(10**7, np.uint8), 32, 64)})
+    assert Validation.of(config, course, 10**6).apart is None
+    assert Validation.of(config, course, 10**6).whole
 
 
 def test_a_long_validation_text_is_read_in_part_and_as_a_whole_at_the_end(
