@@ -37,6 +37,13 @@ TINY = (
 )
 
 
+# rnnlm is started some 200 times: compiled once for all, also where the environment forbids bytecode
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# the machine does not lose its power while they run; tests of what is synced put their own here
+os.fsync = os.fstat  # type: ignore[assignment]
+
 # how long an example takes says how busy the machine is
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,11 +46,23 @@ def home(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    """What a file says."""
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """All parts of it."""
+    return list(ast.walk(tree(path)))
+
+
 def imported(path: Path) -> set[str]:
     """The rooms that a file imports, wherever in the file."""
     depth = len(path.relative_to(PACKAGE).parts)
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.level == depth:
             names = [node.module.split(".")[0]] if node.module else [a.name for a in node.names]
             found |= set(names) - {"__version__"}
@@ -71,20 +84,19 @@ def test_every_room_has_its_place() -> None:
 def test_only_the_command_line_prints_or_knows_click() -> None:
     """The library raises and yields."""
     for path in MODULES:
-        tree = ast.parse(path.read_text("utf-8"))
         calls = {
             n.func.id
-            for n in ast.walk(tree)
+            for n in nodes(path)
             if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
         }
         tops = {
             alias.name.split(".")[0]
-            for n in ast.walk(tree)
+            for n in nodes(path)
             if isinstance(n, ast.Import)
             for alias in n.names
         } | {
             n.module.split(".")[0]
-            for n in ast.walk(tree)
+            for n in nodes(path)
             if isinstance(n, ast.ImportFrom) and n.module and not n.level
         }
         if home(path) != "cli":
@@ -121,6 +133,6 @@ def test_runtime_dependencies_are_four() -> None:
     known = sys.stdlib_module_names | {"numpy", "click", "tqdm", "yaml", "rnnlm", "__future__"}
     for path in MODULES:
         extras = EXTRAS.get(home(path), set())
-        for statement in ast.parse(path.read_text("utf-8")).body:
+        for statement in tree(path).body:
             late = extras if isinstance(statement, ast.FunctionDef) else set()
             assert packages(statement) <= known | late, path

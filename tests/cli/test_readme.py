@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -128,6 +129,7 @@ def config_keys() -> dict[str, str]:
     return dict(re.findall(r"^\| `(\w+\.\w+)` \| `(.*?)` \|", REFERENCE, re.M))
 
 
+@cache
 def resolved(*overrides: str) -> Mapping[str, Mapping[str, object]]:
     """A config's values as they stand in YAML."""
     values: Mapping[str, Mapping[str, object]] = yaml.safe_load(

@@ -306,7 +306,7 @@ def test_what_is_meant_is_taken_as_it_stands(override: str, value: object) -> No
     assert found == (str(value) if isinstance(value, Interval) and value.unit != "steps" else value)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
     | st.sampled_from(["a\x85b ", "~", "null", "\udcff", "*a", "a\n", "{a}", "k " * 200])
@@ -317,7 +317,7 @@ def test_any_name_survives_being_written(name: str) -> None:
     assert parse(config.to_yaml()) == config
 
 
-@settings(max_examples=60)  # `make fuzz` has many more
+@settings(max_examples=30)  # `make fuzz` has many more
 @given(st.text(max_size=60))
 def test_no_text_makes_anything_but_a_config_or_a_config_error(text: str) -> None:
     """Whatever stands in the file."""

@@ -57,6 +57,10 @@ def some_count(p: Problem) -> Array:
     return np.random.default_rng(7).random(p.batch.ids.shape) < 0.5
 
 
+every_pair = pytest.mark.parametrize(  # every two values come together
+    ("depth", "embedding", "dropout"), [(1, None, 0.0), (1, 4, 0.4), (2, None, 0.4), (2, 4, 0.0)]
+)
+
 # Texts that begin inside a window
 
 
@@ -71,9 +75,7 @@ def test_the_oracle_cuts_streams_where_texts_begin() -> None:
 
 
 @every_cell
-@both_depths
-@both_inputs
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@every_pair
 def test_each_text_is_read_from_the_zero_state(
     cell: Cell, depth: int, embedding: int | None, dropout: float
 ) -> None:
@@ -94,9 +96,7 @@ def test_each_text_is_read_from_the_zero_state(
 
 
 @every_cell
-@both_depths
-@both_inputs
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@every_pair
 def test_gradients_of_several_texts_are_those_of_differences(
     cell: Cell, depth: int, embedding: int | None, dropout: float
 ) -> None:

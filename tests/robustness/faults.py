@@ -162,7 +162,7 @@ def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) ->
     while not condition():
         if process.poll() is not None:
             return False
-        time.sleep(0.001)
+        time.sleep(0.005)
     return True
 
 

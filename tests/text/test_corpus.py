@@ -900,7 +900,7 @@ def test_an_opened_corpus_is_the_prepared_one(sound: dict[str, bytes]) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_any_change_to_the_ids_is_refused(sound: dict[str, bytes], data: st.DataObject) -> None:
     """One byte changed, the end missing, or more at the end."""
     name = data.draw(st.sampled_from(FILES[:-1]))
@@ -931,7 +931,7 @@ JUNK = st.recursive(
 
 
 @given(data=st.data())
-@settings(max_examples=150)
+@settings(max_examples=75)
 def test_an_index_of_another_structure_is_refused_or_harmless(
     sound: dict[str, bytes], data: st.DataObject
 ) -> None:
@@ -962,7 +962,7 @@ def test_an_index_of_another_structure_is_refused_or_harmless(
 
 
 @given(data=st.data())
-@settings(max_examples=100)
+@settings(max_examples=40)
 @example(data=None)
 def test_an_index_of_other_bytes_is_refused_or_says_the_same(
     sound: dict[str, bytes], data: st.DataObject | None

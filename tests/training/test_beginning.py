@@ -29,7 +29,7 @@ def trained(folder: Path, *keys: str) -> Checkpoint:
     """A model of TEXT, and of a symbol beyond it."""
     (folder / "text.txt").write_text(TEXT + "~")
     return rnnlm.train(
-        tiny_config(folder / "text.txt", folder / "run", "train.threads=1", *keys)
+        tiny_config(folder / "text.txt", folder / "run", "train.epochs=1", "train.threads=1", *keys)
     ).checkpoint()
 
 

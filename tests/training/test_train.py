@@ -315,8 +315,8 @@ REGULARISED = (
     [
         (1, ("model.cell=lstm", *REGULARISED, "train.sample_every=10")),
         (2, ("model.cell=gru", "train.optimizer=rmsprop", "train.schedule=cosine", BY_LINES, EMA)),
-        (1, ("train.vary_length=0.5", "train.offset=random", "train.reset=0.3")),
-        (1, ("model.cell=rnn", SGD, "train.patience=2", PLATEAU)),
+        (2, ("train.vary_length=0.5", "train.offset=random", "train.reset=0.3")),
+        (2, ("model.cell=rnn", SGD, "train.patience=2", PLATEAU)),
         (1, ("train.optimizer=adagrad", "train.seq_length=full", "train.epochs=5")),
     ],
     ids=["dropout", "cosine and lines", "varied", "patience", "full"],
