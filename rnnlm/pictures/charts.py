@@ -18,7 +18,9 @@ MOST_POINTS = 400  # of a line; more are not seen
 
 @dataclass(frozen=True)
 class Series:
-    """Values y (n,) at x (n,), with the name that the legend gives them; NaN where there is none."""
+    """Values y (n,) at x (n,), NaN where there is none; `name` is for the legend, which needs none of a
+    single one.
+    """
 
     name: str
     x: Array
@@ -95,9 +97,14 @@ def chart(series: Sequence[Series], x: str, y: str, log: bool = False) -> str:
             line = "L".join(f"{a:.1f} {b:.1f}" for a, b in places)
             parts.append(f'<path class="line s{k}" d="M{line}"/>')
     parts.append("</svg>")
-    names = (f'<span class="key s{k}">{escape(s.name)}</span>' for k, s in enumerate(known))
-    caption = f"{escape(y)}{' (logarithmic)' if log else ''}: {' '.join(names)}"
-    return f"<figure>{''.join(parts)}<figcaption>{caption}</figcaption></figure>"
+    keys = "".join(
+        f'<span class="key {"dot " if s.dots else ""}s{k}">{escape(s.name)}</span>'
+        for k, s in enumerate(known)
+        if s.name
+    )
+    title = f"{escape(y)}{', logarithmic' if log else ''}"
+    legend = f'<div class="note">{keys}</div>' if keys else ""
+    return f"<figure><figcaption>{title}</figcaption>{''.join(parts)}{legend}</figure>"
 
 
 def _known(s: Series, log: bool) -> Series:

@@ -257,12 +257,13 @@ def _memory_section(found: Connectivity | None, where: Places, noun: str) -> Sec
             "would change its log-probability: the norm of the gradient (connectivity, Madsen "
             "2019).</p>" + READING.format(controls="", lists="", name="Text by influence")
         )
+    loss = f"loss, bits per {noun}"
     charts = [] if found is None else [_reach(found.layers)]
     charts += [
-        _places("loss", where.window, f"{noun}s read since the beginning", "bits", 1 / BITS),
-        _places("loss", where.column, "column of the line", "bits", 1 / BITS, 1),
-        _places("loss", where.letter, "letters of the word already seen", "bits", 1 / BITS),
-        _places("first guess right", where.right, "letters of the word already seen", "%", 100),
+        _places(where.window / BITS, f"{noun}s read since the beginning", loss),
+        _places(where.column / BITS, "column of the line", loss, first=1),
+        _places(where.letter / BITS, "letters of the word already seen", loss),
+        _places(where.right * 100, "letters of the word already seen", "first guess right, %"),
     ]
     return Section("memory", "Memory", f'{html}<div class="charts">{"".join(charts)}</div>')
 
@@ -270,11 +271,11 @@ def _memory_section(found: Connectivity | None, where: Places, noun: str) -> Sec
 def _reach(layers: Array) -> str:
     lags = np.arange(layers.shape[1])
     series = [Series(f"layer {k}", lags, norms) for k, norms in enumerate(layers[:4], 1)]
-    return chart(series, "symbols back", "norm of the gradient, median", log=True)
+    return chart(series, "symbols back", "median norm of the gradient", log=True)
 
 
-def _places(name: str, means: Array, x: str, y: str, factor: float, first: int = 0) -> str:
-    return chart([Series(name, first + np.arange(len(means)), means * factor)], x, y)
+def _places(means: Array, x: str, y: str, first: int = 0) -> str:
+    return chart([Series("", first + np.arange(len(means)), means)], x, y)
 
 
 # Vocabulary
@@ -289,7 +290,7 @@ def _vocabulary_section(found: Plane, names: Sequence[str]) -> Section:
     html = (
         f"<p>What the model learnt of each symbol (the parameter {escape(found.table)}), in the two "
         "directions in which symbols differ most: those that are used alike stand together.</p>"
-        '<p class="note"><span class="key s0">small letters</span> '
-        '<span class="key s1">capitals</span> <span class="key s2">others</span></p>'
+        '<p class="note"><span class="key dot s0">small letters</span> '
+        '<span class="key dot s1">capitals</span> <span class="key dot s2">others</span></p>'
     )
     return Section("vocabulary", "Vocabulary", html + scatter(kinds, found.places, first, second))
