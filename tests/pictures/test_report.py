@@ -155,6 +155,9 @@ def test_of_a_long_text_the_beginning_is_read(run: Checkpoint, tmp_path: Path) -
     stretch = of_file(run, file, 900)
     assert len(stretch.ids) == 900
     assert stretch.source == f"the first 900 characters of {file}"
+    file.write_text("Ω" + TEXT, "utf-8")
+    assert of_file(run, file, 900, "skip").source.endswith(", without those outside the vocabulary")
+    file.write_text(TEXT * 200, "utf-8")
     predicted = predictions(run, stretch)
     found = places(run, stretch, predicted, 10)
     begins = [True, *(c == "\n" for c in stretch.pieces[:-1])]
@@ -206,3 +209,17 @@ def test_training_keeps_a_report(tmp_path: Path) -> None:
     assert 'http-equiv="refresh"' in pages[0]
     assert 'http-equiv="refresh"' not in pages[-1]
     assert "test perplexity" in pages[-1]
+
+
+def test_at_the_end_of_training_the_report_is_whole(tmp_path: Path) -> None:
+    """As `rnnlm report` writes it."""
+    from conftest import tiny_config
+
+    text, config = tmp_path / "text.txt", tmp_path / "config.yaml"
+    text.write_text(TEXT, "utf-8")
+    config.write_text(tiny_config(text, tmp_path / "run", "train.max_steps=1").to_yaml(), "utf-8")
+    train = ["train", str(config), "--report"]
+    done = click.testing.CliRunner().invoke(cli, train)
+    assert done.exit_code == 0, done.output
+    assert "open it in a browser: file://" in done.output
+    assert "surprisal" in data_of((tmp_path / "run" / "report.html").read_bytes())
