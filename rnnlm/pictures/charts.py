@@ -34,7 +34,8 @@ class _Axis:
     def __init__(self, values: Array, start: float, stop: float, log: bool = False) -> None:
         low, high = float(values.min()), float(values.max())
         if not low < high:
-            low, high = (low * 0.9, high * 1.1 + 1e-9) if log else (low - 0.5, high + 0.5)
+            room = 0.1 * abs(low) or 0.5
+            low, high = low - room, high + room
         self.ticks = _powers(low, high) if log else _round_numbers(low, high)
         self._log = log
         self._low, self._high = (math.log(low), math.log(high)) if log else (low, high)
