@@ -17,11 +17,10 @@ from ..analysis.units import Units, units
 from ..arrays import Array
 from ..errors import ConfigError, DataError
 from ..runs.checkpoint import Checkpoint
-from ..runs.folder import read_metrics
-from . import training
 from .charts import Series, chart, scatter
 from .labels import label, shown
-from .page import REFRESH, Section, packed, page
+from .log import config, head, log_of, log_sections
+from .page import Section, packed, page
 
 LAGS, REMEMBERED = 64, 1000  # earlier symbols, and symbols whose prediction is followed back
 WINDOW = 100  # symbols that are read from the zero state on
@@ -59,7 +58,7 @@ def report(checkpoint: Checkpoint, stretch: Stretch, against: Checkpoint | None 
     }
     if against is not None:
         data["surprisal"] |= _against(against, stretch)
-    sections = training.sections(log)
+    sections = log_sections(log)
     sections.append(_surprisal_section(stretch, predicted, against))
     if (cells := units(checkpoint, stretch)) is not None:
         data["cells"], section = _cells(cells)
@@ -71,34 +70,8 @@ def report(checkpoint: Checkpoint, stretch: Stretch, against: Checkpoint | None 
     sections.append(_memory_section(connected, where, stretch.format.noun))
     if (points := plane(checkpoint)) is not None:
         sections.append(_vocabulary_section(points, names))
-    sections.append(training.config(log))
-    return page(f"{log.name}", training.head(log), sections, data)
-
-
-def log_of(checkpoint: Checkpoint) -> training.Log:
-    """What the run of a checkpoint logged; nothing where no log is beside it."""
-    folder = None if checkpoint.path is None else checkpoint.path.absolute().parent
-    path = folder and folder / "metrics.jsonl"
-    return training.Log(
-        folder.name if folder else "a model",
-        checkpoint.model.describe(checkpoint.params),
-        checkpoint.format.noun,
-        list(read_metrics(path)) if path and path.is_file() else [],
-        checkpoint.config.to_yaml(),
-    )
-
-
-def live(log: training.Log) -> bytes:
-    """The parts of the report that need no reading, for a run that is being trained."""
-    ended = bool(log.last(event="end"))
-    more = (
-        "<p>What the model does with a text: <code>rnnlm report</code>, and the name of the run.</p>"
-        if ended
-        else "<p>This run is being trained. The page loads itself again every "
-        f"{REFRESH} seconds.</p>"
-    )
-    sections = [*training.sections(log), Section("more", "More", more), training.config(log)]
-    return page(log.name, training.head(log), sections, {}, live=not ended)
+    sections.append(config(log))
+    return page(f"{log.name}", head(log), sections, data)
 
 
 def _named(checkpoint: Checkpoint) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ..runs.checkpoint import Checkpoint
+from ..runs.folder import read_metrics
 from .charts import Series, chart
 from .labels import readable
 from .page import Section
@@ -50,6 +52,19 @@ class Log:
         return next(found, {})
 
 
+def log_of(checkpoint: Checkpoint) -> Log:
+    """What the run of a checkpoint logged; nothing where no log is beside it."""
+    folder = None if checkpoint.path is None else checkpoint.path.absolute().parent
+    path = folder and folder / "metrics.jsonl"
+    return Log(
+        folder.name if folder else "a model",
+        checkpoint.model.describe(checkpoint.params),
+        checkpoint.format.noun,
+        list(read_metrics(path)) if path and path.is_file() else [],
+        checkpoint.config.to_yaml(),
+    )
+
+
 def head(log: Log) -> str:
     """The model in a line, and the figures that people ask for first."""
     test, end = log.last(event="eval", split="test"), log.last(event="end")
@@ -82,7 +97,7 @@ def _duration(seconds: object) -> str | None:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def sections(log: Log) -> list[Section]:
+def log_sections(log: Log) -> list[Section]:
     """The curves, the samples that training drew, and the config."""
     found = [Section("training", "Training", _curves(log))]
     if texts := _samples(log):
