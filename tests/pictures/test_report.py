@@ -23,6 +23,7 @@ from rnnlm.api.scoring import next_probabilities, surprisal
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cli.main import cli
 from rnnlm.models import NGram
+from rnnlm.pictures.charts import Series, chart
 from rnnlm.pictures.labels import label, shown
 from rnnlm.pictures.page import in_script
 from rnnlm.pictures.report import report
@@ -111,6 +112,13 @@ def test_every_symbol_shows_something_and_marks_stay_with_their_base() -> None:
     found = shown(text, [label(c) for c in text])
     assert found.pieces == ["e", "\u0301", "\n", "◌\u0301", "∅", "␛"]
     assert (found.joined, found.marked) == ([1], [4, 5])
+
+
+def test_a_chart_of_a_constant_is_read_at_its_value() -> None:
+    """A learning rate that never changes is between numbers that are near to it."""
+    shown = chart([Series("", np.arange(3), np.full(3, 0.002))], "steps", "learning rate")
+    ticks = [float(tick) for tick in re.findall(r'tick end"[^>]*>([^<]*)<', shown)]
+    assert len(ticks) > 1 and 0.0015 < min(ticks) <= 0.002 <= max(ticks) < 0.0025
 
 
 def test_nothing_from_the_text_can_leave_its_place(run: Checkpoint) -> None:
