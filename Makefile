@@ -23,7 +23,7 @@ demo: $(VENV)/installed
 	$(BIN)/rnnlm report runs/demo
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -rs
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .

@@ -102,13 +102,17 @@ def of_file(checkpoint: Checkpoint, path: Path, most: int, unknown: Unknown = "e
         parts.append(block)
         size += len(block)
     nothing: Any = b"" if text_format.rules.encoding is None else ""
-    ids = text_format.in_reading_order(text_format.ids(nothing.join(parts), unknown))
+    text = nothing.join(parts)
+    ids = text_format.in_reading_order(text_format.ids(text, unknown))
     if len(ids) < 2:
         raise DataError(
             f"{path}: {counted(len(ids), text_format.noun)}, too few: name another text"
         )
     first = text_format.in_reading_order(ids[:most])
-    return _beginning(text_format, first, most, str(path), None if cut else len(ids))
+    name = str(path)
+    if len(ids) < text_format.length(text):
+        name += ", without those outside the vocabulary"
+    return _beginning(text_format, first, most, name, None if cut else len(ids))
 
 
 def _beginning(

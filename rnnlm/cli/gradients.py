@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -41,7 +41,7 @@ def command(
     """
     from ..inference.gradients import as_json as in_json
     from ..inference.gradients import gradient_flow
-    from ..pictures.files import check_picture
+    from ..pictures.figure import check_picture, draw_flow, write_picture
 
     if plot is not None:
         check_picture(plot, "plot")
@@ -59,7 +59,7 @@ def command(
         else:
             show_lines([*([""] if len(measured) > 1 else []), f"model: {name}", *_tables(layers)])
     if plot is not None:
-        _draw(measured, plot)
+        write_picture(draw_flow(measured), plot)
 
 
 def _tables(layers: list[LayerFlow]) -> Iterator[str]:
@@ -102,29 +102,3 @@ def _figures(layer: LayerFlow) -> Iterator[str]:
     for name, (low, high, zero) in layer.saturated.items():
         what, least = ("output h", -0.9) if name == "h" else (f"gate {name}", 0.1)
         yield f"{what}: {low:.1%} below {least}, {high:.1%} above 0.9, {zero:.1%} at 0"
-
-
-def _draw(measured: list[tuple[str, list[LayerFlow]]], path: Path) -> None:
-    """A line for each layer over its quartiles, the norm on a logarithmic scale. Of one run alone also,
-    dashed, what a linear network would have.
-    """
-    from matplotlib.figure import Figure
-
-    from ..pictures.files import write_picture
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    panel: Any = figure.subplots()
-    for name, layers in measured:
-        for number, layer in enumerate(layers, 1):
-            lower, median, upper = layer.quartiles
-            lags = range(len(median))
-            label = name + (f", layer {number}" if len(layers) > 1 else "")
-            (line,) = panel.semilogy(lags, median, label=label)
-            panel.fill_between(lags, lower, upper, color=line.get_color(), alpha=0.2)
-            if layer.linear is not None and len(measured) == 1:
-                panel.semilogy(lags, layer.linear, "--", color=line.get_color(), label="linear")
-    panel.set_xlabel("steps before the loss")
-    panel.set_ylabel("norm of the gradient of h: median, quartiles")
-    panel.grid(True, alpha=0.3)
-    figure.legend(loc="outside upper center", fontsize="small")
-    write_picture(figure, path)

@@ -32,8 +32,8 @@ def command(
     differs from the others. A run that was made at once is a level line.
     """
     from ..api.checkpoints import look
-    from ..pictures.curves import curves, draw
-    from ..pictures.files import check_picture, write_picture
+    from ..pictures.curves import curves
+    from ..pictures.figure import check_picture, draw, write_picture
     from ..pictures.plain import draw_plain
     from ..training.comparison import labels
 

@@ -12,6 +12,7 @@ from .bars import passes_shown
 from .terminal import show
 
 if TYPE_CHECKING:
+    from ..runs.checkpoint import Checkpoint
     from ..text.vocabulary import Unknown
 
 LENGTH, MOST = 20_000, 100_000  # symbols; more are slow to look at
@@ -45,22 +46,37 @@ def command(
 
     The file needs no network and no server. An older report at the same place is replaced.
     """
+    checkpoint = found(run)
+    other = None
+    if against is not None:
+        from ..api.checkpoints import load
+
+        other = load(against)
+    write(checkpoint, out, text, other, length, unknown)
+
+
+def write(
+    checkpoint: Checkpoint,
+    out: Path | None = None,
+    text: Path | None = None,
+    against: Checkpoint | None = None,
+    length: int = LENGTH,
+    unknown: Unknown = "error",
+) -> None:
+    """Write the report about a checkpoint, beside it where `out` is None, and say how to open it."""
     from ..analysis.stretch import of_file, of_split
-    from ..api.checkpoints import load
     from ..pictures.page import check_place, write_page
     from ..pictures.report import report
 
-    checkpoint = found(run)
     if out is None:
         folder = checkpoint.path.parent if checkpoint.path else Path()
         out = folder / "report.html"
     check_place(out)
-    other = None if against is None else load(against)
     with passes_shown():
         if text is None:
             stretch = of_split(checkpoint, length)
         else:
             stretch = of_file(checkpoint, text, length, unknown)
-        content = report(checkpoint, stretch, other)
+        content = report(checkpoint, stretch, against)
     write_page(out, content)
     show(f"{argument(out)}: {stretch.source}\nopen it in a browser: {out.absolute().as_uri()}")

@@ -104,7 +104,9 @@ def _leave_to_rank_0(_signal: int) -> None:
 @click.option("--init-from", type=FILE, metavar="CHECKPOINT", help="Start from these weights.")
 @click.option("--extend-vocab", is_flag=True, help="With --init-from: add the text's new symbols.")
 @UNKNOWN
-@click.option("--report", is_flag=True, help="Keep report.html in the run folder up to date.")
+@click.option(
+    "--report", is_flag=True, help="Keep report.html in the run folder; whole at the end."
+)
 @click.option("--dry-run", is_flag=True, help="Show config, size, memory and steps, and stop.")
 def command(
     config_or_text: Path | None,
@@ -181,6 +183,9 @@ def _train(opened: Callable[[], Training | AtOnce | None], report: bool) -> None
         elif started_as()[1] > 1:
             say("this model is made at once: rank 0 makes it, and the other ranks wait")
         show_training(training, _reporting(training) if report else None)
+    if report:
+        with lenient_output():
+            _report_whole(training.run.folder)
 
 
 def _reporting(training: Training | AtOnce) -> Callable[[Event], object]:
@@ -199,6 +204,18 @@ def _reporting(training: Training | AtOnce) -> Callable[[Event], object]:
             write = None
 
     return reported
+
+
+def _report_whole(folder: Path) -> None:
+    """Write the report of a run that is over, which is whole without it."""
+    from ..api.checkpoints import load
+    from .report import write
+
+    stop.at_first = end_cleanly
+    try:
+        write(load(folder))
+    except RnnlmError as error:
+        say(f"{error}; the report has curves and samples only")
 
 
 def _say_stopping(_signal: int) -> None:

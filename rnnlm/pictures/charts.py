@@ -18,7 +18,9 @@ MOST_POINTS = 400  # of a line; more are not seen
 
 @dataclass(frozen=True)
 class Series:
-    """Values y (n,) at x (n,), with the name that the legend gives them; NaN where there is none."""
+    """Values y (n,) at x (n,), NaN where there is none; `name` is for the legend, which needs none of a
+    single one.
+    """
 
     name: str
     x: Array
@@ -32,7 +34,8 @@ class _Axis:
     def __init__(self, values: Array, start: float, stop: float, log: bool = False) -> None:
         low, high = float(values.min()), float(values.max())
         if not low < high:
-            low, high = (low * 0.9, high * 1.1 + 1e-9) if log else (low - 0.5, high + 0.5)
+            room = 0.1 * abs(low) or 0.5
+            low, high = low - room, high + room
         self.ticks = _powers(low, high) if log else _round_numbers(low, high)
         self._log = log
         self._low, self._high = (math.log(low), math.log(high)) if log else (low, high)
@@ -95,9 +98,14 @@ def chart(series: Sequence[Series], x: str, y: str, log: bool = False) -> str:
             line = "L".join(f"{a:.1f} {b:.1f}" for a, b in places)
             parts.append(f'<path class="line s{k}" d="M{line}"/>')
     parts.append("</svg>")
-    names = (f'<span class="key s{k}">{escape(s.name)}</span>' for k, s in enumerate(known))
-    caption = f"{escape(y)}{' (logarithmic)' if log else ''}: {' '.join(names)}"
-    return f"<figure>{''.join(parts)}<figcaption>{caption}</figcaption></figure>"
+    keys = "".join(
+        f'<span class="key {"dot " if s.dots else ""}s{k}">{escape(s.name)}</span>'
+        for k, s in enumerate(known)
+        if s.name
+    )
+    title = f"{escape(y)}{', logarithmic' if log else ''}"
+    legend = f'<div class="note">{keys}</div>' if keys else ""
+    return f"<figure><figcaption>{title}</figcaption>{''.join(parts)}{legend}</figure>"
 
 
 def _known(s: Series, log: bool) -> Series:

@@ -1,8 +1,7 @@
-"""How losses, the learning rate and the gradient norm went: read from a run, and drawn."""
+"""How losses, the learning rate and the gradient norm went, read from a run."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +14,7 @@ from ..models.base import TrainableModel
 from ..runs.checkpoint import Glance
 from ..runs.history import history
 
-# Told apart by readers with any colour vision: Okabe and Ito 2008, the yellow left out
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-STYLES = ("-", "--", "-.", ":")  # one for each time round the colours
 STEPS, SYMBOLS, MINUTES = "steps", "symbols", "minutes"
-FEW = 40  # validations that are drawn as points too
-WIDTH = 130  # characters of a row of the legend
 AXES = (STEPS, SYMBOLS, MINUTES)  # what a run can be drawn against
 
 
@@ -97,128 +91,3 @@ def noun(runs: Sequence[Curves]) -> str:
 def unit(x: str, runs: Sequence[Curves]) -> str:
     """What is counted on the axis `x`."""
     return f"{noun(runs)}s" if x == SYMBOLS else x
-
-
-def draw(runs: Sequence[Curves], *, x: str = STEPS, log: bool = False) -> Any:
-    """A matplotlib Figure: training and validation loss, below them learning rate and gradient norm.
-
-    `x` is one of AXES; with `log` both axes of the losses are logarithmic. The lowest validation loss
-    of each run has a ring. A run that was made at once is a level line with its name.
-    """
-    from matplotlib.figure import Figure
-
-    below = PANELS if any(len(run.train["loss"]) for run in runs) else {}
-    heights = [4.5, *[1.3] * len(below)]
-    figure = Figure(figsize=(8, sum(heights) + 0.3), layout="constrained")
-    panels = figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    for number, run in enumerate(runs):
-        look = _look(number)
-        _draw_losses(panels[0], run, x, look)
-        for panel, name in zip(panels[1:], below, strict=True):
-            panel.plot(run.train[x], run.train[name], lw=1.2, **look)
-    for panel in panels:
-        panel.grid(True, alpha=0.25, lw=0.6)
-        panel.spines[["top", "right"]].set_visible(False)
-    panels[0].margins(y=0.1)
-    panels[0].set_ylabel(f"loss (nats per {noun(runs)})")
-    for panel, (name, (label, scale)) in zip(panels[1:], below.items(), strict=True):
-        panel.set_ylabel(label)
-        if scale == "log" and any(np.nanmax(run.train[name], initial=0) > 0 for run in runs):
-            _make_log(panel, "y")
-        elif scale == "linear":
-            panel.set_ylim(bottom=0)
-    panels[-1].set_xlabel(f"{unit(x, runs)} of training")
-    panels[-1].xaxis.set_major_formatter("{x:,.10g}")
-    if log:
-        _make_log(panels[0], "x")
-        _make_log(panels[0], "y")
-    _add_legend(figure, runs)
-    return figure
-
-
-PANELS = {  # columns of `train` that are drawn below the losses: what they are called, their scale
-    "learning_rate": ("learning rate", "linear"),
-    "grad_norm": ("gradient norm", "log"),
-}
-
-
-def _look(number: int) -> dict[str, Any]:
-    """The colour and style of the lines of a run, by its number."""
-    return {
-        "color": COLOURS[number % len(COLOURS)],
-        "ls": STYLES[number // len(COLOURS) % len(STYLES)],
-    }
-
-
-def _draw_losses(panel: Any, run: Curves, x: str, look: dict[str, Any]) -> None:
-    colour = look["color"]
-    if run.level is not None:
-        panel.axhline(run.level, color=colour, ls=(0, (6, 3)), lw=1.2)
-        panel.annotate(
-            f"{run.name}: {run.level:.4f}",
-            (1, run.level),
-            xycoords=("axes fraction", "data"),
-            xytext=(-4, 3),
-            textcoords="offset points",
-            ha="right",
-            fontsize="small",
-            color=colour,
-        )
-        return
-    panel.plot(run.train[x], run.train["loss"], lw=1, alpha=0.45, **look)
-    at, losses = run.validation[x], run.validation["loss"]
-    points = {"marker": "o", "ms": 3.5} if len(losses) <= FEW else {}
-    panel.plot(at, losses, lw=1.8, **points, **look)
-    if run.lowest is not None:
-        row, loss = run.lowest
-        panel.plot(at[row], loss, "o", ms=9, mfc="none", mec=colour)
-
-
-def _make_log(panel: Any, axis: str) -> None:
-    """Make an axis logarithmic, its ticks at round numbers that are written out."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
-
-    getattr(panel, f"set_{axis}scale")("log")
-    low, high = getattr(panel, f"get_{axis}lim")()
-    ticks = getattr(panel, f"{axis}axis")
-    short = high < 10 * low
-    ticks.set_major_locator(MaxNLocator(6) if short else LogLocator(subs=(1, 2, 5)))
-    ticks.set_major_formatter("{x:,.10g}")
-    ticks.set_minor_locator(NullLocator())
-    ticks.set_minor_formatter(NullFormatter())
-
-
-def _add_legend(figure: Any, runs: Sequence[Curves]) -> None:
-    """A colour for each run, with its lowest validation loss; a line for each kind of loss."""
-    from matplotlib.lines import Line2D
-
-    entries = {}
-    for number, run in enumerate(runs):
-        if run.level is None:
-            loss = "" if run.lowest is None else f": {run.lowest[1]:.4f}"
-            entries[f"{run.name}{loss}"] = Line2D([], [], lw=1.8, **_look(number))
-    if not entries:
-        return
-    entries["validation (ring: lowest)"] = Line2D([], [], color="0.3", lw=1.8, marker="o", ms=3.5)
-    entries["training"] = Line2D([], [], color="0.3", lw=1, alpha=0.45)
-    lengths = [len(name) + 8 for name in entries]
-    one_row = sum(lengths) < WIDTH
-    figure.legend(
-        list(entries.values()),
-        list(entries),
-        loc="outside upper center",
-        ncols=len(entries) if one_row else max(1, WIDTH // max(lengths)),
-        frameon=False,
-        fontsize="small",
-    )
-
-
-def svg(figure: Any) -> str:
-    """A Figure as an `<svg>` element; equal figures give equal text. Its letters stay text."""
-    from matplotlib import rc_context
-
-    out = io.StringIO()
-    with rc_context({"svg.hashsalt": "rnnlm", "svg.fonttype": "none"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]

@@ -7,9 +7,8 @@ import time
 from ..runs.folder import read_metrics
 from ..training.at_once import AtOnce
 from ..training.loop import Event, Training
-from .page import check_place, write_page
-from .report import live
-from .training import Log
+from .log import Log, config, head, log_sections
+from .page import REFRESH, Section, check_place, page, write_page
 
 SHARE = 0.005  # of the time, at most
 
@@ -40,6 +39,19 @@ class LiveReport:
             list(read_metrics(training.run.metrics)),
             training.config.to_yaml(),
         )
-        write_page(self._path, live(log))
+        write_page(self._path, _page(log))
         ended = time.monotonic()
         self._due = ended + (ended - began) / SHARE
+
+
+def _page(log: Log) -> bytes:
+    """The parts of the report that need no reading, for a run that is being trained."""
+    ended = bool(log.last(event="end"))
+    more = (
+        "<p>What the model does with a text: <code>rnnlm report</code>, and the name of the run.</p>"
+        if ended
+        else "<p>This run is being trained. The page loads itself again every "
+        f"{REFRESH} seconds.</p>"
+    )
+    sections = [*log_sections(log), Section("more", "More", more), config(log)]
+    return page(log.name, head(log), sections, {}, live=not ended)

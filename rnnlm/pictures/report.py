@@ -17,11 +17,10 @@ from ..analysis.units import Units, units
 from ..arrays import Array
 from ..errors import ConfigError, DataError
 from ..runs.checkpoint import Checkpoint
-from ..runs.folder import read_metrics
-from . import training
 from .charts import Series, chart, scatter
 from .labels import label, shown
-from .page import REFRESH, Section, packed, page
+from .log import config, head, log_of, log_sections
+from .page import Section, packed, page
 
 LAGS, REMEMBERED = 64, 1000  # earlier symbols, and symbols whose prediction is followed back
 WINDOW = 100  # symbols that are read from the zero state on
@@ -59,7 +58,7 @@ def report(checkpoint: Checkpoint, stretch: Stretch, against: Checkpoint | None 
     }
     if against is not None:
         data["surprisal"] |= _against(against, stretch)
-    sections = training.sections(log)
+    sections = log_sections(log)
     sections.append(_surprisal_section(stretch, predicted, against))
     if (cells := units(checkpoint, stretch)) is not None:
         data["cells"], section = _cells(cells)
@@ -71,34 +70,8 @@ def report(checkpoint: Checkpoint, stretch: Stretch, against: Checkpoint | None 
     sections.append(_memory_section(connected, where, stretch.format.noun))
     if (points := plane(checkpoint)) is not None:
         sections.append(_vocabulary_section(points, names))
-    sections.append(training.config(log))
-    return page(f"{log.name}", training.head(log), sections, data)
-
-
-def log_of(checkpoint: Checkpoint) -> training.Log:
-    """What the run of a checkpoint logged; nothing where no log is beside it."""
-    folder = None if checkpoint.path is None else checkpoint.path.absolute().parent
-    path = folder and folder / "metrics.jsonl"
-    return training.Log(
-        folder.name if folder else "a model",
-        checkpoint.model.describe(checkpoint.params),
-        checkpoint.format.noun,
-        list(read_metrics(path)) if path and path.is_file() else [],
-        checkpoint.config.to_yaml(),
-    )
-
-
-def live(log: training.Log) -> bytes:
-    """The parts of the report that need no reading, for a run that is being trained."""
-    ended = bool(log.last(event="end"))
-    more = (
-        "<p>What the model does with a text: <code>rnnlm report</code>, and the name of the run.</p>"
-        if ended
-        else "<p>This run is being trained. The page loads itself again every "
-        f"{REFRESH} seconds.</p>"
-    )
-    sections = [*training.sections(log), Section("more", "More", more), training.config(log)]
-    return page(log.name, training.head(log), sections, {}, live=not ended)
+    sections.append(config(log))
+    return page(f"{log.name}", head(log), sections, data)
 
 
 def _named(checkpoint: Checkpoint) -> str:
@@ -257,12 +230,13 @@ def _memory_section(found: Connectivity | None, where: Places, noun: str) -> Sec
             "would change its log-probability: the norm of the gradient (connectivity, Madsen "
             "2019).</p>" + READING.format(controls="", lists="", name="Text by influence")
         )
+    loss = f"loss, bits per {noun}"
     charts = [] if found is None else [_reach(found.layers)]
     charts += [
-        _places("loss", where.window, f"{noun}s read since the beginning", "bits", 1 / BITS),
-        _places("loss", where.column, "column of the line", "bits", 1 / BITS, 1),
-        _places("loss", where.letter, "letters of the word already seen", "bits", 1 / BITS),
-        _places("first guess right", where.right, "letters of the word already seen", "%", 100),
+        _places(where.window / BITS, f"{noun}s read since the beginning", loss),
+        _places(where.column / BITS, "column of the line", loss, first=1),
+        _places(where.letter / BITS, "letters of the word already seen", loss),
+        _places(where.right * 100, "letters of the word already seen", "first guess right, %"),
     ]
     return Section("memory", "Memory", f'{html}<div class="charts">{"".join(charts)}</div>')
 
@@ -270,11 +244,11 @@ def _memory_section(found: Connectivity | None, where: Places, noun: str) -> Sec
 def _reach(layers: Array) -> str:
     lags = np.arange(layers.shape[1])
     series = [Series(f"layer {k}", lags, norms) for k, norms in enumerate(layers[:4], 1)]
-    return chart(series, "symbols back", "norm of the gradient, median", log=True)
+    return chart(series, "symbols back", "median norm of the gradient", log=True)
 
 
-def _places(name: str, means: Array, x: str, y: str, factor: float, first: int = 0) -> str:
-    return chart([Series(name, first + np.arange(len(means)), means * factor)], x, y)
+def _places(means: Array, x: str, y: str, first: int = 0) -> str:
+    return chart([Series("", first + np.arange(len(means)), means)], x, y)
 
 
 # Vocabulary
@@ -289,7 +263,7 @@ def _vocabulary_section(found: Plane, names: Sequence[str]) -> Section:
     html = (
         f"<p>What the model learnt of each symbol (the parameter {escape(found.table)}), in the two "
         "directions in which symbols differ most: those that are used alike stand together.</p>"
-        '<p class="note"><span class="key s0">small letters</span> '
-        '<span class="key s1">capitals</span> <span class="key s2">others</span></p>'
+        '<p class="note"><span class="key dot s0">small letters</span> '
+        '<span class="key dot s1">capitals</span> <span class="key dot s2">others</span></p>'
     )
     return Section("vocabulary", "Vocabulary", html + scatter(kinds, found.places, first, second))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from oracles import all_cells, cell_keys
 
 from rnnlm.assembly import TABLES, make_config, whole_config
 from rnnlm.cells import LSTM
+from rnnlm.config import tree
 from rnnlm.config.kinds import Chosen, Interval, Kind, Option, options
 from rnnlm.config.parse import load_config, parse_config
 from rnnlm.config.schema import SECTIONS, Config, TrainConfig, differences
@@ -325,6 +327,23 @@ def test_no_text_makes_anything_but_a_config_or_a_config_error(text: str) -> Non
         parse(text)
     except ConfigError as error:
         assert str(error)
+
+
+@pytest.mark.skipif(not hasattr(yaml, "CSafeLoader"), reason="PyYAML is here without libyaml")
+@settings(max_examples=60)
+@given(st.text("ab1 :-./+\n", max_size=16).map("a:".__add__))
+def test_the_quick_parser_makes_what_the_slow_one_makes(text: str) -> None:
+    """Trees with their places, or the same error, of texts that both may read."""
+    assert tree.PLAIN.fullmatch(text)
+    made: list[Any] = []
+    for quick in (yaml.CSafeLoader, yaml.SafeLoader):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tree, "_Quick", quick)
+            try:
+                made.append(tree.from_yaml(text, "c.yaml"))
+            except ConfigError as error:
+                made.append(str(error))
+    assert made[0] == made[1]
 
 
 @pytest.mark.parametrize(

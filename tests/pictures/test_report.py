@@ -23,6 +23,7 @@ from rnnlm.api.scoring import next_probabilities, surprisal
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cli.main import cli
 from rnnlm.models import NGram
+from rnnlm.pictures.charts import Series, chart
 from rnnlm.pictures.labels import label, shown
 from rnnlm.pictures.page import in_script
 from rnnlm.pictures.report import report
@@ -113,6 +114,13 @@ def test_every_symbol_shows_something_and_marks_stay_with_their_base() -> None:
     assert (found.joined, found.marked) == ([1], [4, 5])
 
 
+def test_a_chart_of_a_constant_is_read_at_its_value() -> None:
+    """A learning rate that never changes is between numbers that are near to it."""
+    shown = chart([Series("", np.arange(3), np.full(3, 0.002))], "steps", "learning rate")
+    ticks = [float(tick) for tick in re.findall(r'tick end"[^>]*>([^<]*)<', shown)]
+    assert len(ticks) > 1 and 0.0015 < min(ticks) <= 0.002 <= max(ticks) < 0.0025
+
+
 def test_nothing_from_the_text_can_leave_its_place(run: Checkpoint) -> None:
     """Payloads are in the numbers alone, with `<` written as an escape."""
     page = report(run, of_split(run, 400))
@@ -155,6 +163,9 @@ def test_of_a_long_text_the_beginning_is_read(run: Checkpoint, tmp_path: Path) -
     stretch = of_file(run, file, 900)
     assert len(stretch.ids) == 900
     assert stretch.source == f"the first 900 characters of {file}"
+    file.write_text("Ω" + TEXT, "utf-8")
+    assert of_file(run, file, 900, "skip").source.endswith(", without those outside the vocabulary")
+    file.write_text(TEXT * 200, "utf-8")
     predicted = predictions(run, stretch)
     found = places(run, stretch, predicted, 10)
     begins = [True, *(c == "\n" for c in stretch.pieces[:-1])]
@@ -206,3 +217,17 @@ def test_training_keeps_a_report(tmp_path: Path) -> None:
     assert 'http-equiv="refresh"' in pages[0]
     assert 'http-equiv="refresh"' not in pages[-1]
     assert "test perplexity" in pages[-1]
+
+
+def test_at_the_end_of_training_the_report_is_whole(tmp_path: Path) -> None:
+    """As `rnnlm report` writes it."""
+    from conftest import tiny_config
+
+    text, config = tmp_path / "text.txt", tmp_path / "config.yaml"
+    text.write_text(TEXT, "utf-8")
+    config.write_text(tiny_config(text, tmp_path / "run", "train.max_steps=1").to_yaml(), "utf-8")
+    train = ["train", str(config), "--report"]
+    done = click.testing.CliRunner().invoke(cli, train)
+    assert done.exit_code == 0, done.output
+    assert "open it in a browser: file://" in done.output
+    assert "surprisal" in data_of((tmp_path / "run" / "report.html").read_bytes())

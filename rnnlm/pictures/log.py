@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from ..runs.checkpoint import Checkpoint
+from ..runs.folder import read_metrics
 from .charts import Series, chart
 from .labels import readable
 from .page import Section
@@ -30,8 +32,8 @@ class Log:
     records: Sequence[Record]
     config: str
 
-    def values(self, event: str, key: str, split: str | None = None) -> Series:
-        """A column of the records of an event, of those of one split, by step."""
+    def values(self, name: str, event: str, key: str, split: str | None = None) -> Series:
+        """A column of the records of an event, of those of one split, by step, under a name."""
         chosen = [
             (r["step"], r[key])
             for r in self.records
@@ -42,12 +44,25 @@ class Log:
             and isinstance(r.get("step"), (int, float))
         ]
         steps, values = np.array(chosen, float).reshape(-1, 2).T
-        return Series(key, steps, values)
+        return Series(name, steps, values)
 
     def last(self, **wanted: object) -> Record:
         """The last record with these values, or an empty one."""
         found = (r for r in reversed(self.records) if wanted.items() <= r.items())
         return next(found, {})
+
+
+def log_of(checkpoint: Checkpoint) -> Log:
+    """What the run of a checkpoint logged; nothing where no log is beside it."""
+    folder = None if checkpoint.path is None else checkpoint.path.absolute().parent
+    path = folder and folder / "metrics.jsonl"
+    return Log(
+        folder.name if folder else "a model",
+        checkpoint.model.describe(checkpoint.params),
+        checkpoint.format.noun,
+        list(read_metrics(path)) if path and path.is_file() else [],
+        checkpoint.config.to_yaml(),
+    )
 
 
 def head(log: Log) -> str:
@@ -82,7 +97,7 @@ def _duration(seconds: object) -> str | None:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def sections(log: Log) -> list[Section]:
+def log_sections(log: Log) -> list[Section]:
     """The curves, the samples that training drew, and the config."""
     found = [Section("training", "Training", _curves(log))]
     if texts := _samples(log):
@@ -99,27 +114,19 @@ def config(log: Log) -> Section:
 
 
 def _curves(log: Log) -> str:
-    train, validation = log.values("train", "loss"), log.values("eval", "loss", "val")
-    both = [
-        Series("training", train.x, train.y),
-        Series("validation", validation.x, validation.y),
-    ]
+    validation = log.values("validation", "eval", "loss", "val")
+    losses = [log.values("training", "train", "loss"), validation]
+    rate, norm = (log.values("", "train", key) for key in ("learning_rate", "grad_norm"))
     charts = [
-        chart(both, "steps", f"nats per {log.noun}"),
-        chart([_named("learning rate", log.values("train", "learning_rate"))], "steps", "per step"),
-        chart(
-            [_named("gradient norm", log.values("train", "grad_norm"))], "steps", "norm", log=True
-        ),
+        chart(losses, "steps", f"loss, nats per {log.noun}"),
+        chart([rate], "steps", "learning rate"),
+        chart([norm], "steps", "norm of the gradient", log=True),
     ]
     notes = [] if len(validation.x) else ["This run has logged no evaluation."]
     if not any(charts):
         notes.append("Its log has no steps to draw.")
     told = "".join(f'<p class="note">{note}</p>' for note in notes)
     return told + (f'<div class="charts">{"".join(charts)}</div>' if any(charts) else "")
-
-
-def _named(name: str, series: Series) -> Series:
-    return Series(name, series.x, series.y)
 
 
 def _samples(log: Log) -> str:
