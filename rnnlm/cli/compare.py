@@ -28,10 +28,11 @@ def command(runs: tuple[Path, ...], form: str | None) -> None:
     from ..api.checkpoints import look
     from ..training.comparison import compare
 
-    show_lines(table.FORMS[form](list(map(_row, compare(map(look, runs))))))
+    show_lines(table.FORMS[form](list(map(losses, compare(map(look, runs))))))
 
 
-def _row(group: Group) -> table.Row:
+def losses(group: Group) -> table.Row:
+    """The row of a group of runs; of none, without losses."""
     from ..training.comparison import spread
 
     return {
@@ -42,5 +43,5 @@ def _row(group: Group) -> table.Row:
         "best": min(group.validation, default=None),
         "test": fmean(group.test) if group.test else None,
         "test spread": spread(group.test),
-        "best run": str(group.best.path.parent),
+        "best run": str(group.best.path.parent) if group.runs else None,
     }

@@ -24,6 +24,7 @@ from .schema import SECTIONS
 MAX_BYTES = 1 << 16  # of a YAML file; a config is a page of text
 MAX_DEPTH = 9  # section, key, option; two more for a mixture of models, and for one in a mixture
 
+NO_LIST = "a list where a value or a mapping belongs"
 At = Callable[[Any], str]  # how an error names a place in YAML, from PyYAML's mark
 
 
@@ -46,6 +47,10 @@ class Branch:
 
     children: dict[str, Leaf | Branch]
     where: str
+
+
+class Items(Branch):
+    """A list, and its place: its children are named by their numbers."""
 
 
 def read_file(name: str | Path) -> str:
@@ -85,19 +90,23 @@ def check_size(size: int, name: object) -> None:
         )
 
 
-def from_yaml(text: str, name: str) -> Leaf | Branch:
-    """The one value or mapping of a YAML text; errors call it `name`, and add the line and column."""
-    return _from_yaml(text, lambda mark: f"{name}:{mark.line + 1}:{mark.column + 1}", name, 0)
+def from_yaml(text: str, name: str, lists: bool = False) -> Leaf | Branch:
+    """The one value or mapping of a YAML text, in which there may be `lists`; errors call it `name`,
+    and add the line and column.
+    """
+    return _from_yaml(
+        text, lambda mark: f"{name}:{mark.line + 1}:{mark.column + 1}", name, 0, lists
+    )
 
 
-def _from_yaml(text: str, at: At, name: str, depth: int) -> Leaf | Branch:
+def _from_yaml(text: str, at: At, name: str, depth: int, lists: bool = False) -> Leaf | Branch:
     events = _events(text, at)
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent):
             break
     else:
         return Leaf("", False, name)
-    tree = _node(next(events), events, at, depth)
+    tree = _node(next(events), events, at, depth, lists)
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent):
             raise ConfigError(f"{at(event.start_mark)}: bad YAML: a second document")
@@ -175,23 +184,29 @@ def _events(text: str, at: At) -> Iterator[yaml.Event]:
         ) from None
 
 
-def _node(event: yaml.Event, events: Iterator[yaml.Event], at: At, depth: int) -> Leaf | Branch:
+def _node(
+    event: yaml.Event, events: Iterator[yaml.Event], at: At, depth: int, lists: bool = False
+) -> Leaf | Branch:
     """The node that starts with `event`; the rest of it is read from `events`."""
     where = at(event.start_mark)
     if isinstance(event, yaml.ScalarEvent):
         return Leaf(event.value, event.style is not None, where)
-    if not isinstance(event, yaml.MappingStartEvent):
-        raise ConfigError(f"{where}: a list where a value or a mapping belongs")
+    if not isinstance(event, yaml.MappingStartEvent) and not lists:
+        raise ConfigError(f"{where}: {NO_LIST}")
     if depth == MAX_DEPTH:
         raise ConfigError(f"{where}: nested too deeply")
     children: dict[str, Leaf | Branch] = {}
+    if isinstance(event, yaml.SequenceStartEvent):
+        while not isinstance(event := next(events), yaml.SequenceEndEvent):
+            children[str(len(children))] = _node(event, events, at, depth + 1, lists)
+        return Items(children, where)
     while not isinstance(event := next(events), yaml.MappingEndEvent):
         place = at(event.start_mark)
         if not isinstance(event, yaml.ScalarEvent):
             raise ConfigError(f"{place}: a key must be a word")
         if event.value in children:
             raise ConfigError(f"{place}: key {brief(event.value)} is given twice")
-        child = _node(next(events), events, at, depth + 1)
+        child = _node(next(events), events, at, depth + 1, lists)
         # An error about a value points at the line of its key
         children[event.value] = replace(child, where=place)
     return Branch(children, where)
