@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from ..interrupts import SIGNALS, stop
 from .launchers import started_as
 from .workers import harmless_threads, threads
 
+CHECK_PARENT_EVERY = 1.0  # seconds
+SOON, LATE = 0.5, 5.0  # seconds without a task; the others may still be saving
 POOL = "mpi4py.futures"  # `mpiexec -n N python -m mpi4py.futures -m rnnlm ...`
 
 
@@ -42,7 +45,7 @@ def under_mpi() -> int | None:
 def make_executor(workers: int) -> Executor:
     """An executor on so many processes; under MPI on those that wait."""
     if under_mpi() is None:
-        return Processes(workers, get_context("spawn"), begin)
+        return Processes(workers, get_context("spawn"), begin, (os.getpid(),))
     from mpi4py.futures import MPIPoolExecutor
 
     pool: Executor = MPIPoolExecutor(initializer=begin)
@@ -54,7 +57,7 @@ class Processes(ProcessPoolExecutor):
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
         with _signals_held():
-            return super().submit(fn, *args, **options)
+            return super().submit(_task, fn, *args, **options)
 
 
 @contextmanager
@@ -70,15 +73,44 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def begin() -> None:
-    """Make a new process ready: a first signal is noted, and a task asks `interrupts.stop` for it."""
+def begin(parent: int | None = None) -> None:
+    """Make a new process ready: a first signal is noted, and a task asks `interrupts.stop` for it.
+
+    The end of the parent is such a signal. Without a task the process ends soon after it, or after a
+    SIGTERM: with that a pool ends the others when one of its processes was killed.
+    """
     stop.at_first = _note
     stop.catch()
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     # Those of MPI, as in ranks.py; a process of a pool has none
     harmless_threads.update(threads() - {str(os.getpid())})
+    if parent is not None and hasattr(signal, "setitimer"):
+
+        def check(_signal: int, _frame: object) -> None:
+            left = os.getppid() != parent
+            if left:
+                stop.signal = stop.signal or signal.SIGTERM
+            idle = 0.0 if _idle_since is None else time.monotonic() - _idle_since
+            if stop.signal == signal.SIGTERM and idle > (SOON if left else LATE):
+                os._exit(1)
+
+        # Not a thread, since a process with threads cannot fork
+        signal.signal(signal.SIGALRM, check)
+        signal.setitimer(signal.ITIMER_REAL, CHECK_PARENT_EVERY, CHECK_PARENT_EVERY)
 
 
 def _note(_signal: int) -> None:
     """`Stop` has noted it."""
+
+
+_idle_since: float | None = time.monotonic()  # None: with a task
+
+
+def _task(fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    global _idle_since
+    _idle_since = None
+    try:
+        return fn(*args, **options)
+    finally:
+        _idle_since = time.monotonic()

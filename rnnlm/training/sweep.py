@@ -12,7 +12,6 @@ share the folder. What is finished, and what a run is to go on with, follows fro
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, wait
@@ -74,7 +73,6 @@ class Job:
     name: str
     config: Config
     now: Path  # the folder
-    parent: int | None  # the process to which this one belongs; None: it is on another machine
     workers: int | None  # that share the cores of the machine; None: as the launcher of MPI says
 
 
@@ -167,12 +165,12 @@ class OpenSweep:
                         stopped |= outcome.state == STOPPED
                         del jobs[outcome.name]
                         yield outcome
-                    if any(isinstance(future.exception(), BrokenExecutor) for future in done):
-                        dead = (begun & jobs.keys()) or set(jobs)
-                        break
                     stopped = stopped or stop()
                     if stopped:
                         (self._now / "stop").touch()
+                    if any(isinstance(future.exception(), BrokenExecutor) for future in done):
+                        dead = set() if stopped else (begun & jobs.keys()) or set(jobs)
+                        break
                     yield None
             finally:
                 (self._now / "stop").touch()
@@ -213,8 +211,7 @@ class OpenSweep:
                 if not number:
                     check(setting, config)
                 config = config.with_values("run", dir=str(self.folder / name))
-                parent, sharing = (os.getpid(), self.workers) if alone else (None, None)
-                jobs[name] = Job(name, config, self._now, parent, sharing)
+                jobs[name] = Job(name, config, self._now, self.workers if alone else None)
         return jobs
 
     def _with_shared_text(self, config: Config) -> Config:
@@ -277,7 +274,7 @@ def train_one(job: Job) -> str:
 
     Returns `finished` or `stopped`, and raises what training does.
     """
-    asked = _Asked(job)
+    asked = _Asked(job.now)
     if asked():
         return STOPPED
     config = job.config
@@ -316,16 +313,14 @@ def _tell(path: Path, about: Mapping[str, Any]) -> None:
 
 
 class _Asked:
-    """Whether a run is to stop: after a signal, when all are, or since nobody waits for it."""
+    """Whether a run is to stop: after a signal, when all are, or where its sweep is over."""
 
-    def __init__(self, job: Job) -> None:
-        self._job, self._looked, self._found = job, 0.0, False
+    def __init__(self, now: Path) -> None:
+        self._now, self._looked, self._found = now, 0.0, False
 
     def __call__(self) -> bool:
         now = time.monotonic()
         if not self._found and now - self._looked >= POLL:
             self._looked = now
-            parent = self._job.parent
-            left = parent is not None and parent not in (os.getpid(), os.getppid())
-            self._found = left or (self._job.now / "stop").exists()
+            self._found = not self._now.is_dir() or (self._now / "stop").exists()
         return self._found or interrupts.stop()
