@@ -18,14 +18,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..assembly import TABLES, whole_config, with_text_beside
+from ..assembly import TABLES, build_model, with_text_beside
 from ..config.parse import config_of
 from ..config.schema import Config, TrainConfig, flat
 from ..config.tree import NO_LIST, Branch, Items, Leaf, from_yaml, put, read_file
 from ..errors import ConfigError
+from ..models.base import CountedModel
 from ..wording import brief
 from .comparison import SEED, differing, words
-from .counting import counts
 
 Node = Leaf | Branch
 
@@ -145,7 +145,7 @@ def _runs(
             raise ConfigError(f"{given[SEED].where}: write seeds: [0, 1] beside the grid")
         for seed in seeds:
             config = _config(base, given if seed is None else {**given, SEED: seed}, place)
-            if counts(config):
+            if _counts(config):
                 own = frozenset(key for key in config.given if not key.startswith("train"))
                 if any(key.startswith("train.") for key in given):
                     raise ConfigError("a model that counts takes no key of train")
@@ -160,7 +160,7 @@ def _config(base: Branch, given: Mapping[str, Node], place: Path) -> Config:
     tree = deepcopy(base)
     for key, node in given.items():
         put(tree, key.split("."), deepcopy(node))
-    config = with_text_beside(whole_config(config_of(tree, str(place), TABLES)), place.parent)
+    config = with_text_beside(config_of(tree, str(place), TABLES), place.parent)
     if config.run.dir is not None:
         raise ConfigError("run.dir: a sweep names the folders of its runs: leave the key out")
     return config
@@ -188,9 +188,16 @@ def _plain(node: Node) -> Any:
 
 def _about(config: Config, keys: set[str]) -> dict[str, Any]:
     """The values of the keys that any setting sets, those a config has."""
+    every = dict(flat(config.to_dict()))
+    if _counts(config):
+        every = {name: value for name, value in every.items() if not name.startswith("train.")}
     return {
         name: value
-        for name, value in flat(config.to_dict())
+        for name, value in every.items()
         if any(name == key or name.startswith(f"{key}.") for key in keys)
-        and not (name.startswith("train.") and counts(config))
     }
+
+
+def _counts(config: Config) -> bool:
+    """Whether the model of a config that was just read is one that counts."""
+    return isinstance(build_model(config, 2), CountedModel)
