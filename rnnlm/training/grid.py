@@ -77,13 +77,16 @@ def read_sweep(path: Path) -> Sweep:
             )
     base, place = _base(tree.children.get("base", Branch({}, str(path))), path)
     seeds = tree.children.get("seeds")
-    every = [None] if seeds is None else _values(seeds)
+    every = [{}] if seeds is None else [{SEED: seed} for seed in _values(seeds)]
+    numbers = [_config(base, seed, place).train.seed for seed in every]
+    if len(set(numbers)) < len(numbers):
+        raise ConfigError(f"{path}: a seed is there twice")
     found: dict[str, tuple[Mapping[str, Any], dict[str, Config]]] = {}
     for given in _combinations(tree.children.get("grid", Branch({}, str(path)))):
         name = _name(given)
         if name in found:
             raise ConfigError(f"{path}: {name} is in the grid twice")
-        found[name] = given, dict(_runs(name, base, given, every, place))
+        found[name] = given, dict(_runs(name, base, given, numbers, place))
         if sum(len(runs) for _, runs in found.values()) > MOST:
             raise ConfigError(f"{path}: more than {MOST:,} runs")
     keys = {key for given, _ in found.values() for key in _leaves(given)}
@@ -137,21 +140,21 @@ def _check_no_list(node: Node) -> None:
 
 
 def _runs(
-    name: str, base: Branch, given: Mapping[str, Node], seeds: list[Any], place: Path
+    name: str, base: Branch, given: Mapping[str, Node], seeds: list[int], place: Path
 ) -> Iterator[tuple[str, Config]]:
     """The runs of a setting. A model that counts takes no key of `train`: it has one run."""
     try:
         if SEED in given:
             raise ConfigError(f"{given[SEED].where}: write seeds: [0, 1] beside the grid")
-        for seed in seeds:
-            config = _config(base, given if seed is None else {**given, SEED: seed}, place)
-            if _counts(config):
-                own = frozenset(key for key in config.given if not key.startswith("train"))
-                if any(key.startswith("train.") for key in given):
-                    raise ConfigError("a model that counts takes no key of train")
-                yield name, replace(config, train=TrainConfig(), given=own)
-                return
-            yield f"{name}-seed={config.train.seed}", config
+        config = _config(base, given, place)
+        if not _counts(config):
+            for seed in seeds:
+                yield f"{name}-seed={seed}", config.with_values("train", seed=seed)
+            return
+        if any(key.startswith("train.") for key in given):
+            raise ConfigError("a model that counts takes no key of train")
+        own = frozenset(key for key in config.given if not key.startswith("train"))
+        yield name, replace(config, train=TrainConfig(), given=own)
     except ConfigError as error:
         raise ConfigError(f"setting {name}: {error}") from None
 
@@ -194,7 +197,7 @@ def _about(config: Config, keys: set[str]) -> dict[str, Any]:
     return {
         name: value
         for name, value in every.items()
-        if any(name == key or name.startswith(f"{key}.") for key in keys)
+        if not keys.isdisjoint((name, name.removesuffix(".name")))
     }
 
 

@@ -19,13 +19,13 @@ seeds: [0, 1]
 
 def test_a_signal_to_the_process_that_leads_stops_those_that_train(in_tmp: Path) -> None:
     """They save, and the last line says how to go on."""
-    Path("text.txt").write_text(TEXT)
+    Path("text.txt").write_text(TEXT[:4000])
     Path("sweep.yaml").write_text(SWEEP)
-    process = start("sweep", "sweep.yaml", "--workers", 2, "--out", "out")
-    logs = [Path(f"out/base-seed={seed}/metrics.jsonl") for seed in (0, 1)]
-    assert wait_for(lambda: all(log.exists() and log.stat().st_size for log in logs), process)
+    process = start("sweep", "sweep.yaml", "--workers", 1, "--out", "out")
+    run = Path("out/base-seed=0")
+    assert wait_for(lambda: (run / "best.npz").exists(), process)
     process.send_signal(signal.SIGTERM)
     code, out, err = finish(process)
     assert (code, out) == (128 + signal.SIGTERM, "")
     assert err.endswith("stopped, 2 runs to do; to go on: rnnlm sweep sweep.yaml --out out\n")
-    assert min(saved_step(log.parent) for log in logs) >= 5
+    assert saved_step(run) > 0

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 import pytest
-from conftest import TEXT
+from conftest import ROOT, TEXT
 from sweeps import Here, here
 
 from rnnlm.errors import ConfigError, RnnlmError
@@ -26,7 +26,7 @@ GRID = "grid:\n  model.cell: [rnn, gru]\nseeds: [0, 1]\n"
 
 def written(text: str) -> Path:
     """The file of a sweep, beside its text."""
-    Path("text.txt").write_text(TEXT)
+    Path("text.txt").write_text(TEXT[:4000])
     Path("sweep.yaml").write_text(text)
     return Path("sweep.yaml")
 
@@ -149,3 +149,9 @@ def test_mpiexec_starts_workers_not_sweeps(in_tmp: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PMI_SIZE", "3")
     with pytest.raises(ConfigError, match=r"mpiexec -n 3 python -m mpi4py\.futures -m rnnlm"):
         ended(BASE + GRID)
+
+
+@pytest.mark.parametrize("path", (ROOT / "configs" / "sweeps").glob("*.yaml"), ids=lambda p: p.name)
+def test_the_sweeps_that_ship_can_be_read(path: Path) -> None:
+    """Every setting is a config, and is there with three seeds, or counts."""
+    assert {len(setting.runs) for setting in read_sweep(path).settings} <= {1, 3}
