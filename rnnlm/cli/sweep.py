@@ -15,7 +15,6 @@ from ..wording import counted
 from . import table
 from .arguments import FILE, argument, example
 from .bars import SweepBars, passes_shown
-from .compare import losses
 from .terminal import be_silent, lenient_output, say, say_in_handler, show_lines
 
 if TYPE_CHECKING:
@@ -123,7 +122,7 @@ def _row(sweep: OpenSweep, setting: Setting) -> table.Row:
     from ..training.comparison import cost, group
 
     runs = sweep.done(setting)
-    row = losses(group(setting.differs, runs))
+    row = table.losses(group(setting.differs, runs))
     test = row["test"]
     return {
         **row,
