@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types soak soak-ranks fuzz systems bench clean
+.PHONY: demo test lint types soak soak-ranks fuzz systems bench table clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -55,6 +55,12 @@ $(VENV)/bench: $(VENV)/installed
 # What is measured and how: tests/bench/README.md; e.g. make bench ARGS="train --quick"
 bench: $(VENV)/bench
 	$(BIN)/python -m tests.bench $(ARGS)
+
+# What models reach on two texts, as Markdown. It takes hours; after an interruption it goes on.
+# How long, and what is trained: configs/sweeps/table-*.yaml
+table: $(VENV)/installed
+	$(BIN)/rnnlm sweep configs/sweeps/table-ferry.yaml --workers 1 --markdown
+	$(BIN)/rnnlm sweep configs/sweeps/table-tinyshakespeare.yaml --workers 1 --markdown
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -52,7 +52,13 @@ def make_config(
     text = None if path is None else load_config(path, (), TABLES).data.path
     if path is None or text is None or text != config.data.path:
         return config
-    beside = Path(path).parent / text
+    return with_text_beside(config, Path(path).parent)
+
+
+def with_text_beside(config: Config, folder: Path) -> Config:
+    """A config whose `data.path` is in a folder, if it is there and not in the working folder."""
+    text = config.data.path or ""
+    beside = folder / text
     with suppress(OSError):  # a name that is too long is nowhere
         if not Path(text).exists() and beside.exists():
             return config.with_values("data", path=str(beside))

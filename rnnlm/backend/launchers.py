@@ -23,3 +23,13 @@ def started_as() -> tuple[int, int]:
         if all(value.isdecimal() for value in values):
             return int(values[0]), int(values[1])
     return 0, 1
+
+
+# Of the processes that a launcher started, how many are on this machine
+NEIGHBOURS = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE")
+
+
+def neighbours() -> int:
+    """How many processes of the launcher share this machine, as far as it says; at least 1."""
+    values = (os.environ.get(name, "") for name in NEIGHBOURS)
+    return max(1, int(next(filter(str.isdecimal, values), 1)))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..watching import watching
+from .terminal import say
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -100,6 +101,55 @@ class StepsBar:
             return False
         self._drawn = now
         return True
+
+
+class SweepBars:
+    """A bar for all runs of a sweep, and one for each that is trained now; elsewhere than on a terminal
+    a line for each that has ended.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        self._total, self._done = total, done
+        hidden = not sys.stderr.isatty()
+        self.bar = make_bar(total, initial=done, disable=hidden, bar_format=BAR, position=0)
+        self._runs: dict[str, tqdm[Any]] = {}
+
+    def __enter__(self) -> SweepBars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for bar in (*self._runs.values(), self.bar):
+            bar.close()
+
+    def show(self, running: Iterable[dict[str, Any]]) -> None:
+        """Show what is trained now: of each `name`, and once it is known `step`, `total`, `epoch`,
+        `loss`, and `left`, in seconds.
+        """
+        if self.bar.disable:
+            return
+        now = {told["name"]: told for told in running}
+        for name in [name for name in self._runs if name not in now]:
+            self._runs.pop(name).close()
+        for name, told in now.items():
+            if name not in self._runs:
+                taken = {abs(bar.pos) for bar in self._runs.values()}
+                place = next(n for n in range(1, len(taken) + 2) if n not in taken)
+                self._runs[name] = make_bar(None, bar_format=BAR, position=place, leave=False)
+            bar, figures = self._runs[name], [name]
+            if "step" in told:
+                bar.total, bar.n = told["total"], told["step"]
+                figures += [f"epoch {told['epoch']:.2f}, loss {told['loss']:.3f}"]
+                figures += [f"{duration(told['left'])} left"]
+            bar.set_description_str(", ".join(figures))
+        self.bar.set_description_str(f"{self._done} of {self._total} runs")
+
+    def ended(self, name: str, error: str | None) -> None:
+        """Show that a run has ended, and where that is known, with what error."""
+        self._done += 1
+        how = "finished" if error is None else f"failed: {error}"
+        with self.bar.external_write_mode(sys.stderr):
+            say(f"{self._done} of {self._total}: {name}: {how}")
+        self.bar.update(1)
 
 
 @contextmanager

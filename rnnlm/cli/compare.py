@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import fmean
-from typing import TYPE_CHECKING
 
 import click
 
 from . import table
 from .arguments import FILE, example
 from .terminal import show_lines
-
-if TYPE_CHECKING:
-    from ..training.comparison import Group
 
 
 @click.command("compare", epilog=example("rnnlm compare runs/*"))
@@ -28,19 +23,4 @@ def command(runs: tuple[Path, ...], form: str | None) -> None:
     from ..api.checkpoints import look
     from ..training.comparison import compare
 
-    show_lines(table.FORMS[form](list(map(_row, compare(map(look, runs))))))
-
-
-def _row(group: Group) -> table.Row:
-    from ..training.comparison import spread
-
-    return {
-        **group.differs,
-        "runs": len(group.runs),
-        "validation": fmean(group.validation) if group.validation else None,
-        "spread": spread(group.validation),
-        "best": min(group.validation, default=None),
-        "test": fmean(group.test) if group.test else None,
-        "test spread": spread(group.test),
-        "best run": str(group.best.path.parent),
-    }
+    show_lines(table.FORMS[form](list(map(table.losses, compare(map(look, runs))))))

@@ -37,6 +37,7 @@ COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help`
     "runs": "List the runs in a folder, and how each of them stands.",
     "plot": "Draw how training went, of one run or several.",
     "report": "Write a page that shows what a run has learnt.",
+    "sweep": "Train many runs, and print their table.",
 }
 
 

@@ -6,12 +6,15 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..wording import escaped
 from .terminal import figure
+
+if TYPE_CHECKING:
+    from ..training.comparison import Group
 
 Row = Mapping[str, Any]
 
@@ -79,3 +82,21 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return figure(value)
     return f"{value:,}" if isinstance(value, int) else escaped(str(value), keep="")
+
+
+def losses(group: Group) -> Row:
+    """The row of a group of runs; of none, without losses."""
+    from statistics import fmean
+
+    from ..training.comparison import spread
+
+    return {
+        **group.differs,
+        "runs": len(group.runs),
+        "validation": fmean(group.validation) if group.validation else None,
+        "spread": spread(group.validation),
+        "best": min(group.validation, default=None),
+        "test": fmean(group.test) if group.test else None,
+        "test spread": spread(group.test),
+        "best run": str(group.best.path.parent) if group.runs else None,
+    }

@@ -79,6 +79,14 @@ def parse_config(
         raise ConfigError(brief(str(error), MAX_BYTES)) from None
 
 
+def config_of(tree: Branch, name: str, tables: Tables) -> Config:
+    """As `load_config`, from a tree, which belongs to the reading from now on."""
+    try:
+        return _Reading(tables).config(tree, name, (), {})
+    except ConfigError as error:
+        raise ConfigError(brief(str(error), MAX_BYTES)) from None
+
+
 def valid_keys(tables: Tables) -> list[str]:
     """Every dotted key, those of all entries of the tables included."""
     return _Reading(tables).valid

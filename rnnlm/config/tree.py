@@ -29,6 +29,7 @@ MAX_DEPTH = 9  # section, key, option; two more for a mixture of models, and for
 PLAIN = re.compile(r"\w+:[\w ./:+\n-]*", re.ASCII)
 _Quick = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+NO_LIST = "a list where a value or a mapping belongs"
 At = Callable[[Any], str]  # how an error names a place in YAML, from PyYAML's mark
 
 
@@ -51,6 +52,10 @@ class Branch:
 
     children: dict[str, Leaf | Branch]
     where: str
+
+
+class Items(Branch):
+    """A list, and its place: its children are named by their numbers."""
 
 
 def read_file(name: str | Path) -> str:
@@ -90,20 +95,27 @@ def check_size(size: int, name: object) -> None:
         )
 
 
-def from_yaml(text: str, name: str) -> Leaf | Branch:
-    """The one value or mapping of a YAML text; errors call it `name`, and add the line and column."""
+def from_yaml(text: str, name: str, lists: bool = False) -> Leaf | Branch:
+    """The one value or mapping of a YAML text, in which there may be `lists`; errors call it `name`,
+    and add the line and column.
+    """
 
     def at(mark: Any) -> str:
         return f"{name}:{mark.line + 1}:{mark.column + 1}"
 
     if PLAIN.fullmatch(text):
         with suppress(ConfigError):  # PyYAML says what is wrong
-            return _from_yaml(text, at, name, 0, _Quick)
-    return _from_yaml(text, at, name, 0)
+            return _from_yaml(text, at, name, 0, lists, _Quick)
+    return _from_yaml(text, at, name, 0, lists)
 
 
 def _from_yaml(
-    text: str, at: At, name: str, depth: int, loader: Any = yaml.SafeLoader
+    text: str,
+    at: At,
+    name: str,
+    depth: int,
+    lists: bool = False,
+    loader: Any = yaml.SafeLoader,
 ) -> Leaf | Branch:
     events = _events(text, at, loader)
     for event in events:
@@ -111,7 +123,7 @@ def _from_yaml(
             break
     else:
         return Leaf("", False, name)
-    tree = _node(next(events), events, at, depth)
+    tree = _node(next(events), events, at, depth, lists)
     for event in events:
         if isinstance(event, yaml.DocumentStartEvent):
             raise ConfigError(f"{at(event.start_mark)}: bad YAML: a second document")
@@ -189,23 +201,29 @@ def _events(text: str, at: At, kind: Any) -> Iterator[yaml.Event]:
         ) from None
 
 
-def _node(event: yaml.Event, events: Iterator[yaml.Event], at: At, depth: int) -> Leaf | Branch:
+def _node(
+    event: yaml.Event, events: Iterator[yaml.Event], at: At, depth: int, lists: bool = False
+) -> Leaf | Branch:
     """The node that starts with `event`; the rest of it is read from `events`."""
     where = at(event.start_mark)
     if isinstance(event, yaml.ScalarEvent):
         return Leaf(event.value, bool(event.style), where)  # of libyaml '' where it is plain
-    if not isinstance(event, yaml.MappingStartEvent):
-        raise ConfigError(f"{where}: a list where a value or a mapping belongs")
+    if not isinstance(event, yaml.MappingStartEvent) and not lists:
+        raise ConfigError(f"{where}: {NO_LIST}")
     if depth == MAX_DEPTH:
         raise ConfigError(f"{where}: nested too deeply")
     children: dict[str, Leaf | Branch] = {}
+    if isinstance(event, yaml.SequenceStartEvent):
+        while not isinstance(event := next(events), yaml.SequenceEndEvent):
+            children[str(len(children))] = _node(event, events, at, depth + 1, lists)
+        return Items(children, where)
     while not isinstance(event := next(events), yaml.MappingEndEvent):
         place = at(event.start_mark)
         if not isinstance(event, yaml.ScalarEvent):
             raise ConfigError(f"{place}: a key must be a word")
         if event.value in children:
             raise ConfigError(f"{place}: key {brief(event.value)} is given twice")
-        child = _node(next(events), events, at, depth + 1)
+        child = _node(next(events), events, at, depth + 1, lists)
         # An error about a value points at the line of its key
         children[event.value] = replace(child, where=place)
     return Branch(children, where)

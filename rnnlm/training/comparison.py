@@ -14,7 +14,7 @@ from ..assembly import make_config
 from ..config.schema import Config, flat
 from ..models.base import TrainableModel
 from ..runs.checkpoint import Glance
-from ..runs.folder import last_records
+from ..runs.folder import last_records, read_metrics
 from .resume import RESUMABLE
 
 # Keys that say nothing about what a run computes, and the seed; the text is compared by its content
@@ -52,17 +52,22 @@ def compare(runs: Iterable[Glance]) -> list[Group]:
     for run in runs:
         settings = _settings(run)
         grouped.setdefault(repr(sorted(settings.items())), (settings, []))[1].append(run)
-    names = _differing([settings for settings, _ in grouped.values()])
+    names = differing([settings for settings, _ in grouped.values()])
     groups = [
-        Group(
-            {name: settings.get(name) for name in names},
-            alike,
-            [run.progress.best_loss for run in alike if run.progress.best_loss is not None],
-            [loss for run in alike if (loss := test_loss(run)) is not None],
-        )
+        group({name: settings.get(name) for name in names}, alike)
         for settings, alike in grouped.values()
     ]
     return sorted(groups, key=lambda g: statistics.fmean(g.validation or [float("inf")]))
+
+
+def group(differs: Mapping[str, Any], runs: Sequence[Glance]) -> Group:
+    """The group of some runs, with their losses."""
+    return Group(
+        differs,
+        runs,
+        [run.progress.best_loss for run in runs if run.progress.best_loss is not None],
+        [loss for run in runs if (loss := test_loss(run)) is not None],
+    )
 
 
 def _settings(run: Glance) -> dict[str, Any]:
@@ -72,7 +77,7 @@ def _settings(run: Glance) -> dict[str, Any]:
     return {name: value for name, value in keys.items() if name not in PASSED_OVER} | {"text": text}
 
 
-def _differing(every: Sequence[Mapping[str, Any]]) -> list[str]:
+def differing(every: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys in which those that have them differ."""
     names = list(dict.fromkeys(name for settings in every for name in settings))
     return [name for name in names if len({repr(s[name]) for s in every if name in s}) > 1]
@@ -100,7 +105,7 @@ def labels(runs: Sequence[Glance]) -> list[str]:
 
 def _said(every: Sequence[Mapping[str, Any]]) -> list[str]:
     """What some settings differ in, in words for each of them."""
-    keys = _differing(every)
+    keys = differing(every)
     return [words({key: s[key] for key in keys if key in s}, " ") for s in every]
 
 
@@ -159,3 +164,17 @@ def test_loss(run: Glance) -> float | None:
     found = (r.get("loss") for r in last_records(run.path.parent) if r.get("split") == "test")
     loss = next(found, None)
     return loss if isinstance(loss, (int, float)) else None
+
+
+def cost(runs: Sequence[Glance]) -> dict[str, float | None]:
+    """What finished runs of a group took, on average: parameters, symbols per second of the updates,
+    minutes in all. What is not known of a model that was made at once is None.
+    """
+    models = [run.model for run in runs[:1] if isinstance(run.model, TrainableModel)]
+    logs = [list(read_metrics(run.path.parent)) for run in runs]
+    speeds = [r["symbols_per_second"] for log in logs for r in log if r["event"] == "train"]
+    return {
+        "parameters": models[0].num_parameters if models else None,
+        "symbols/s": round(statistics.fmean(speeds)) if speeds else None,
+        "minutes": statistics.fmean(log[-1]["seconds"] / 60 for log in logs) if logs else None,
+    }
