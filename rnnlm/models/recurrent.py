@@ -817,14 +817,14 @@ def layer_copies(
     """
     G, D, H = own["Wx"].shape
     copies: dict[str, Any] = {}
+    one_row = rows == 1 and blocks is None
     for name in packed:
         K, N = own[name].shape[1:]
-        copies[name] = PackedMatrix.empty((G, K, N), rows, new)
+        copies[name] = PackedMatrix.empty((G, K, N), rows, new, joined=one_row)
         if backward:
             copies[name + "T"] = PackedMatrix.empty((G, N, K), rows, new)
     if one_hot:
         # With one row a step, the gates of a symbol are together, as in `_window`
-        one_row = rows == 1 and blocks is None
         copies["table"] = new((D, G, H)).swapaxes(0, 1) if one_row else new((G, D, H))
     else:
         copies["Wx"] = PackedMatrix.empty((G, D, H), rows if blocks else None, new)
