@@ -27,7 +27,7 @@ from ..models.layers import logits_rows
 from ..text.batches import IGNORED, Batch
 from ..text.format import TextFormat
 from ..text.vocabulary import Unknown
-from .evaluation import CHUNK
+from .evaluation import CHUNK, read_ahead
 
 BLOCK = 1 << 18  # characters or bytes of lines that are scored at a time
 LONG = 1 << 12  # symbols; a line that has more is read by itself
@@ -298,9 +298,10 @@ class Stream:
         )
         losses = np.empty(targets.shape)
         with blas.one_thread(), np.errstate(all="ignore"):
-            for k in range(0, n, CHUNK):
-                steps = slice(k, k + CHUNK)
-                self._read(Batch(inputs[steps], targets[steps], fresh[steps]), losses[steps])
+            cuts = (slice(k, k + CHUNK) for k in range(0, n, CHUNK))
+            windows = (Batch(inputs[cut], targets[cut], fresh[cut]) for cut in cuts)
+            for _ in read_ahead(self._read, windows, -(-n // CHUNK), losses=losses):
+                pass
         counted = targets[:n, 0] >= 0
         nats[counted] = losses[:n, 0][counted]
         if n:

@@ -14,7 +14,6 @@ vectors, and the new parameters are gathered (see reduction.py and ../backend/RE
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
@@ -28,7 +27,7 @@ from ..backend import blas
 from ..backend.params import Parameters
 from ..backend.ranks import EndedError, Joined, Ranks, world
 from ..backend.seeds import Purpose, generator
-from ..backend.workers import WorkerPool, make_pool, shared_zeros
+from ..backend.workers import WorkerPool, available_cores, make_pool, shared_zeros
 from ..backend.workspace import Workspace
 from ..errors import TrainingError
 from ..models.base import TrainableModel
@@ -47,14 +46,6 @@ TAPES = (
     24  # kept of each name: of every length that windows have, with texts that begin inside or not
 )
 CHUNK = 32768  # elements of a flat vector that are summed or updated at a time
-
-
-def available_cores() -> int:
-    """How many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
 
 
 def shard_rows(batch_size: int) -> list[slice]:

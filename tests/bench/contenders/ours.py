@@ -10,13 +10,14 @@ import numpy as np
 
 import rnnlm
 from rnnlm.assembly import build_model, make_config
+from rnnlm.backend.workers import available_cores
 from rnnlm.inference.sampling import generate
 from rnnlm.optim.optimizers import OPTIMIZERS
 from rnnlm.runs.checkpoint import Checkpoint
 from rnnlm.text.batches import Batch
 from rnnlm.text.format import TextFormat, TextRules
 from rnnlm.text.vocabulary import CharVocabulary
-from rnnlm.training.engine import Engine, available_cores
+from rnnlm.training.engine import Engine
 from rnnlm.training.loop import Training
 
 from ..models import Case
