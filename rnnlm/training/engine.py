@@ -49,8 +49,12 @@ CHUNK = 32768  # elements of a flat vector that are summed or updated at a time
 
 
 def shard_rows(batch_size: int) -> list[slice]:
-    """The rows of each shard: as equal as possible, 32 rows at most, two shards from 16 rows on."""
+    """The rows of each shard: as equal as possible, 32 rows at most, two shards from 16 rows on.
+
+    There are one or an even number, so that two or four workers have as many each.
+    """
     count = max(math.ceil(batch_size / SHARD_ROWS), 2 if batch_size >= MIN_ROWS_TO_SPLIT else 1)
+    count += count % 2 if count > 1 else 0
     borders = [batch_size * k // count for k in range(count + 1)]
     return [slice(a, b) for a, b in pairwise(borders)]
 
