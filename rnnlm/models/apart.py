@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Block = list[Batch]
 
-FEWEST = 1 << 13  # symbols of a text: for fewer, workers cost more than they save
+FEWEST = 1 << 14  # symbols of a text: for fewer, workers cost more than they save
 MOST_WINDOWS = 8  # in a block
 BLOCK_WORK = 1 << 27  # multiply-adds of a layer in a block: some milliseconds, then workers meet
 
