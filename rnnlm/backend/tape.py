@@ -44,8 +44,8 @@ class Tape:
         self._add(partial(function, *args))
 
     def matmul(self, X: Array, W: PackedMatrix, out: Array) -> None:
-        """Record out_k = X W_k for every gate k; see `PackedMatrix.operands`."""
-        self._add(partial(np.matmul, *W.operands(X, out)))
+        """Record out_k = X W_k for every gate k; see `PackedMatrix.product`."""
+        self._add(W.product(X, out))
 
     def _add(self, call: Callable[[], object]) -> None:
         self._calls.append(call)

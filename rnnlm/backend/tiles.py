@@ -5,11 +5,14 @@ fewer this copy takes as long as the arithmetic. OpenBLAS does not pack when M·
 matrix that is used at every step of a window is cut once into tiles: groups of columns, contiguous in
 memory, small enough that OpenBLAS does not pack them. One call of numpy.matmul computes the products
 with all tiles. Measured in tests/bench/README.md: 164 -> 240 GFLOP/s at 32 rows, H=512.
+
+One row alone needs no tiles: there the matrices of all gates are joined to one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -22,11 +25,12 @@ WIDTHS = (64, 48, 32, 16)  # multiples of the AVX-512 vector of 16 floats
 class PackedMatrix:
     """Matrices W (G, K, N), one for each gate, stored for products with few rows.
 
-    `tiles` (G, N/w, K, w) hold the columns of W in groups of w. A slice selects gates: `W[:2]`.
+    `tiles` (G, N/w, K, w) hold the columns of W in groups of w. A slice selects gates: `W[:2]`. Where
+    they are `joined`, memory has the columns of all gates side by side, (K, G, N), in one tile each.
     """
 
-    def __init__(self, tiles: Array) -> None:
-        self.tiles = tiles
+    def __init__(self, tiles: Array, joined: bool = False) -> None:
+        self.tiles, self._joined = tiles, joined
 
     @classmethod
     def empty(
@@ -34,12 +38,18 @@ class PackedMatrix:
         shape: Shape,
         rows: int | None,
         allocate: Callable[[Shape], Array],
+        joined: bool = False,
     ) -> PackedMatrix:
         """Memory for matrices of `shape` (G, K, N) that are multiplied with `rows` rows at a time.
 
-        `rows` None: with many rows. One tile for all columns is then fastest.
+        `rows` None: with many rows. One tile for all columns is then fastest. `joined`: with one row,
+        the same for all gates.
         """
         G, K, N = shape
+        if joined and (
+            G == 1 or N % WIDTHS[-1] == 0
+        ):  # else the bits are others than of each alone
+            return cls(allocate((K, 1, G, N)).transpose(2, 1, 0, 3), joined)
         width = N if rows is None else tile_width(rows, K, N)
         return cls(allocate((G, N // width, K, width)))
 
@@ -50,7 +60,16 @@ class PackedMatrix:
         np.multiply(columns, W.dtype.type(scale), out=self.tiles[gate])
 
     def __getitem__(self, gates: slice) -> PackedMatrix:
-        return PackedMatrix(self.tiles[gates])
+        return PackedMatrix(self.tiles[gates], self._joined)
+
+    def product(self, X: Array, out: Array) -> Callable[[], object]:
+        """The call that computes out_k = X W_k, for X and out as in `operands`."""
+        G, _, K, N = self.tiles.shape
+        if self._joined and X.size == K:
+            W = self.tiles[:, 0].swapaxes(0, 1).reshape(K, G * N)
+            if W.flags.c_contiguous:  # one product with a vector for all gates
+                return partial(np.dot, X.reshape(K), W, out.reshape(G * N))
+        return partial(np.matmul, *self.operands(X, out))
 
     def operands(self, X: Array, out: Array) -> tuple[Array, Array, Array]:
         """The three arguments of `numpy.matmul` that compute out_k = X W_k.

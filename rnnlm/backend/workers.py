@@ -51,15 +51,30 @@ class WorkerPool(Protocol):
         """End the workers. Closing a closed pool does nothing."""
 
 
+def available_cores() -> int:
+    """How many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
 def make_pool(size: int, jobs: Sequence[Job]) -> WorkerPool:
     """The fastest pool of `size` workers that can be made here; it can run only the listed jobs."""
-    if size > 1 and may_fork():
-        with suppress(OSError):  # the limit of processes or open files is reached
-            return ForkedWorkers(size, jobs)
+    if (pool := forked(size, jobs)) is not None:
+        return pool
     if size > 1:
         with suppress(RuntimeError):  # the limit of threads is reached
             return ThreadWorkers(size)
     return SerialWorkers(size)
+
+
+def forked(size: int, jobs: Sequence[Job]) -> WorkerPool | None:
+    """A pool of processes, where `size` of them can be had here."""
+    if size > 1 and may_fork():
+        with suppress(OSError):  # the limit of processes or open files is reached
+            return ForkedWorkers(size, jobs)
+    return None
 
 
 def threads() -> set[str]:

@@ -83,7 +83,7 @@ def _say_stopping(_signal: int) -> None:
 
 def _size(sweep: Sweep, workers: int) -> str:
     from ..backend.executors import under_mpi
-    from ..training.engine import available_cores
+    from ..backend.workers import available_cores
 
     each = (
         "the cores of its machine shared out"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 
 from ..arrays import Array
 from ..backend import blas
+from ..backend.workers import available_cores
 from ..errors import DataError
-from ..models.base import LanguageModel, Reader
-from ..text.batches import Batches, Streams
+from ..models.base import LanguageModel, Reader, ReadsAhead
+from ..text.batches import Batch, Batches, Streams
 from ..text.format import TextFormat
 from ..watching import report
 from ..wording import counted
@@ -126,10 +128,15 @@ class Evaluation:
 
 
 def evaluate_text(
-    model: LanguageModel, params: Any, text_format: TextFormat, ids: Array, streams: int = 1
+    model: LanguageModel,
+    params: Any,
+    text_format: TextFormat,
+    ids: Array,
+    streams: int = 1,
+    workers: int | None = None,
 ) -> Evaluation:
     """As `evaluate`, for the ids (n,) of a text in its format, whose characters are counted too."""
-    result = evaluate(model, params, ids, streams, text_format.batches)
+    result = evaluate(model, params, ids, streams, text_format.batches, workers)
     return result.of_text(text_format, ids)
 
 
@@ -139,6 +146,7 @@ def evaluate(
     ids: Array,
     streams: int = 1,
     cut: Callable[[Array, int, int], Batches] = Streams,
+    workers: int | None = None,
 ) -> Evaluation:
     """-ln p of every symbol of `ids` (n,) but the first, given all symbols before it.
 
@@ -149,6 +157,9 @@ def evaluate(
     on the batch size and window of the config. More streams are faster and an approximation: the text
     is cut into that many, and each starts from the zero state. Lines are each read from the zero state,
     and so the figure is exact with any number of streams.
+
+    The layers of a network are read by several `workers` (None: one for each core) where that is
+    faster and the process may fork; the bits do not depend on it.
 
     It is reported as `evaluation` (watching.py) after each chunk. Raises DataError where there is
     nothing to predict in so many streams, TrainingError where the weights of a model are too large for
@@ -163,20 +174,48 @@ def evaluate(
             "more text is needed"
         ) from None
     with blas.one_thread(), np.errstate(all="ignore"):  # the reader checks its sum
-        return read_through(model.read(params, batches.streams), batches)
+        return read_through(model.read(params, batches.streams), batches, workers)
 
 
-def read_through(reader: Reader, batches: Batches) -> Evaluation:
+def read_through(reader: Reader, batches: Batches, workers: int | None = None) -> Evaluation:
     """What a reader finds in the windows of a text, from the first to the last.
 
     It is reported as `evaluation` (watching.py) after each.
     """
     predicted, begun, losses = 0, 0, []
-    for k in range(len(batches)):
-        batch = batches(0, k)
-        losses.append(reader(batch))
-        predicted += batch.counted
-        begun += 0 if batch.fresh is None else int(np.count_nonzero(batch.fresh))
-        report("evaluation", k + 1, len(batches))
+
+    def windows() -> Iterator[Batch]:
+        nonlocal predicted, begun
+        for k in range(len(batches)):
+            batch = batches(0, k)
+            predicted += batch.counted
+            begun += 0 if batch.fresh is None else int(np.count_nonzero(batch.fresh))
+            yield batch
+
+    with closing(read_ahead(reader, windows(), len(batches), workers)) as read:
+        for loss in read:
+            losses.append(loss)
+            report("evaluation", len(losses), len(batches))
     lines = begun if batches.begins_inside else None
     return Evaluation(predicted, math.fsum(losses), lines=lines)
+
+
+def read_ahead(
+    reader: Reader,
+    batches: Iterable[Batch],
+    windows: int,
+    workers: int | None = None,
+    losses: Array | None = None,
+) -> Generator[float]:
+    """What a reader finds in each of so many windows: on several workers, where it can.
+
+    `losses` (T, B), where given, receives the loss of each target of all windows.
+    """
+    if isinstance(reader, ReadsAhead):
+        yield from reader.ahead(batches, windows, workers or available_cores(), losses)
+        return
+    start = 0
+    for batch in batches:
+        stop = start + len(batch.ids)
+        yield reader(batch, None if losses is None else losses[start:stop])
+        start = stop

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,16 @@ import numpy as np
 from ..arrays import Array
 from ..backend import blas
 from ..backend.seeds import Purpose, generator
+from ..backend.workers import available_cores, forked, shared_zeros
 from ..models.base import LanguageModel
 from .filters import FILTERS
 
 SMALLEST = 1e-200  # sum of exponentials that still has all its digits
 UNIFORMS = 256  # random numbers drawn at a time
 AT_ONCE = 8  # symbols drawn before they are yielded; a few milliseconds at most
+DRAWN = 1 << 11  # symbols of all texts that workers draw before they meet
+FEWEST_TEXTS = 8  # of a worker
+FEWEST = 1 << 13  # symbols of all texts: for fewer, workers cost more than they save
 
 
 def generate(
@@ -43,7 +49,77 @@ def generate(
     first character of each sample is drawn from the probabilities `first` (V,), from the zero state.
     Sample i, counted from `begin`, has a generator of random numbers of its own, which depends on seed,
     position and i.
+
+    Many texts are drawn by workers, one for each core, where the process may fork: the same ids.
     """
+    draw_some = partial(
+        _drawn,
+        model,
+        params,
+        prime,
+        length,
+        filters=filters,
+        seed=seed,
+        first=first,
+        position=position,
+        end=end,
+    )
+    workers = min(available_cores(), num_samples // FEWEST_TEXTS)
+    if workers > 1 and num_samples * (length + len(prime)) >= FEWEST:
+        return _spread(draw_some, num_samples, begin, end, workers)
+    return draw_some(num_samples=num_samples, begin=begin)
+
+
+def _spread(
+    draw_some: Callable[..., Iterator[Array]], n: int, begin: int, end: int | None, workers: int
+) -> Iterator[Array]:
+    """What `draw_some` yields for n texts: by workers, some texts each, where the process may fork."""
+    R = blas.rows_at_once()
+    borders = [R * (n * k // (workers * R)) for k in range(workers)] + [n]
+    shares = [
+        draw_some(num_samples=stop - start, begin=begin + start)
+        for start, stop in pairwise(borders)
+    ]
+    most = max(AT_ONCE, DRAWN // n)
+    drawn, counts = shared_zeros((most, n), np.intp), shared_zeros((workers,), np.intp)
+
+    def some(worker: int) -> None:
+        own = slice(*borders[worker : worker + 2])
+        count = 0
+        for count, ids in enumerate(islice(shares[worker], most), 1):
+            drawn[count - 1, own] = ids
+        counts[worker] = count
+        if end is not None:
+            drawn[count:, own] = end
+
+    pool = forked(workers, [some])
+    if pool is None:
+        yield from draw_some(num_samples=n, begin=begin)
+        return
+    with closing(pool):
+        while True:
+            pool.run(some)
+            count = int(counts.max())
+            yield from drawn[:count].copy()
+            if count < most:
+                return
+
+
+def _drawn(
+    model: LanguageModel,
+    params: Any,
+    prime: Sequence[int] | Array,
+    length: int,
+    *,
+    filters: Mapping[str, float] | None,
+    seed: int,
+    num_samples: int,
+    first: Array | None,
+    position: tuple[int, ...],
+    end: int | None,
+    begin: int,
+) -> Iterator[Array]:
+    """As `generate`, in this process."""
     n = num_samples
     chosen = [(FILTERS[name], filters[name]) for name in FILTERS if filters and name in filters]
     generators = [generator(seed, Purpose.SAMPLE, *position, begin + i) for i in range(n)]

@@ -6,7 +6,8 @@ newline, there is no end symbol, and the first symbol has the probability of its
 training text.
 
 The bits of a line do not depend on the lines beside it. All windows have one size, so all products
-have, and lines stand only in rows that a product treats alike (`blas.rows_alike`). A line of more than
+have, and lines stand only in rows that a product treats alike (`blas.rows_alike`). So workers can
+read some of them each. A line of more than
 LONG symbols is read by itself: one stream takes less time for it than many of which one is at work.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +23,17 @@ import numpy as np
 
 from ..arrays import Array
 from ..backend import blas
+from ..backend.workers import available_cores, forked, shared_zeros
 from ..errors import DataError
 from ..models.base import LanguageModel
 from ..models.layers import logits_rows
 from ..text.batches import IGNORED, Batch
 from ..text.format import TextFormat
 from ..text.vocabulary import Unknown
-from .evaluation import CHUNK
+from .evaluation import CHUNK, read_ahead
 
 BLOCK = 1 << 18  # characters or bytes of lines that are scored at a time
+FEWEST = 1 << 14  # symbols; workers cost more than they save for fewer
 LONG = 1 << 12  # symbols; a line that has more is read by itself
 LONGEST = 1 << 24  # characters or bytes of a line
 STREAMS = (96, 48)  # multiples of 12, see `blas.rows_alike`; a block of logits has at least 64 rows
@@ -220,7 +224,28 @@ class _SideBySide:
             self._read = model.read(params, self._streams)
 
     def __call__(self, ids: Array, symbols: Array) -> Array:
-        """-ln p of each of the ids (n,) of texts of so many symbols (L,)."""
+        """-ln p of each of the ids (n,) of texts of so many symbols (L,).
+
+        Workers, one for each core, read equal shares of many texts, where the process may fork.
+        """
+        workers = available_cores() if len(ids) >= FEWEST else 1
+        ends = np.append(0, np.cumsum(symbols))
+        borders = ends.searchsorted(len(ids) * np.arange(workers + 1) // workers)
+        nats = shared_zeros((len(ids),), np.float64)
+
+        def share(worker: int) -> None:
+            first, stop = borders[worker : worker + 2]
+            own = slice(ends[first], ends[stop])
+            nats[own] = self._nats(ids[own], symbols[first:stop])
+
+        pool = forked(workers, [share])
+        if pool is None:
+            return self._nats(ids, symbols)
+        with closing(pool), blas.one_thread():
+            pool.run(share)
+        return nats
+
+    def _nats(self, ids: Array, symbols: Array) -> Array:
         n, T, B = len(ids), self._steps, self._streams
         ends = np.cumsum(symbols)
         starts = (ends - symbols)[symbols > 0]
@@ -298,9 +323,10 @@ class Stream:
         )
         losses = np.empty(targets.shape)
         with blas.one_thread(), np.errstate(all="ignore"):
-            for k in range(0, n, CHUNK):
-                steps = slice(k, k + CHUNK)
-                self._read(Batch(inputs[steps], targets[steps], fresh[steps]), losses[steps])
+            cuts = (slice(k, k + CHUNK) for k in range(0, n, CHUNK))
+            windows = (Batch(inputs[cut], targets[cut], fresh[cut]) for cut in cuts)
+            for _ in read_ahead(self._read, windows, -(-n // CHUNK), losses=losses):
+                pass
         counted = targets[:n, 0] >= 0
         nats[counted] = losses[:n, 0][counted]
         if n:

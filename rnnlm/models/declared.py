@@ -106,7 +106,11 @@ class Reading:
         self._ws = Workspace(params.flat.dtype)
 
     def __call__(self, batch: Batch, losses: Array | None = None) -> float:
-        loss = self._model.loss(self._weights, batch, self._state, self._ws, losses)
-        if not math.isfinite(loss):  # a softmax gives no probability of 0
-            raise TrainingError("the model's predictions are not finite: its weights are too large")
-        return loss
+        return finite(self._model.loss(self._weights, batch, self._state, self._ws, losses))
+
+
+def finite(loss: float) -> float:
+    """The loss of a window. Raises TrainingError where it is not finite."""
+    if not math.isfinite(loss):  # a softmax gives no probability of 0
+        raise TrainingError("the model's predictions are not finite: its weights are too large")
+    return loss

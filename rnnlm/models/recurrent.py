@@ -23,8 +23,9 @@ from ..cells.steps import flat_rows
 from ..config.kinds import Chosen, Flag, Integer, Number, option
 from ..errors import ConfigError
 from ..text.batches import Batch
+from .apart import LayersApart
 from .base import Masks
-from .declared import Declared, Reading
+from .declared import Declared
 from .initialisation import Initialisation, Orthogonal
 from .layers import (
     OutputGradients,
@@ -294,16 +295,19 @@ class Recurrent(Declared):
         keep: Array | None,
         ws: Workspace,
         factors: Array | None = None,
+        projected: int = 0,
     ) -> None:
         """Record a layer: the projection of its input, the rows X or one-hot ids, and the cell's steps.
-        One-hot rows are multiplied by `factors` (T·B, 1), where given.
+        One-hot rows are multiplied by `factors` (T·B, 1), where given. Of so many gates the projection
+        is in z already (`projected`).
 
         z (G+saved, T, B, H) becomes the activations, s (S, T+1, B, H) the states. s_prev (S, T, B, H)
         are the states that the steps begin from: a view of s, or, with `keep` (T, B, 1), memory of its
         own, which becomes s times `keep`.
         """
         G, (_, T, B, *rest) = len(p["b"]), z.shape
-        projection(run, p, X, ids, z[:G].reshape(G, T * B, *rest), factors)
+        own = {"Wx": p["Wx"][projected:], "b": p["b"][projected:]} if projected else p
+        projection(run, own, X, ids, z[projected:G].reshape(G - projected, T * B, *rest), factors)
         for k in range(G, len(self.cell.gates)):
             assert X is not None
             run(np.multiply, X.reshape(z[k].shape), self.cell.scale[k], z[k])
@@ -395,39 +399,63 @@ class Recurrent(Declared):
         Returns a trace for each layer; `seen` makes the input of the softmax of them. `masks`
         gives the generator of the mask of each of `places`; without it there is no dropout.
         """
-        (T, B), H = batch.ids.shape, self.hidden_size
-        G, S = len(self.cell.gates), len(self.cell.states)
         ids, X = self.inputs(w, batch, ws)
         factors = self.input_factors(batch.ids, masks, ws)
         if factors is not None and X is not None:
             np.multiply(X, factors, X)
-        keep = keep_factors(batch, ws)
         traces = []
-        for layer, p in enumerate(w.layers):
-            z = _window(ws, f"model.z.{layer}", G + self.cell.saved, T, B, H)
-            s = ws(f"model.s.{layer}", S, T + 1, B, H)
-            s_prev = s[:, :-1] if keep is None else ws(f"model.s_prev.{layer}", S, T, B, H)
-            s[:, 0] = state[layer]
-            if batch.fresh is not None:
-                s[:, 0, batch.fresh[0]] = 0
-            below = ids if X is None else X
-            rows = factors if X is None else None
-            memory = (z, s, s_prev, below, *(a for a in (keep, rows) if a is not None))
-            run = ws.tape(f"model.forward.{layer}", T, *memory, weights=w.number)
-            if not run.is_recorded:
-                self.record_layer(run, p, X, ids, z, s, s_prev, keep, ws, rows)
-            run.replay()
-            state[layer] = s[:, T]
-            y = s[0, 1:]
-            if self.residual and layer and X is not None:
-                y = np.add(y, X.reshape(T, B, H), ws(f"model.y.{layer}", T, B, H))
-            output = y
-            mask = self.mask(layer, batch.ids, masks, ws)
-            if mask is not None:
-                output = np.multiply(y, mask, ws(f"model.dropped.{layer}", T, B, H))
-            traces.append(LayerTrace(X, z, s, s_prev, y, mask, flat_rows(output), factors))
-            X, factors = flat_rows(output), None
+        for layer in range(self.num_layers):
+            read = ids, X, factors
+            traces.append(self.forward_layer(w, layer, batch, *read, state, ws, masks))
+            X, factors = traces[-1].output, None
         return traces
+
+    def forward_layer(
+        self,
+        w: Weights,
+        layer: int,
+        batch: Batch,
+        ids: Array,
+        X: Array | None,
+        factors: Array | None,
+        state: Array,
+        ws: Workspace,
+        masks: Masks | None = None,
+        projected: Array | None = None,
+    ) -> LayerTrace:
+        """Run one layer over a batch, as `forward` does: it reads the rows X (T·B, D), or where that is
+        None, one-hot ids (T·B,). `projected` (g, T·B, H), where given, is the projection of the first g
+        gates.
+        """
+        (T, B), H = batch.ids.shape, self.hidden_size
+        G, S = len(self.cell.gates), len(self.cell.states)
+        keep = keep_factors(batch, ws)
+        z = _window(ws, f"model.z.{layer}", G + self.cell.saved, T, B, H)
+        s = ws(f"model.s.{layer}", S, T + 1, B, H)
+        s_prev = s[:, :-1] if keep is None else ws(f"model.s_prev.{layer}", S, T, B, H)
+        s[:, 0] = state[layer]
+        if batch.fresh is not None:
+            s[:, 0, batch.fresh[0]] = 0
+        below = ids if X is None else X
+        rows = factors if X is None else None
+        memory = (z, s, s_prev, below, *(a for a in (keep, rows) if a is not None))
+        run = ws.tape(f"model.forward.{layer}", T, *memory, weights=w.number)
+        gates = 0 if projected is None else len(projected)
+        if projected is not None:
+            np.copyto(z[:gates], projected.reshape(gates, T, B, H))
+        if not run.is_recorded:
+            p = w.layers[layer]
+            self.record_layer(run, p, X, ids, z, s, s_prev, keep, ws, rows, gates)
+        run.replay()
+        state[layer] = s[:, T]
+        y = s[0, 1:]
+        if self.residual and layer and X is not None:
+            y = np.add(y, X.reshape(T, B, H), ws(f"model.y.{layer}", T, B, H))
+        output = y
+        mask = self.mask(layer, batch.ids, masks, ws)
+        if mask is not None:
+            output = np.multiply(y, mask, ws(f"model.dropped.{layer}", T, B, H))
+        return LayerTrace(X, z, s, s_prev, y, mask, flat_rows(output), factors)
 
     def seen(self, traces: list[LayerTrace], ws: Workspace) -> Array:
         """What the softmax sees: O (T·B, output_size)."""
@@ -450,6 +478,17 @@ class Recurrent(Declared):
         `losses` (T, B), where given, receives the loss of each target.
         """
         top = self.seen(self.forward(w, batch, state, ws), ws)
+        return self.loss_of(w, top, batch, ws, losses)
+
+    def loss_of(
+        self,
+        w: Weights,
+        top: Array,
+        batch: Batch,
+        ws: Workspace,
+        losses: Array | None = None,
+    ) -> float:
+        """The same, of what the softmax sees (T·B, output_size)."""
         Wo, Wy = self.output_matrices(w.params)
         return softmax_cross_entropy(
             top if Wo is None else np.matmul(top, Wo, ws("model.o", len(top), Wo.shape[1])),
@@ -623,9 +662,9 @@ class Recurrent(Declared):
         if self.embedding_size is not None:
             one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)
 
-    def read(self, params: Parameters, streams: int) -> Reading:
+    def read(self, params: Parameters, streams: int) -> LayersApart:
         """A reader of `streams` streams, from the zero state."""
-        return Reading(self, params, streams)
+        return LayersApart(self, params, streams)
 
     # Single steps
 
@@ -823,14 +862,14 @@ def layer_copies(
     """
     G, D, H = own["Wx"].shape
     copies: dict[str, Any] = {}
+    one_row = rows == 1 and blocks is None
     for name in packed:
         K, N = own[name].shape[1:]
-        copies[name] = PackedMatrix.empty((G, K, N), rows, new)
+        copies[name] = PackedMatrix.empty((G, K, N), rows, new, joined=one_row)
         if backward:
             copies[name + "T"] = PackedMatrix.empty((G, N, K), rows, new)
     if one_hot:
         # With one row a step, the gates of a symbol are together, as in `_window`
-        one_row = rows == 1 and blocks is None
         copies["table"] = new((D, G, H)).swapaxes(0, 1) if one_row else new((G, D, H))
     else:
         copies["Wx"] = PackedMatrix.empty((G, D, H), rows if blocks else None, new)

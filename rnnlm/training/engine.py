@@ -14,7 +14,6 @@ vectors, and the new parameters are gathered (see reduction.py and ../backend/RE
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from functools import partial
@@ -28,7 +27,7 @@ from ..backend import blas
 from ..backend.params import Parameters
 from ..backend.ranks import EndedError, Joined, Ranks, world
 from ..backend.seeds import Purpose, generator
-from ..backend.workers import WorkerPool, make_pool, shared_zeros
+from ..backend.workers import WorkerPool, available_cores, make_pool, shared_zeros
 from ..backend.workspace import Workspace
 from ..errors import TrainingError
 from ..models.base import TrainableModel
@@ -49,17 +48,13 @@ TAPES = (
 CHUNK = 32768  # elements of a flat vector that are summed or updated at a time
 
 
-def available_cores() -> int:
-    """How many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
-
-
 def shard_rows(batch_size: int) -> list[slice]:
-    """The rows of each shard: as equal as possible, 32 rows at most, two shards from 16 rows on."""
+    """The rows of each shard: as equal as possible, 32 rows at most, two shards from 16 rows on.
+
+    There are one or an even number, so that two or four workers have as many each.
+    """
     count = max(math.ceil(batch_size / SHARD_ROWS), 2 if batch_size >= MIN_ROWS_TO_SPLIT else 1)
+    count += count % 2 if count > 1 else 0
     borders = [batch_size * k // count for k in range(count + 1)]
     return [slice(a, b) for a, b in pairwise(borders)]
 

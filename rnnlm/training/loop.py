@@ -333,7 +333,12 @@ class Training:
         p, streams = self.progress, self.config.train.eval_streams
         with self._watched("validation"):
             result = evaluate_text(
-                self.model, self.params, self.corpus.format, self._stretch, streams
+                self.model,
+                self.params,
+                self.corpus.format,
+                self._stretch,
+                streams,
+                self.config.train.threads,
             )
         p.owed_step = 0
         p.val_loss = loss = result.nats_per_symbol
@@ -439,7 +444,13 @@ class Training:
             params, step = (self.params, p.step) if best is None else (best.params, p.best_step)
         for split in splits:
             with self._watched("test" if split == "test" else "whole validation"):
-                result = evaluate_text(self.model, params, self.corpus.format, self.corpus[split])
+                result = evaluate_text(
+                    self.model,
+                    params,
+                    self.corpus.format,
+                    self.corpus[split],
+                    workers=self.config.train.threads,
+                )
             extra = {"checkpoint_step": step, **result.per_character()}
             yield self._log("eval", result.nats_per_symbol, split=split, **extra)
         yield self._log(

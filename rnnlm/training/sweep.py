@@ -26,6 +26,7 @@ from .. import interrupts
 from ..assembly import read_config
 from ..backend.executors import under_mpi
 from ..backend.launchers import neighbours
+from ..backend.workers import available_cores
 from ..config.schema import Config, DataConfig, differences
 from ..config.tree import read_file
 from ..corpora.fetch import local
@@ -44,7 +45,6 @@ from ..storage.atomic import (
 )
 from ..text.corpus import is_unfinished
 from .counting import counts
-from .engine import available_cores
 from .grid import Setting, Sweep
 from .resume import LIMITS, RESUMABLE
 from .start import preview, resume_or_start

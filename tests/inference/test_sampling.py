@@ -11,15 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from oracles import all_cells
+from processes import children, forking
 
 from rnnlm import Checkpoint, ConfigError, make_config, samples, stream
 from rnnlm import generate as generate_text
 from rnnlm.assembly import build_model
+from rnnlm.backend.workers import ForkedWorkers
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import Cell
 from rnnlm.cli.sample import command as sample_command
+from rnnlm.inference import sampling
 from rnnlm.inference.filters import FILTERS, temperature, top_k, top_p
-from rnnlm.inference.sampling import draw, generate
+from rnnlm.inference.sampling import draw, generate, texts
 from rnnlm.models.recurrent import Recurrent
 from rnnlm.text.batches import Batch
 from rnnlm.text.format import LEVELS, TextFormat, TextRules
@@ -235,3 +238,31 @@ def small_checkpoint(level: str = "char") -> Checkpoint:
     vocabulary = LEVELS["char"](np.arange(97, 104))
     text_format = TextFormat(TextRules.of(config.data), vocabulary)
     return Checkpoint(config, text_format, params, counts=np.ones(7, np.int64))
+
+
+@forking
+@pytest.mark.parametrize("end", [None, 0])
+def test_workers_draw_what_one_process_draws(
+    end: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two or three of them, to the end of the longest text; none is left when nobody reads on."""
+    model = Recurrent(9, all_cells()[0], 16, 1)
+    params = model.init(np.random.default_rng(0))
+    before = children()
+
+    def drawn(workers: int, length: int = 37) -> list[list[int]]:
+        monkeypatch.setattr(sampling, "available_cores", lambda: workers)
+        steps = generate(model, params, [3], length, num_samples=26, seed=5, end=end, begin=2)
+        return texts(steps, 26, end)
+
+    alone = drawn(1)
+    monkeypatch.setattr(sampling, "forked", ForkedWorkers)
+    monkeypatch.setattr(sampling, "FEWEST", 0)
+    assert drawn(2) == drawn(3) == alone
+    monkeypatch.setattr(sampling, "DRAWN", 26 * 37)  # all in one go
+    assert drawn(2) == alone
+    steps = generate(model, params, [3], 100, num_samples=26)
+    next(steps)
+    assert len(children() - before) == 2 - 1
+    del steps
+    assert children() == before

@@ -12,11 +12,13 @@ import pytest
 from cases import both_depths, both_inputs, every_cell
 from ngram_oracle import Oracle
 from oracles import cell_keys, model_losses
+from processes import forking
 
 from rnnlm import Checkpoint, DataError, make_config, next_probabilities, score, surprisal
 from rnnlm.api.scoring import score_lines
 from rnnlm.assembly import build_model
 from rnnlm.backend import blas
+from rnnlm.backend.workers import ForkedWorkers
 from rnnlm.cells import LSTM, Cell
 from rnnlm.inference import scoring
 from rnnlm.inference.evaluation import evaluate
@@ -300,3 +302,20 @@ def test_every_line_is_in_one_batch() -> None:
     texts = lines(50)
     batches = list(in_batches(iter(texts)))
     assert Counter(line for batch in batches for line in batch) == Counter(texts)
+
+
+@forking
+@pytest.mark.parametrize("letters", [LETTERS, LETTERS[1:]], ids=["newline", "no newline"])
+def test_workers_find_the_scores_of_one_process(
+    letters: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit by bit, with more workers than some texts have lines."""
+    c = checkpoint("model.hidden_size=16", letters=letters)
+    texts = lines(40)
+    alone = [score(c, some) for some in (texts, texts[:1], [""])]
+    monkeypatch.setattr(scoring, "forked", ForkedWorkers)
+    monkeypatch.setattr(scoring, "FEWEST", 0)
+    for workers in (2, 3):
+        monkeypatch.setattr(scoring, "available_cores", lambda: workers)  # noqa: B023
+        for some, expected in zip((texts, texts[:1], [""]), alone, strict=True):
+            np.testing.assert_array_equal(score(c, some), expected)

@@ -551,6 +551,26 @@ def test_products_with_a_packed_matrix_equal_plain_products(
     np.testing.assert_allclose(out, expected, rtol=1e-10, atol=1e-11)
 
 
+@pytest.mark.parametrize("columns", [16, 20, 48])
+def test_joined_gates_have_the_bits_of_each_alone(columns: int) -> None:
+    """One row: all gates in one product, or some of them, or each with a row of its own."""
+    rng = np.random.default_rng(0)
+    X, W = (rng.standard_normal(n, np.float32) for n in ((3, 1, columns), (3, columns, columns)))
+    together, apart = (
+        PackedMatrix.empty(W.shape, 1, lambda shape: np.empty(shape, np.float32), joined)
+        for joined in (True, False)
+    )
+    for packed in (together, apart):
+        for k in range(3):
+            packed.fill(k, W[k])
+    for gates in (slice(None), slice(2), slice(2, None)):
+        for rows in (X[0], X[gates]):
+            found, expected = np.empty((2, len(W[gates]), 1, columns), np.float32)
+            together[gates].product(rows, found)()
+            apart[gates].product(rows, expected)()
+            np.testing.assert_array_equal(found, expected)
+
+
 def test_some_gates_of_a_packed_matrix_are_a_view() -> None:
     """A slice of gates multiplies alone, and follows what is filled in later."""
     rng = np.random.default_rng(0)

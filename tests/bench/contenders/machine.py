@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rnnlm.backend import blas
-from rnnlm.training.engine import available_cores
+from rnnlm.backend.workers import available_cores
 
 from .repeated import Repeated
 

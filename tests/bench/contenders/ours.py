@@ -10,13 +10,16 @@ import numpy as np
 
 import rnnlm
 from rnnlm.assembly import build_model, make_config
+from rnnlm.backend.workers import available_cores
+from rnnlm.inference.evaluation import evaluate
 from rnnlm.inference.sampling import generate
+from rnnlm.inference.scoring import Scorer, in_batches
 from rnnlm.optim.optimizers import OPTIMIZERS
 from rnnlm.runs.checkpoint import Checkpoint
 from rnnlm.text.batches import Batch
 from rnnlm.text.format import TextFormat, TextRules
 from rnnlm.text.vocabulary import CharVocabulary
-from rnnlm.training.engine import Engine, available_cores
+from rnnlm.training.engine import Engine
 from rnnlm.training.loop import Training
 
 from ..models import Case
@@ -125,6 +128,41 @@ class Sample(Repeated):
             next(self._ids).tolist()
 
 
+class Evaluate(Repeated):
+    """The loss of a random text of `case.window` symbols, as one stream."""
+
+    def __init__(self, case: dict[str, Any]) -> None:
+        c, rng = Case(**case), np.random.default_rng(0)
+        self._model = build_model(config_of(c), c.vocabulary)
+        self._params = self._model.init(rng)
+        self._ids = rng.integers(c.vocabulary, size=c.window + 1)
+        self.amount = c.window
+        self.warm_up()
+
+    def step(self) -> None:
+        evaluate(self._model, self._params, self._ids)
+
+
+class Score(Repeated):
+    """Random lines of `case.window` letters on average, `case.batch` of them."""
+
+    def __init__(self, case: dict[str, Any]) -> None:
+        c, rng = Case(**case), np.random.default_rng(0)
+        letters = "\n" + "".join(chr(ord("0") + k) for k in range(c.vocabulary - 1))
+        model = build_model(config_of(c), c.vocabulary)
+        text_format = TextFormat(TextRules.named("char"), CharVocabulary(list(map(ord, letters))))
+        first = np.full(c.vocabulary, 1 / c.vocabulary)
+        self._scorer = Scorer(model, model.init(rng), text_format, first)
+        sizes = rng.integers(c.window // 2, c.window * 3 // 2, size=c.batch)
+        self._lines = ["".join(rng.choice(list(letters[1:]), size=n)) for n in sizes]
+        self.amount = int(sizes.sum()) + c.batch
+        self.warm_up()
+
+    def step(self) -> None:
+        for scores in self._scorer.lines(in_batches(self._lines)):
+            scores.totals.tolist()
+
+
 class Prepare:
     """One text prepared, validation and test text set apart."""
 
@@ -152,6 +190,8 @@ class FreshCheckpoint:
 
 
 TASKS = {
+    "evaluate": Evaluate,
+    "score": Score,
     "train": Train,
     "memory": TrainMemory,
     "target": Target,

@@ -65,17 +65,20 @@ def load_rnnlm(model: CharModel, checkpoint: Path) -> None:
 
 
 class Trainer:
-    """A model with fused Adam and clipping by norm."""
+    """A model with fused Adam and clipping by norm; `bfloat16`: products in that precision."""
 
-    def __init__(self, model: CharModel, learning_rate: float, clip: float) -> None:
-        self.model, self._clip = model, clip
+    def __init__(
+        self, model: CharModel, learning_rate: float, clip: float, bfloat16: bool = False
+    ) -> None:
+        self.model, self._clip, self._bfloat16 = model, clip, bfloat16
         self._weights = [p for p in model.parameters() if p.requires_grad]
         self._optimizer = torch.optim.Adam(self._weights, learning_rate, fused=True)
 
     def update(self, ids: Tensor, targets: Tensor, state: Any) -> Any:
         """One window (T, B), one update; the state to carry on."""
-        logits, state = self.model(ids, state)
-        loss = cross_entropy(logits.flatten(0, 1), targets.flatten())
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
+            logits, state = self.model(ids, state)
+            loss = cross_entropy(logits.flatten(0, 1), targets.flatten())
         self._optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self._weights, self._clip)
@@ -86,10 +89,10 @@ class Trainer:
 class Train(Repeated):
     """Whole training steps over random text."""
 
-    def __init__(self, case: dict[str, Any], embedding: bool) -> None:
+    def __init__(self, case: dict[str, Any], embedding: bool, bfloat16: bool = False) -> None:
         c = Case(**case)
         torch.manual_seed(0)
-        self._trainer = Trainer(CharModel(c, embedding), 2e-3, 5.0)
+        self._trainer = Trainer(CharModel(c, embedding), 2e-3, 5.0, bfloat16)
         self._text = torch.randint(c.vocabulary, (c.window + 1, c.batch))
         self._state: Any = None
         self.amount = c.batch * c.window
@@ -97,6 +100,23 @@ class Train(Repeated):
 
     def step(self) -> None:
         self._state = self._trainer.update(self._text[:-1], self._text[1:], self._state)
+
+
+class Evaluate(Repeated):
+    """The loss of a random text of `case.window` symbols, as one stream."""
+
+    def __init__(self, case: dict[str, Any]) -> None:
+        c = Case(**case)
+        torch.manual_seed(0)
+        self._model = CharModel(c, embedding=False)
+        self._text = torch.randint(c.vocabulary, (c.window + 1, 1))
+        self.amount = c.window
+        self.warm_up()
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        logits, _ = self._model(self._text[:-1], None)
+        cross_entropy(logits.flatten(0, 1), self._text[1:].flatten()).item()
 
 
 class TrainMemory(Train):
@@ -207,4 +227,10 @@ class Sample(Repeated):
         return self._model.out(x)
 
 
-TASKS = {"train": Train, "memory": TrainMemory, "target": Target, "sample": Sample}
+TASKS = {
+    "train": Train,
+    "memory": TrainMemory,
+    "target": Target,
+    "sample": Sample,
+    "evaluate": Evaluate,
+}

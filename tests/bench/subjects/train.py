@@ -21,8 +21,10 @@ COLUMNS: Columns = {
     "PyTorch": whole,
     "its input": str,
     "JAX": whole,
+    "bfloat16": whole,
     "rnnlm/PyTorch": times,
     "rnnlm/JAX": times,
+    "rnnlm/bfloat16": times,
     "GFLOP/s": whole,
     "sgemm": whole,
     "of it": percent,
@@ -36,6 +38,7 @@ def run(bench: Bench) -> Report:
         Table(COLUMNS),
         [
             "PyTorch: eager, the faster of one-hot and embedding input, fused Adam.",
+            "bfloat16: PyTorch under autocast, whose products have less precision; one-hot input.",
             "JAX: jit, lax.scan, optax. Both have the GRU with reset after the product only, and",
             "rnnlm's default form (reset before) stands under it, against the same peers.",
             "GFLOP/s: rnnlm's matrix products, one-hot input counted as nothing; sgemm: the machine's",
@@ -65,6 +68,9 @@ def measure(bench: Bench, case: Case, own: list[Case]) -> Rates:
             **{each.label: bench.contender("ours", "train", case=asdict(each)) for each in own},
             "one-hot": bench.contender("pytorch", "train", case=values, embedding=False),
             "embedding": bench.contender("pytorch", "train", case=values, embedding=True),
+            "bfloat16": bench.contender(
+                "pytorch", "train", case=values, embedding=False, bfloat16=True
+            ),
             "JAX": bench.contender("jax_scan", "train", case=values),
             "peak": bench.contender("machine", "sgemm"),
         }
@@ -83,8 +89,10 @@ def add_row(table: Table, case: Case, rates: Rates) -> None:
         rates.median(torch),
         torch if torch in rates else None,
         rates.median("JAX"),
+        rates.median("bfloat16"),
         rates.ratio(name, torch),
         rates.ratio(name, "JAX"),
+        rates.ratio(name, "bfloat16"),
         (rates.median(name) or 0.0) * case.flops / 1e9,
         rates.median("peak"),
         share * case.flops / 1e9,
