@@ -361,7 +361,9 @@ def test_a_best_that_came_after_the_checkpoint_is_not_that_of_a_run_that_ends_be
     losses = {2: 2.0, 3: 3.0, 4: 1.0}
     at: list[Training] = []
 
-    def scripted(model: Any, params: Any, _: Any, ids: Any, *streams: int) -> Evaluation:
+    def scripted(
+        model: Any, params: Any, _: Any, ids: Any, *streams: int, workers: int | None = None
+    ) -> Evaluation:
         """The loss that the step is to have on the validation text; on the test text the true one."""
         if streams:
             return Evaluation(1, losses[at[-1].progress.step])
