@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from .. import __version__
+from ..backend.launchers import started_as
 from ..errors import RnnlmError
 from ..interrupts import end_at_once, stop
 from ..wording import typed
@@ -39,6 +40,10 @@ COMMANDS = {  # each is `command` in the module of its name; what `rnnlm --help`
     "report": "Write a page that shows what a run has learnt.",
     "sweep": "Train many runs, and print their table.",
 }
+
+
+# What the processes that mpiexec starts do together; all else is for the first of them alone
+TOGETHER = ("train", "sweep")
 
 
 def main() -> None:
@@ -66,6 +71,8 @@ class Commands(click.Group):
         name, listed, rest = super().resolve_command(ctx, args)
         if listed is None:  # completion of something unknown
             return name, None, rest
+        if name not in TOGETHER and started_as()[0]:
+            raise click.exceptions.Exit(0)
         return name, import_module(f".{name}", __package__).command, rest
 
     def main(self, *args: Any, **options: Any) -> NoReturn:

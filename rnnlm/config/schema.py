@@ -166,7 +166,7 @@ class TrainConfig:
     )
     vary_length: float = option(
         0.0,
-        "share by which a window may be longer or shorter, and its learning rate with it",
+        "about by what share a window may be longer or shorter, and its learning rate too",
         Number(low=0, below=1),
     )
     reduce: str = option(

@@ -158,7 +158,12 @@ class Recurrent(Declared):
         elif E is not None and self.output_size != E:
             found["Wo"] = Parameter((self.output_size, E), glorot_uniform)
         found["by"] = Parameter((V,), zeros)
-        return {name: self.initialisation(name, p, self.cell, H) for name, p in found.items()}
+        chosen = {name: self.initialisation(name, p, self.cell, H) for name, p in found.items()}
+        if self.initialisation != Orthogonal() and chosen == found:
+            raise ConfigError(
+                "model.initialisation: the cell has no recurrent matrices: leave the key out"
+            )
+        return chosen
 
     @property
     def output_size(self) -> int:

@@ -29,6 +29,7 @@ from .engine import training_bytes
 from .resume import adopt_config
 from .validation import Validation
 
+SHORT = "windows of fewer than 5 steps do not vary"
 READ = 16 << 20  # bytes of a raw text for a dry run
 FACTOR = 21  # bytes for each factor of a truncation: while it is drawn, and as the model takes it
 
@@ -145,6 +146,7 @@ def training_course(config: Config, corpus: Corpus) -> Course:
     t, rules = config.train, corpus.format.rules
     for key, given, why in (
         ("vary_length", t.vary_length and t.seq_length is None, "a window is a whole stream"),
+        ("vary_length", t.vary_length and min(n or 5 for n in t.windows.values()) < 5, SHORT),
         ("offset", t.offset != "zero" and rules.of_lines, "lines come in another order each epoch"),
         ("reset", t.reset and rules.of_lines, "every line begins from the zero state"),
     ):

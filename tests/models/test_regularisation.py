@@ -11,7 +11,8 @@ from oracles import Problem, assert_is_gradient, model_losses
 
 from rnnlm import ConfigError
 from rnnlm.arrays import Array
-from rnnlm.cells import GRU, LSTM, RNN, Cell
+from rnnlm.cells import GRU, LSTM, RNN, SRU, Cell
+from rnnlm.models.initialisation import Glorot, Identity, Orthogonal, Uniform
 from rnnlm.models.recurrent import Recurrent
 from rnnlm.optim.optimizers import sgd
 from rnnlm.text.batches import IGNORED, Batch
@@ -117,13 +118,14 @@ def test_workers_drop_the_same_weights() -> None:
     assert (ends[0] != ends[2]).any()
 
 
-def test_a_cell_without_recurrent_matrices_has_no_weights_to_drop(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_cell_without_recurrent_matrices_has_none_to_drop_or_to_begin_otherwise() -> None:
     """The error says what to do."""
-    monkeypatch.setattr(RNN, "parameters", lambda self, H: {})
     with pytest.raises(ConfigError, match="no recurrent matrices: leave it at 0"):
-        Recurrent(V, RNN(), weight_dropout=0.1)
+        Recurrent(V, SRU(), weight_dropout=0.1)
+    for way in (Identity(), Glorot(), Orthogonal(gain=1.1)):
+        with pytest.raises(ConfigError, match="no recurrent matrices: leave the key out"):
+            _ = Recurrent(V, SRU(), initialisation=way).parameters
+    assert Recurrent(V, SRU(), initialisation=Uniform()).parameters
 
 
 def test_penalties_are_means_over_what_counts_and_are_not_in_the_loss() -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import TEXT
 from ranks import train_on, under_mpiexec
 
 from rnnlm.assembly import make_config
 from rnnlm.backend import ranks
 from rnnlm.backend.launchers import LAUNCHERS, started_as
+from rnnlm.cli.main import cli
 from rnnlm.config.schema import TrainConfig
 from rnnlm.errors import ConfigError
 from rnnlm.runs.checkpoint import Checkpoint
@@ -131,3 +133,15 @@ def test_the_config_offers_every_reduction() -> None:
     assert TrainConfig().reduce == next(iter(REDUCTIONS))
     with pytest.raises(ConfigError, match="reduce"):
         make_config(None, "train.reduce=other")
+
+
+def test_what_ranks_do_not_do_together_is_done_by_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The others say nothing, and succeed."""
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("PMI_RANK", rank)
+        monkeypatch.setenv("PMI_SIZE", "2")
+        done = CliRunner().invoke(cli, ["runs", "nowhere"])
+        assert done.exit_code == lines
+        assert len(done.output.splitlines()) == lines
