@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from ..runs.checkpoint import glance
+from ..runs.checkpoint import Glance, glance, read_progress
 from ..runs.folder import LOCK, is_finished, last_records
 from ..storage.atomic import is_locked
 from ..training.comparison import model_name, test_loss, unusual
@@ -67,7 +67,15 @@ def _listed(path: Path) -> Listed:
         model,
         unusual(run.config),
         max(p.step, last) if locked and type(last) is int else p.step,
-        p.best_loss,
+        _best(run),
         test_loss(run),
         p.started or (path / "last.npz").stat().st_mtime,
     )
+
+
+def _best(run: Glance) -> float | None:
+    """The best validation loss: a validation after last.npz was saved is in best.npz alone."""
+    try:
+        return read_progress(run.path.parent / "best.npz").best_loss
+    except CheckpointError:
+        return run.progress.best_loss

@@ -15,11 +15,11 @@ from ..config.schema import Config, flat
 from ..models.base import TrainableModel
 from ..runs.checkpoint import Glance
 from ..runs.folder import last_records, read_metrics
-from .resume import RESUMABLE
+from .resume import LIMITS, RESUMABLE
 
 # Keys that say nothing about what a run computes, and the seed; the text is compared by its content
 SEED = "train.seed"
-PASSED_OVER = (RESUMABLE | {SEED}) - {"train.epochs", "train.patience"}
+PASSED_OVER = (RESUMABLE | {SEED}) - {*LIMITS}
 
 
 @dataclass(frozen=True)
