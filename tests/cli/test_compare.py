@@ -11,8 +11,10 @@ import pytest
 from conftest import TEXT, tiny_config
 from test_cli import rnnlm
 
-from rnnlm import train
+from rnnlm import resume, train
 from rnnlm.cli import table
+from rnnlm.runs.checkpoint import glance
+from rnnlm.training.comparison import labels
 
 QUICK = ("train.epochs=1", "train.batch_size=32", "train.threads=1")
 
@@ -49,6 +51,25 @@ def test_runs_that_differ_only_by_seed_are_one_row(runs: list[Path]) -> None:
     assert by_size[12]["test"] == pytest.approx(statistics.fmean(tests))
     assert [row["validation"] for row in rows] == sorted(row["validation"] for row in rows)
     assert {key for key in rows[0] if "." in key} == {"model.hidden_size"}
+
+
+def test_runs_that_ended_otherwise_are_rows_of_their_own(runs: list[Path], tmp_path: Path) -> None:
+    """By what limits them now, also where best.npz is older; by their step where they were stopped."""
+    text = runs[0].parent / "text.txt"
+    shutil.copytree(runs[0], cut := tmp_path / "cut")
+    log = (cut / "metrics.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (cut / "metrics.jsonl").write_text("".join(log[:-1]))
+    short = train(tiny_config(text, tmp_path / "short", *QUICK, "train.max_steps=2")).folder
+    best = (short / "best.npz").read_bytes()
+    resume(short, "train.max_steps=3")
+    (short / "best.npz").write_bytes(best)
+    lines = rnnlm("compare", runs[0], runs[1], cut, short, "--json").stdout.splitlines()
+    rows = {row["best run"]: row for row in map(json.loads, lines)}
+    assert rows[str(short)]["train.max_steps"] == 3 and rows[str(short)]["stopped_at"] is None
+    assert rows[str(cut)]["stopped_at"] == glance(cut / "last.npz").progress.step
+    assert sorted(row["runs"] for row in rows.values()) == [1, 1, 2]
+    names = labels([glance(run / "best.npz") for run in (runs[0], short)])
+    assert names == [f"{runs[0]}: max_steps None", f"{short}: max_steps 3"]
 
 
 def test_the_table_is_readable(runs: list[Path], tmp_path: Path) -> None:
