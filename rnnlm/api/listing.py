@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from ..errors import CheckpointError
 from ..runs.checkpoint import Glance, glance, read_progress
@@ -41,6 +42,28 @@ def listed(folder: Path) -> Iterator[Listed]:
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot look for runs: {error.strerror}") from None
     yield from map(_listed, found)
+
+
+def runs_among(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """The runs and checkpoints among what a shell's `runs/*` names, and what is neither.
+
+    A folder of runs, as a sweep's, stands for those in it that have a checkpoint. What is not there, or
+    cannot be read, is among the runs, so that whoever reads it says so.
+    """
+    found = {path: _runs_of(path) for path in paths}
+    runs = [run for each in found.values() for run in each]
+    return runs, [path for path, each in found.items() if not each]
+
+
+def _runs_of(path: Path) -> list[Path]:
+    try:
+        if path.is_dir():
+            own = (path / "best.npz").is_file() or (path / "last.npz").is_file()
+            return [path] if own else sorted(run.parent for run in path.glob("*/last.npz"))
+        other = path.is_file() and path.suffix != ".npz" and not is_zipfile(path)
+    except OSError:
+        return [path]
+    return [] if other else [path]
 
 
 def _is_run(path: Path) -> bool:

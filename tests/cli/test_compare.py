@@ -84,4 +84,20 @@ def test_the_table_is_readable(runs: list[Path], tmp_path: Path) -> None:
     flags = table.FORMS["markdown"]([{"data.reverse": True}, {"data.reverse": None}])
     assert [*flags][2:] == ["| true |", "| - |"]
     rnnlm("compare", code=2)
-    rnnlm("compare", tmp_path, code=1)
+    (tmp_path / "empty").mkdir()
+    rnnlm("compare", tmp_path / "empty", code=1)
+
+
+def test_what_a_shell_names_beside_runs_is_left_out(runs: list[Path], tmp_path: Path) -> None:
+    """With a line; a sweep's folder is its runs. What is not there, or is damaged, is an error."""
+    folder = runs[0].parent
+    plain = rnnlm("compare", *runs, "--json").stdout
+    assert rnnlm("compare", folder, "--json").stdout == plain
+    named = rnnlm("compare", *sorted(folder.iterdir()), "--json")
+    assert named.stdout == plain
+    assert named.stderr == f"{folder / 'text.txt'}: no run, and left out\n"
+    assert "text.txt" in rnnlm("compare", folder / "text.txt", code=1).stderr
+    for name in ("nowhere", "n" * 300):
+        assert name in rnnlm("compare", runs[0], folder / name, code=1).stderr
+    (tmp_path / "last.npz").write_bytes(b"PK")
+    assert "damaged" in rnnlm("compare", runs[0], tmp_path, code=1).stderr
