@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 from ..errors import CheckpointError
-from ..runs.checkpoint import glance
+from ..runs.checkpoint import Glance, glance, read_progress
 from ..runs.folder import LOCK, is_finished, last_records
 from ..storage.atomic import is_locked
 from ..training.comparison import model_name, test_loss, unusual
@@ -43,6 +44,28 @@ def listed(folder: Path) -> Iterator[Listed]:
     yield from map(_listed, found)
 
 
+def runs_among(paths: Iterable[Path]) -> tuple[list[Path], list[Path]]:
+    """The runs and checkpoints among what a shell's `runs/*` names, and what is neither.
+
+    A folder of runs, as a sweep's, stands for those in it that have a checkpoint. What is not there, or
+    cannot be read, is among the runs, so that whoever reads it says so.
+    """
+    found = {path: _runs_of(path) for path in paths}
+    runs = [run for each in found.values() for run in each]
+    return runs, [path for path, each in found.items() if not each]
+
+
+def _runs_of(path: Path) -> list[Path]:
+    try:
+        if path.is_dir():
+            own = (path / "best.npz").is_file() or (path / "last.npz").is_file()
+            return [path] if own else sorted(run.parent for run in path.glob("*/last.npz"))
+        other = path.is_file() and path.suffix != ".npz" and not is_zipfile(path)
+    except OSError:
+        return [path]
+    return [] if other else [path]
+
+
 def _is_run(path: Path) -> bool:
     """Whether a run was made here, even if nothing of it but its log is left."""
     try:
@@ -67,7 +90,15 @@ def _listed(path: Path) -> Listed:
         model,
         unusual(run.config),
         max(p.step, last) if locked and type(last) is int else p.step,
-        p.best_loss,
+        _best(run),
         test_loss(run),
         p.started or (path / "last.npz").stat().st_mtime,
     )
+
+
+def _best(run: Glance) -> float | None:
+    """The best validation loss: a validation after last.npz was saved is in best.npz alone."""
+    try:
+        return read_progress(run.path.parent / "best.npz").best_loss
+    except CheckpointError:
+        return run.progress.best_loss

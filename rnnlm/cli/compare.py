@@ -8,7 +8,7 @@ import click
 
 from . import table
 from .arguments import FILE, example
-from .terminal import show_lines
+from .terminal import say_line, show_lines
 
 
 @click.command("compare", epilog=example("rnnlm compare runs/*"))
@@ -18,9 +18,15 @@ def command(runs: tuple[Path, ...], form: str | None) -> None:
     """Compare runs by validation and test loss, in nats per symbol.
 
     Runs that differ only by their seed are one row: their mean, the spread (standard deviation) and the
-    best of them. The other columns are the keys in which the rows differ.
+    best of them. The other columns are the keys in which the rows differ. A folder of runs, as a
+    sweep's, stands for its runs.
     """
     from ..api.checkpoints import look
+    from ..api.listing import runs_among
     from ..training.comparison import compare
 
-    show_lines(table.FORMS[form](list(map(table.losses, compare(map(look, runs))))))
+    found, others = runs_among(runs)
+    for path in others if found else ():
+        say_line(f"{path}: no run, and left out")
+    groups = compare(map(look, found or others))  # says what is wrong where all are others
+    show_lines(table.FORMS[form](list(map(table.losses, groups))))

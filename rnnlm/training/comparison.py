@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import compress
@@ -12,14 +13,16 @@ from typing import Any
 
 from ..assembly import make_config
 from ..config.schema import Config, flat
+from ..errors import CheckpointError
 from ..models.base import TrainableModel
-from ..runs.checkpoint import Glance
+from ..runs.checkpoint import Glance, glance
 from ..runs.folder import last_records, read_metrics
-from .resume import RESUMABLE
+from .resume import LIMITS, RESUMABLE
 
 # Keys that say nothing about what a run computes, and the seed; the text is compared by its content
 SEED = "train.seed"
-PASSED_OVER = (RESUMABLE | {SEED}) - {"train.epochs", "train.patience"}
+PASSED_OVER = (RESUMABLE | {SEED}) - {*LIMITS}
+STOPPED = "stopped_at"  # the step of a run that has not come to its end
 
 
 @dataclass(frozen=True)
@@ -71,10 +74,20 @@ def group(differs: Mapping[str, Any], runs: Sequence[Glance]) -> Group:
 
 
 def _settings(run: Glance) -> dict[str, Any]:
-    """What makes a run what it is, besides its seed: keys of the config, and the text."""
-    keys = dict(flat(run.config.to_dict()))
+    """What makes a run what it is, besides its seed: keys of the config, the text, where it stopped."""
+    last = _last(run)
+    ended = next(last_records(run.path.parent), {}).get("event") in ("end", None)  # None: no log
+    keys = {k: v for k, v in flat(last.config.to_dict()) if k not in PASSED_OVER}
     text = run.data.get("fingerprint", "")[:8]
-    return {name: value for name, value in keys.items() if name not in PASSED_OVER} | {"text": text}
+    return {**keys, "text": text, STOPPED: None if ended else last.progress.step}
+
+
+def _last(run: Glance) -> Glance:
+    """The last checkpoint of a run. Its best may be of a time when other limits were set."""
+    if run.path.name == "best.npz":
+        with suppress(CheckpointError):
+            return glance(run.path.with_name("last.npz"))
+    return run
 
 
 def differing(every: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -84,12 +97,14 @@ def differing(every: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def labels(runs: Sequence[Glance]) -> list[str]:
-    """A name for each run, by what they differ in; where they differ in nothing, by their folders.
+    """A name for each run, by what they differ in; where that is nothing, or only their seeds and how
+    they ended, by their folders too.
 
     A run whose model was made at once has the name of that model.
     """
     trained = [isinstance(run.model, TrainableModel) for run in runs]
     every = [_settings(run) for run in compress(runs, trained)]
+    alike = set(differing(every)) <= {*LIMITS, STOPPED}
     said = _said(every)
     if len(set(said)) < len(said):
         seeds = [run.config.train.seed for run in compress(runs, trained)]
@@ -98,8 +113,10 @@ def labels(runs: Sequence[Glance]) -> list[str]:
     names = [next(rest) if t else model_name(run) for t, run in zip(trained, runs, strict=True)]
     often = Counter(names)
     return [
-        name if name and often[name] == 1 else f"{run.path.parent}{': ' * bool(name)}{name}"
-        for run, name in zip(runs, names, strict=True)
+        name
+        if name and often[name] == 1 and not (alike and t)
+        else f"{run.path.parent}{': ' * bool(name)}{name}"
+        for t, run, name in zip(trained, runs, names, strict=True)
     ]
 
 

@@ -121,7 +121,7 @@ class OpenSweep:
     def _check_base(self) -> None:
         path = self.folder / "base.yaml"
         remove_temporaries(self.folder)
-        if path.is_file():
+        if path.is_file() and any(self.folder.glob("*/last.npz")):  # without a run all may change
             old = read_config(read_file(path), str(path))
             for key, before, after in differences(old, self.sweep.base):
                 if key not in FREE:

@@ -11,8 +11,10 @@ import pytest
 from conftest import TEXT, tiny_config
 from test_cli import rnnlm
 
-from rnnlm import train
+from rnnlm import resume, train
 from rnnlm.cli import table
+from rnnlm.runs.checkpoint import glance
+from rnnlm.training.comparison import labels
 
 QUICK = ("train.epochs=1", "train.batch_size=32", "train.threads=1")
 
@@ -51,6 +53,25 @@ def test_runs_that_differ_only_by_seed_are_one_row(runs: list[Path]) -> None:
     assert {key for key in rows[0] if "." in key} == {"model.hidden_size"}
 
 
+def test_runs_that_ended_otherwise_are_rows_of_their_own(runs: list[Path], tmp_path: Path) -> None:
+    """By what limits them now, also where best.npz is older; by their step where they were stopped."""
+    text = runs[0].parent / "text.txt"
+    shutil.copytree(runs[0], cut := tmp_path / "cut")
+    log = (cut / "metrics.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (cut / "metrics.jsonl").write_text("".join(log[:-1]))
+    short = train(tiny_config(text, tmp_path / "short", *QUICK, "train.max_steps=2")).folder
+    best = (short / "best.npz").read_bytes()
+    resume(short, "train.max_steps=3")
+    (short / "best.npz").write_bytes(best)
+    lines = rnnlm("compare", runs[0], runs[1], cut, short, "--json").stdout.splitlines()
+    rows = {row["best run"]: row for row in map(json.loads, lines)}
+    assert rows[str(short)]["train.max_steps"] == 3 and rows[str(short)]["stopped_at"] is None
+    assert rows[str(cut)]["stopped_at"] == glance(cut / "last.npz").progress.step
+    assert sorted(row["runs"] for row in rows.values()) == [1, 1, 2]
+    names = labels([glance(run / "best.npz") for run in (runs[0], short)])
+    assert names == [f"{runs[0]}: max_steps None", f"{short}: max_steps 3"]
+
+
 def test_the_table_is_readable(runs: list[Path], tmp_path: Path) -> None:
     """A heading, a line for each group; a run without its log has no test loss."""
     shutil.copytree(runs[2], tmp_path / "c")
@@ -63,4 +84,20 @@ def test_the_table_is_readable(runs: list[Path], tmp_path: Path) -> None:
     flags = table.FORMS["markdown"]([{"data.reverse": True}, {"data.reverse": None}])
     assert [*flags][2:] == ["| true |", "| - |"]
     rnnlm("compare", code=2)
-    rnnlm("compare", tmp_path, code=1)
+    (tmp_path / "empty").mkdir()
+    rnnlm("compare", tmp_path / "empty", code=1)
+
+
+def test_what_a_shell_names_beside_runs_is_left_out(runs: list[Path], tmp_path: Path) -> None:
+    """With a line; a sweep's folder is its runs. What is not there, or is damaged, is an error."""
+    folder = runs[0].parent
+    plain = rnnlm("compare", *runs, "--json").stdout
+    assert rnnlm("compare", folder, "--json").stdout == plain
+    named = rnnlm("compare", *sorted(folder.iterdir()), "--json")
+    assert named.stdout == plain
+    assert named.stderr == f"{folder / 'text.txt'}: no run, and left out\n"
+    assert "text.txt" in rnnlm("compare", folder / "text.txt", code=1).stderr
+    for name in ("nowhere", "n" * 300):
+        assert name in rnnlm("compare", runs[0], folder / name, code=1).stderr
+    (tmp_path / "last.npz").write_bytes(b"PK")
+    assert "damaged" in rnnlm("compare", runs[0], tmp_path, code=1).stderr

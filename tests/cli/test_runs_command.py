@@ -52,6 +52,18 @@ def test_runs_are_listed_in_whatever_condition(tmp_path: Path) -> None:
     assert "seed=3" in shown.stdout and "GRU, " in shown.stdout
 
 
+def test_the_best_loss_is_that_of_compare(tmp_path: Path) -> None:
+    """Also where the last validation came after last.npz was saved; max_steps is told."""
+    (tmp_path / "text.txt").write_text(TEXT)
+    keys = ("train.max_steps=3", "train.eval_every=2 steps")
+    result = train(tiny_config(tmp_path / "text.txt", tmp_path / "a", *keys))
+    assert result.best_step == 3
+    (row,) = rows(tmp_path).values()
+    compared = json.loads(rnnlm("compare", tmp_path / "a", "--json").stdout)
+    assert row["best"] == compared["best"] == result.best_loss
+    assert row["settings"]["train.max_steps"] == 3  # type: ignore[index]
+
+
 def test_a_folder_without_runs_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

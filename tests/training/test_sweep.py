@@ -112,6 +112,14 @@ def test_a_sweep_goes_on_with_its_base_alone(in_tmp: Path) -> None:
         ended(text)
 
 
+def test_a_sweep_without_a_run_takes_another_base(in_tmp: Path) -> None:
+    """One that failed before its first run, for a wrong path, goes on once the file is corrected."""
+    text = f"{BASE}grid:\n  model.cell: [rnn]\n"
+    with pytest.raises(RnnlmError, match=r"tex\.txt"):
+        ended(text.replace("text.txt", "tex.txt"))
+    assert list(ended(text)) == ["cell=rnn-seed=0"]
+
+
 def test_runs_whose_process_is_killed_go_on_alone_once(
     in_tmp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
