@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ import rnnlm
 from rnnlm.analysis.memory import connectivity, places
 from rnnlm.analysis.predictions import predictions
 from rnnlm.analysis.stretch import Stretch, of_file, of_split
-from rnnlm.analysis.units import TRACKED, correlation
+from rnnlm.analysis.units import TRACKED, correlation, units
 from rnnlm.api.scoring import next_probabilities, surprisal
+from rnnlm.backend.params import Parameters
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cli.main import cli
 from rnnlm.models import NGram
@@ -87,6 +89,22 @@ def test_influence_is_the_gradient_of_each_input(
     assert found is not None
     np.testing.assert_allclose(found.inputs[8, :9], np.linalg.norm(each, axis=1)[::-1], rtol=1e-3)
     assert not found.inputs[8, 9:].any()
+
+
+def test_outputs_beyond_one_are_shown_as_they_are(run: Checkpoint, tmp_path: Path) -> None:
+    """Those of an SRU with large parameters, by a scale for each unit; it is 1 in an LSTM."""
+    sru = pictured(tmp_path, "model.cell=sru")
+    params = Parameters(sru.params.shapes, flat=20 * sru.params.flat)
+    sru = replace(sru, params=params)
+    found = units(sru, of_split(sru, 200))
+    assert found is not None
+    h = np.concatenate([layer["h"] for layer in found.layers], axis=1).T
+    cells = data_of(report(sru, of_split(sru, 200)))["cells"]
+    scales, shares = np.array(cells["scales"]), np.frombuffer(base64.b64decode(cells["h"][1]), "i1")
+    assert scales.max() > 2
+    at = scales[:, None] * shares.reshape(h.shape) / 127
+    assert (np.abs(at - h) <= 0.005 * scales[:, None]).all()
+    assert set(data_of(report(run, of_split(run, 200)))["cells"]["scales"]) == {1}
 
 
 def test_what_is_tracked_is_counted_in_the_text() -> None:
