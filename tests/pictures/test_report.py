@@ -237,6 +237,28 @@ def test_training_keeps_a_report(tmp_path: Path) -> None:
     assert "test perplexity" in pages[-1]
 
 
+def test_the_page_of_an_interrupted_run_says_so_and_does_not_load_again(tmp_path: Path) -> None:
+    """Also where the last evaluation was too near to the one before for a page."""
+    from conftest import tiny_config
+
+    from rnnlm.pictures.live import LiveReport
+    from rnnlm.training import start
+
+    text, file = tmp_path / "text.txt", tmp_path / "run" / "report.html"
+    text.write_text(TEXT, "utf-8")
+    config = tiny_config(text, tmp_path / "run", "train.max_steps=9", "train.eval_every=1")
+    with start.start(config, "run", None, "error") as training:
+        write = LiveReport(training)
+        for event in training.events(lambda: training.progress.step == 2):
+            write(event)
+            if event.kind == "eval" and event.record["step"] == 1:
+                assert "is being trained" in file.read_text("utf-8")
+    page = file.read_text("utf-8")
+    assert event.kind == "interrupted"
+    assert "This run is stopped" in page and "<dd>stopped</dd>" in page
+    assert 'http-equiv="refresh"' not in page and "being trained" not in page
+
+
 def test_at_the_end_of_training_the_report_is_whole(tmp_path: Path) -> None:
     """As `rnnlm report` writes it."""
     from conftest import tiny_config
