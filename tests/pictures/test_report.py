@@ -6,6 +6,7 @@ import base64
 import json
 import math
 import re
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -269,5 +270,26 @@ def test_at_the_end_of_training_the_report_is_whole(tmp_path: Path) -> None:
     train = ["train", str(config), "--report"]
     done = click.testing.CliRunner().invoke(cli, train)
     assert done.exit_code == 0, done.output
+    assert "writing the report" in done.output.split("open it in a browser: file://")[0]
     assert "open it in a browser: file://" in done.output
     assert "surprisal" in data_of((tmp_path / "run" / "report.html").read_bytes())
+
+
+def test_a_signal_while_the_last_report_is_written_says_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One line says that the run is finished and how its page is made; the page is that of before."""
+    from conftest import tiny_config
+
+    from rnnlm.interrupts import stop
+
+    text, config = tmp_path / "text.txt", tmp_path / "config.yaml"
+    text.write_text(TEXT, "utf-8")
+    config.write_text(tiny_config(text, tmp_path / "run", "train.max_steps=1").to_yaml(), "utf-8")
+    monkeypatch.setattr(stop, "at_first", stop.at_first)  # as it is now again afterwards
+    monkeypatch.setattr("rnnlm.pictures.report.report", lambda *_: stop.at_first(signal.SIGTERM))
+    done = click.testing.CliRunner().invoke(cli, ["train", str(config), "--report"])
+    assert done.exit_code == 128 + signal.SIGTERM
+    said = [line for line in capfd.readouterr().err.splitlines() if "rnnlm report" in line]
+    assert said == [f"the run is finished; for its report: rnnlm report {tmp_path / 'run'}"]
+    assert "surprisal" not in data_of((tmp_path / "run" / "report.html").read_bytes())
