@@ -140,6 +140,13 @@ def test_a_chart_of_a_constant_is_read_at_its_value() -> None:
     assert len(ticks) > 1 and 0.0015 < min(ticks) <= 0.002 <= max(ticks) < 0.0025
 
 
+def test_a_chart_of_one_point_is_left_out() -> None:
+    """An n-gram has one evaluation; two curves of a point each can be compared."""
+    point = Series("", np.ones(1), np.ones(1))
+    assert chart([point], "steps", "loss") == ""
+    assert chart([point, point], "steps", "loss").count("<circle") == 2
+
+
 def test_nothing_from_the_text_can_leave_its_place(run: Checkpoint) -> None:
     """Payloads are in the numbers alone, with `<` written as an escape."""
     page = report(run, of_split(run, 400))
