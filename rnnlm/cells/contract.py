@@ -48,6 +48,11 @@ class Cell(Protocol):
     """How many of the last gates get the layer's input itself, times `scale`, where it has the size H
     and is not one-hot. They have no block in Wx and b then."""
 
+    @property
+    def bounded(self) -> bool:
+        """Whether no output can be beyond ±1."""
+        return True
+
     def parameters(self, hidden_size: int) -> dict[str, Parameter]:
         """The parameters of the recurrence."""
 

@@ -72,6 +72,10 @@ class RNN(Cell):
     scale: ClassVar[tuple[float, ...]] = (1.0,)
     saved: ClassVar[int] = 0
 
+    @property
+    def bounded(self) -> bool:
+        return self.activation == "tanh"
+
     def parameters(self, hidden_size: int) -> dict[str, Parameter]:
         return {"Wh": Parameter((1, hidden_size, hidden_size), orthogonal, packed=True)}
 

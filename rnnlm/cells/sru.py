@@ -62,6 +62,10 @@ class SRU(Cell):
     carried: ClassVar[int] = 1
     direct: ClassVar[int] = 1
 
+    @property
+    def bounded(self) -> bool:
+        return False  # C and X̃ are not
+
     def parameters(self, hidden_size: int) -> dict[str, Parameter]:
         return {"v": Parameter((2, hidden_size), zeros)}
 

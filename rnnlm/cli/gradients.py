@@ -101,4 +101,5 @@ def _figures(layer: LayerFlow) -> Iterator[str]:
         )
     for name, (low, high, zero) in layer.saturated.items():
         what, least = ("output h", -0.9) if name == "h" else (f"gate {name}", 0.1)
-        yield f"{what}: {low:.1%} below {least}, {high:.1%} above 0.9, {zero:.1%} at 0"
+        beyond = "" if math.isnan(low) else f"{low:.1%} below {least}, {high:.1%} above 0.9, "
+        yield f"{what}: {beyond}{zero:.1%} at 0"

@@ -211,7 +211,17 @@ def _report_whole(folder: Path) -> None:
     from ..api.checkpoints import load
     from .report import write
 
-    stop.at_first = end_cleanly
+    left = f"the run is finished; for its report: rnnlm report {argument(folder)}"
+
+    def leave(number: int) -> None:
+        say_in_handler(left)
+        end_cleanly(number)
+
+    stop.at_first = leave
+    if stop():  # asked for in the last moments of the training
+        say(left)
+        return
+    say("writing the report ...")
     try:
         write(load(folder))
     except RnnlmError as error:

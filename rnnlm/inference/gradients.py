@@ -6,6 +6,8 @@ The vanishing and exploding of gradients (Bengio, Simard and Frasconi 1994; Pasc
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +28,8 @@ from ..wording import counted
 
 STREAMS = 32  # at most; of the stretch that is read
 WINDOWS = 8  # in which gradients are measured, after one in which the state begins
-LOW, HIGH = 0.1, 0.9  # a gate beyond is saturated (Karpathy, Johnson and Li 2015, arXiv:1506.02078)
+# A gate beyond is saturated (Karpathy, Johnson and Fei-Fei 2015, arXiv:1506.02078)
+LOW, HIGH = 0.1, 0.9
 QUARTILES = (0.25, 0.5, 0.75)
 
 
@@ -39,7 +42,8 @@ class LayerFlow:
     largest first. `linear` (K+1), of a layer with one matrix W alone, is the median of the norms that
     the gradients at lag 0 would have if nothing but W changed them: from its eigenvalues, as
     ‖∂L_t/∂h_t Q Λ^k Q⁻¹‖ with Wᵀ = Q Λ Q⁻¹. `saturated` are, for each sigmoid gate, the shares below
-    0.1 and above 0.9, for the output h those below -0.9 and above 0.9, and of both the share at 0.
+    0.1 and above 0.9, for the output h those below -0.9 and above 0.9, and of both the share at 0. An
+    output that has no bound, as that of an SRU, is never saturated: there these two are NaN.
     """
 
     norms: Array
@@ -87,7 +91,7 @@ def gradient_flow(checkpoint: Checkpoint, lags: int = 50, at_init: bool = False)
     with blas.one_thread(), np.errstate(all="ignore"):  # what explodes is shown
         norms, first, activations = _measured(model, params, batches)
     return [
-        _layer(norms[layer], first[layer], matrices, activations[layer])
+        _layer(norms[layer], first[layer], matrices, activations[layer], model.bounded)
         for layer, matrices in enumerate(model.recurrent_matrices(params))
     ]
 
@@ -138,7 +142,11 @@ def _of_another_text(batch: Batch) -> Array:
 
 
 def _layer(
-    norms: Array, first: Array, matrices: dict[str, Array], activations: dict[str, Array]
+    norms: Array,
+    first: Array,
+    matrices: dict[str, Array],
+    activations: dict[str, Array],
+    bounded: bool,
 ) -> LayerFlow:
     spectra = {
         name: (
@@ -150,11 +158,10 @@ def _layer(
     saturated = {}
     for name, a in activations.items():
         low = -HIGH if name == "h" else LOW
-        saturated[name] = (
-            float((a < low).mean()),
-            float((a > HIGH).mean()),
-            float((a == 0).mean()),
-        )
+        beyond = float((a < low).mean()), float((a > HIGH).mean())
+        if name == "h" and not bounded:
+            beyond = math.nan, math.nan
+        saturated[name] = (*beyond, float((a == 0).mean()))
     linear = None
     if len(matrices) == 1:
         (matrix,) = matrices.values()
@@ -175,7 +182,7 @@ def _linear(matrix: Array, first: Array, lags: int) -> Array:
 def as_json(layers: list[LayerFlow]) -> dict[str, Any]:
     """The figures as JSON holds them, which knows neither NaN nor infinity: these are null."""
 
-    def plain(values: Array) -> list[float | None]:
+    def plain(values: Iterable[float]) -> list[float | None]:
         return [float(v) if np.isfinite(v) else None for v in values]
 
     return {
@@ -195,7 +202,7 @@ def as_json(layers: list[LayerFlow]) -> dict[str, Any]:
                     for name, (singular, moduli) in layer.matrices.items()
                 },
                 "saturated": {
-                    name: dict(zip(("low", "high", "zero"), shares, strict=True))
+                    name: dict(zip(("low", "high", "zero"), plain(shares), strict=True))
                     for name, shares in layer.saturated.items()
                 },
             }

@@ -205,6 +205,10 @@ class UnrolledModel(TrainableModel, Protocol):
     num_layers: int
     hidden_size: int
 
+    @property
+    def bounded(self) -> bool:
+        """Whether no output h can be beyond ±1."""
+
     def loss_and_grad(
         self,
         w: Any,

@@ -332,6 +332,10 @@ class Recurrent(Declared):
         Wo, Wy = self.output_matrices(params)
         return Wy if Wo is None else Wo @ Wy
 
+    @property
+    def bounded(self) -> bool:
+        return self.cell.bounded
+
     def recurrent_matrices(self, params: Parameters) -> list[dict[str, Array]]:
         """For each layer, the square parameters (H, H) of the cell, one for each gate, by name."""
         H = self.hidden_size

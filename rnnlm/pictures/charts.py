@@ -62,12 +62,12 @@ def _powers(low: float, high: float) -> list[float]:
 
 
 def chart(series: Sequence[Series], x: str, y: str, log: bool = False) -> str:
-    """Series over one pair of axes as an SVG; `log`: y has a logarithmic scale. Nothing where no series
-    has a value.
+    """Series over one pair of axes as an SVG; `log`: y has a logarithmic scale. Nothing where
+    all series together have fewer than two values.
     """
     known = [_known(s, log) for s in series]
     known = [s for s in known if len(s.x)]
-    if not known:
+    if sum(len(s.x) for s in known) < 2:
         return ""
     across = _Axis(np.concatenate([s.x for s in known]), LEFT, WIDTH - RIGHT)
     up = _Axis(np.concatenate([s.y for s in known]), HEIGHT - BOTTOM, TOP, log)

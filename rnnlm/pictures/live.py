@@ -14,10 +14,11 @@ SHARE = 0.005  # of the time, at most
 
 
 class LiveReport:
-    """Writes `report.html` into the run folder when it is called with an evaluation or the end.
+    """Writes `report.html` into the run folder when it is called with an evaluation, the end,
+    or the interruption of the run.
 
-    Between two pages goes so much time that all of them take SHARE of it; that of the end is always
-    written. Raises DataError where something else has that name, also when it is made.
+    Between two pages goes so much time that all of them take SHARE of it; the last one
+    is always written. Raises DataError where something else has that name, also when it is made.
     """
 
     def __init__(self, training: Training | AtOnce) -> None:
@@ -29,7 +30,8 @@ class LiveReport:
     def __call__(self, event: Event) -> None:
         """Write the page where it is due."""
         began = time.monotonic()
-        if event.kind != "end" and (event.kind != "eval" or began < self._due):
+        last = event.kind in ("end", "interrupted")
+        if not last and (event.kind != "eval" or began < self._due):
             return
         training = self._training
         log = Log(
@@ -39,19 +41,21 @@ class LiveReport:
             list(read_metrics(training.run.metrics)),
             training.config.to_yaml(),
         )
-        write_page(self._path, _page(log))
+        write_page(self._path, _page(log, stopped=event.kind == "interrupted"))
         ended = time.monotonic()
         self._due = ended + (ended - began) / SHARE
 
 
-def _page(log: Log) -> bytes:
-    """The parts of the report that need no reading, for a run that is being trained."""
+def _page(log: Log, stopped: bool) -> bytes:
+    """The parts of the report that need no reading, for a run that is being trained or was just now."""
     ended = bool(log.last(event="end"))
-    more = (
-        "<p>What the model does with a text: <code>rnnlm report</code>, and the name of the run.</p>"
-        if ended
-        else "<p>This run is being trained. The page loads itself again every "
-        f"{REFRESH} seconds.</p>"
-    )
-    sections = [*log_sections(log), Section("more", "More", more), config(log)]
-    return page(log.name, head(log), sections, {}, live=not ended)
+    state = "finished" if ended else "stopped" if stopped else "training"
+    more = {
+        "finished": "What the model does with a text: <code>rnnlm report</code>, and the name of the "
+        "run.",
+        "stopped": "This run is stopped. To go on: <code>rnnlm train --resume</code>, and the name of "
+        "the run.",
+        "training": f"This run is being trained. The page loads itself again every {REFRESH} seconds.",
+    }[state]
+    sections = [*log_sections(log), Section("more", "More", f"<p>{more}</p>"), config(log)]
+    return page(log.name, head(log, state), sections, {}, live=state == "training")

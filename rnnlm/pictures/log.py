@@ -65,8 +65,10 @@ def log_of(checkpoint: Checkpoint) -> Log:
     )
 
 
-def head(log: Log) -> str:
-    """The model in a line, and the figures that people ask for first."""
+def head(log: Log, state: str = "stopped or training") -> str:
+    """The model in a line, and the figures that people ask for first. `state` is that of a run whose
+    log has no end.
+    """
     test, end = log.last(event="eval", split="test"), log.last(event="end")
     best = log.last(event="eval", split="val", best=True)
     latest = log.records[-1] if log.records else {}
@@ -76,7 +78,7 @@ def head(log: Log) -> str:
         ("validation perplexity, best", _figure(best, "perplexity")),
         ("steps", f"{latest['step']:,}" if isinstance(latest.get("step"), int) else None),
         ("training", _duration(latest.get("seconds"))),
-        ("state", "finished" if end else "stopped or training" if log.records else None),
+        ("state", "finished" if end else state if log.records else None),
     ]
     tiles = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"

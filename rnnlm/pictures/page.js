@@ -212,7 +212,9 @@
     const tracks = Object.fromEntries(Object.entries(d.correlations).map(([key, packed]) => [key, unpacked(packed)]));
     const named = (u) => `layer ${Math.floor(u / d.units) + 1}, unit ${(u % d.units) + 1}`;
     let unit = 0, show = "h";
-    const value = (i, u) => h[u * d.symbols + i] / 127;
+    const share = (i, u) => h[u * d.symbols + i] / 127; // of the largest output of the unit, or of 1
+    const value = (i, u) => share(i, u) * d.scales[u];
+    const end = (u) => (d.scales[u] === 1 ? "1" : d.scales[u].toFixed(2));
     const gate = (name, i) => gates[`${name} ${unit}`] && gates[`${name} ${unit}`][i] / 255;
     const text = new Text(part(section, "text"), 0, d.symbols, (at) => {
       const list = element("dl");
@@ -229,8 +231,8 @@
     const press = chooser(part(section, "modes"), Object.fromEntries([["h", "Output h"], ...d.names.map((n) => [n, `Gate ${n}`])]), (key) => {
       show = key;
       const known = show === "h" || gate(show, 0) !== undefined;
-      text.colour(show === "h" ? (i) => signed(value(i, unit)) : (i) => (known ? strong(gate(show, i)) : "q0"));
-      fill(part(section, "legend"), show === "h" ? steps(all("d", 2 * data.sides + 1), "−1", "+1")
+      text.colour(show === "h" ? (i) => signed(share(i, unit)) : (i) => (known ? strong(gate(show, i)) : "q0"));
+      fill(part(section, "legend"), show === "h" ? steps(all("d", 2 * data.sides + 1), "−" + end(unit), "+" + end(unit))
         : known ? steps(all("q", data.levels), "0: closed", "1: open") : ["gates are kept for the units in the lists only"]);
     });
     const layer = part(section, "layer"), number = part(section, "unit");

@@ -150,6 +150,7 @@ def _cells(found: Units) -> tuple[dict[str, Any], Section]:
     best = {
         name: np.argsort(-np.abs(r))[:LISTED].tolist() for name, r in found.correlations.items()
     }
+    scales = np.maximum(1, np.abs(h).max(1))  # an SRU, a relu or an identity goes beyond ±1
     names = [name for name in found.layers[0] if name != "h"]
     listed = {unit for listed in best.values() for unit in listed}
     strength = {name: float(np.abs(r).max()) for name, r in found.correlations.items()}
@@ -158,7 +159,8 @@ def _cells(found: Units) -> tuple[dict[str, Any], Section]:
         "units": H,
         "symbols": symbols,
         "names": names,
-        "h": packed(h * 127, "i1"),
+        "h": packed(h / scales[:, None] * 127, "i1"),
+        "scales": [float(f"{scale:.4g}") for scale in scales],
         "gates": {
             f"{name} {unit}": packed(found.layers[unit // H][name][:symbols, unit % H] * 255, "u1")
             for name in names

@@ -107,6 +107,22 @@ def test_nothing_is_measured_across_the_beginning_of_a_text(
         assert all(0 <= share <= 1 for shares in layer.saturated.values() for share in shares)
 
 
+def test_an_output_without_a_bound_is_not_saturated(text_file: Path, tmp_path: Path) -> None:
+    """Of an SRU only its gates are; the share at 0 is told of every output, as for relu."""
+    for cell, named in (("sru", ["f", "r", "h"]), ("{name: rnn, activation: relu}", ["h"])):
+        folder = tmp_path / cell[1:2]
+        started(text_file, folder, f"model.cell={cell}")
+        args = ["gradients", str(folder), "--lags", "6"]
+        shown = CliRunner().invoke(cli, args).output.splitlines()
+        (line,) = (line for line in shown if line.startswith("output h"))
+        (layer,) = json.loads(CliRunner().invoke(cli, [*args, "--json"]).output)["layers"]
+        told = layer["saturated"]
+        assert list(told) == named
+        assert (told["h"]["low"], told["h"]["high"]) == (None, None)
+        assert line == f"output h: {told['h']['zero']:.1%} at 0"
+        assert all(told[gate]["low"] is not None for gate in named[:-1])
+
+
 def test_the_command_prints_a_table_or_json(text_file: Path, tmp_path: Path) -> None:
     """A row with a bar for each lag; the same figures as JSON."""
     at = started(text_file, tmp_path / "run", "model.cell=gru")

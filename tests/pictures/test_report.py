@@ -6,6 +6,8 @@ import base64
 import json
 import math
 import re
+import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ import rnnlm
 from rnnlm.analysis.memory import connectivity, places
 from rnnlm.analysis.predictions import predictions
 from rnnlm.analysis.stretch import Stretch, of_file, of_split
-from rnnlm.analysis.units import TRACKED, correlation
+from rnnlm.analysis.units import TRACKED, correlation, units
 from rnnlm.api.scoring import next_probabilities, surprisal
+from rnnlm.backend.params import Parameters
 from rnnlm.backend.workspace import Workspace
 from rnnlm.cli.main import cli
 from rnnlm.models import NGram
@@ -89,6 +92,22 @@ def test_influence_is_the_gradient_of_each_input(
     assert not found.inputs[8, 9:].any()
 
 
+def test_outputs_beyond_one_are_shown_as_they_are(run: Checkpoint, tmp_path: Path) -> None:
+    """Those of an SRU with large parameters, by a scale for each unit; it is 1 in an LSTM."""
+    sru = pictured(tmp_path, "model.cell=sru")
+    params = Parameters(sru.params.shapes, flat=20 * sru.params.flat)
+    sru = replace(sru, params=params)
+    found = units(sru, of_split(sru, 200))
+    assert found is not None
+    h = np.concatenate([layer["h"] for layer in found.layers], axis=1).T
+    cells = data_of(report(sru, of_split(sru, 200)))["cells"]
+    scales, shares = np.array(cells["scales"]), np.frombuffer(base64.b64decode(cells["h"][1]), "i1")
+    assert scales.max() > 2
+    at = scales[:, None] * shares.reshape(h.shape) / 127
+    assert (np.abs(at - h) <= 0.005 * scales[:, None]).all()
+    assert set(data_of(report(run, of_split(run, 200)))["cells"]["scales"]) == {1}
+
+
 def test_what_is_tracked_is_counted_in_the_text() -> None:
     """By hand; and the correlation is NumPy's."""
     text = 'He: "a (b)"\nIt'
@@ -119,6 +138,13 @@ def test_a_chart_of_a_constant_is_read_at_its_value() -> None:
     shown = chart([Series("", np.arange(3), np.full(3, 0.002))], "steps", "learning rate")
     ticks = [float(tick) for tick in re.findall(r'tick end"[^>]*>([^<]*)<', shown)]
     assert len(ticks) > 1 and 0.0015 < min(ticks) <= 0.002 <= max(ticks) < 0.0025
+
+
+def test_a_chart_of_one_point_is_left_out() -> None:
+    """An n-gram has one evaluation; two curves of a point each can be compared."""
+    point = Series("", np.ones(1), np.ones(1))
+    assert chart([point], "steps", "loss") == ""
+    assert chart([point, point], "steps", "loss").count("<circle") == 2
 
 
 def test_nothing_from_the_text_can_leave_its_place(run: Checkpoint) -> None:
@@ -219,6 +245,28 @@ def test_training_keeps_a_report(tmp_path: Path) -> None:
     assert "test perplexity" in pages[-1]
 
 
+def test_the_page_of_an_interrupted_run_says_so_and_does_not_load_again(tmp_path: Path) -> None:
+    """Also where the last evaluation was too near to the one before for a page."""
+    from conftest import tiny_config
+
+    from rnnlm.pictures.live import LiveReport
+    from rnnlm.training import start
+
+    text, file = tmp_path / "text.txt", tmp_path / "run" / "report.html"
+    text.write_text(TEXT, "utf-8")
+    config = tiny_config(text, tmp_path / "run", "train.max_steps=9", "train.eval_every=1")
+    with start.start(config, "run", None, "error") as training:
+        write = LiveReport(training)
+        for event in training.events(lambda: training.progress.step == 2):
+            write(event)
+            if event.kind == "eval" and event.record["step"] == 1:
+                assert "is being trained" in file.read_text("utf-8")
+    page = file.read_text("utf-8")
+    assert event.kind == "interrupted"
+    assert "This run is stopped" in page and "<dd>stopped</dd>" in page
+    assert 'http-equiv="refresh"' not in page and "being trained" not in page
+
+
 def test_at_the_end_of_training_the_report_is_whole(tmp_path: Path) -> None:
     """As `rnnlm report` writes it."""
     from conftest import tiny_config
@@ -229,5 +277,26 @@ def test_at_the_end_of_training_the_report_is_whole(tmp_path: Path) -> None:
     train = ["train", str(config), "--report"]
     done = click.testing.CliRunner().invoke(cli, train)
     assert done.exit_code == 0, done.output
+    assert "writing the report" in done.output.split("open it in a browser: file://")[0]
     assert "open it in a browser: file://" in done.output
     assert "surprisal" in data_of((tmp_path / "run" / "report.html").read_bytes())
+
+
+def test_a_signal_while_the_last_report_is_written_says_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """One line says that the run is finished and how its page is made; the page is that of before."""
+    from conftest import tiny_config
+
+    from rnnlm.interrupts import stop
+
+    text, config = tmp_path / "text.txt", tmp_path / "config.yaml"
+    text.write_text(TEXT, "utf-8")
+    config.write_text(tiny_config(text, tmp_path / "run", "train.max_steps=1").to_yaml(), "utf-8")
+    monkeypatch.setattr(stop, "at_first", stop.at_first)  # as it is now again afterwards
+    monkeypatch.setattr("rnnlm.pictures.report.report", lambda *_: stop.at_first(signal.SIGTERM))
+    done = click.testing.CliRunner().invoke(cli, ["train", str(config), "--report"])
+    assert done.exit_code == 128 + signal.SIGTERM
+    said = [line for line in capfd.readouterr().err.splitlines() if "rnnlm report" in line]
+    assert said == [f"the run is finished; for its report: rnnlm report {tmp_path / 'run'}"]
+    assert "surprisal" not in data_of((tmp_path / "run" / "report.html").read_bytes())
