@@ -168,13 +168,18 @@ def muon(
     epsilon: Small = 1e-8,
     weight_decay: Rate = 0.0,
 ) -> None:
-    """Of a matrix (K, N): m = μ m + g;  w -= lr · (s √max(K, N) · orthogonal(g + μ m) + λ w), where s is
-    `matrix_rate` (Jordan et al. 2024, Muon; the factor √max(K, N) from Liu et al. 2025,
-    arXiv:2502.16982, equation 4, who have s = 0.2). The rest is updated by AdamW.
+    """Of a matrix (K, N): m = μ m + g;  w -= lr · (s √max(K, N) · orthogonal(g + μ m) + λ w), where s
+    is `matrix_rate` (Jordan et al. 2024, Muon; the factor √max(K, N) from Liu et al. 2025,
+    arXiv:2502.16982, equation 4, who have s = 0.2). The rest is updated as by AdamW.
     """
     np.multiply(w, 1 - learning_rate * weight_decay, w)
     if w.ndim == 1:
-        options = {"learning_rate": learning_rate, "beta1": beta1, "beta2": beta2, "epsilon": epsilon}
+        options = {
+            "learning_rate": learning_rate,
+            "beta1": beta1,
+            "beta2": beta2,
+            "epsilon": epsilon,
+        }
         adam(w, g, tmp, t, m=m, v=v, **options)
         return
     np.multiply(m, momentum, m)
