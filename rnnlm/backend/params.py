@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -45,6 +44,11 @@ def check_array(
 def is_bias(name: str) -> bool:
     """Whether a parameter is a bias: its own name begins with b, as in `layers.0.b` and `by`."""
     return name.rpartition(".")[2].startswith("b")
+
+
+def is_matrix(name: str) -> bool:
+    """Whether a parameter holds matrices: its own name begins with W, as in `layers.0.Wh` and `Wy`."""
+    return name.rpartition(".")[2].startswith("W")
 
 
 class Parameters(Mapping[str, Array]):
@@ -103,12 +107,25 @@ class Parameters(Mapping[str, Array]):
 
     def biases(self) -> list[slice]:
         """Where the biases stand in `flat`, in order."""
-        stops = accumulate(math.prod(shape) for shape in self._shapes.values())
-        return [
-            slice(stop - self[name].size, stop)
-            for name, stop in zip(self._shapes, stops, strict=True)
-            if is_bias(name)
-        ]
+        return [where for name, where in self._places() if is_bias(name)]
+
+    def matrices(self, but: Container[str] = ()) -> list[tuple[slice, Shape]]:
+        """Where each matrix (K, N) stands in `flat`, and its shape, in order; none of the parameters
+        named in `but`.
+        """
+        found = []
+        for name, where in self._places():
+            if is_matrix(name) and name not in but:
+                shape = self[name].shape[-2:]
+                starts = range(where.start, where.stop, math.prod(shape))
+                found += [(slice(at, at + starts.step), shape) for at in starts]
+        return found
+
+    def _places(self) -> Iterator[tuple[str, slice]]:
+        stop = 0
+        for name, view in self.items():
+            start, stop = stop, stop + view.size
+            yield name, slice(start, stop)
 
     def like(self) -> Parameters:
         """Zeros of the same shapes and dtype."""

@@ -139,6 +139,10 @@ class TrainableModel(LanguageModel, Protocol):
     def num_parameters(self) -> int:
         """The number of elements of all parameters."""
 
+    @property
+    def symbol_axes(self) -> Mapping[str, int]:
+        """By name, the parameters that have numbers for each symbol, and along which axis."""
+
     def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
         """Fresh parameters."""
 

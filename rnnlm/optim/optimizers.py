@@ -1,4 +1,4 @@
-"""Optimizers: how a gradient changes the parameters, element by element.
+"""Optimizers: how a gradient changes the parameters, element by element or matrix by matrix.
 
 An optimizer is a function `(w, g, tmp, t, *, <state>, <options>)` over flat vectors of equal length.
 It updates `w` in place from the gradient `g`, which it may overwrite; `tmp` is scratch memory and `t`
@@ -11,6 +11,8 @@ counts the updates from 1. Its keywords declare the rest:
 An option `spare_biases` is true only for chunks of biases: the engine cuts them out where it is set.
 
 Every element is updated by itself, so the vectors can be cut into chunks without changing the result.
+Only an optimizer in BY_MATRIX sees which elements are a matrix: the engine gives it each matrix by
+itself, all its arrays of the matrix's shape (K, N), and the rest as flat chunks.
 """
 
 from __future__ import annotations
@@ -150,6 +152,61 @@ def adamw(
     adam(w, g, tmp, t, m=m, v=v, **options)
 
 
+def muon(
+    w: Array,
+    g: Array,
+    tmp: Array,
+    t: int,
+    *,
+    m: Array,
+    v: Array,
+    learning_rate: Rate = 0.005,
+    momentum: Share = 0.95,
+    matrix_rate: Rate = 0.4,
+    beta1: Share = 0.9,
+    beta2: Share = 0.999,
+    epsilon: Small = 1e-8,
+    weight_decay: Rate = 0.0,
+) -> None:
+    """Of a matrix (K, N): m = μ m + g;  w -= lr · (s √max(K, N) · orthogonal(g + μ m) + λ w), where s
+    is `matrix_rate` (Jordan et al. 2024, Muon; the factor √max(K, N) from Liu et al. 2025,
+    arXiv:2502.16982, equation 4, who have s = 0.2). The rest is updated as by AdamW.
+    """
+    np.multiply(w, 1 - learning_rate * weight_decay, w)
+    if w.ndim == 1:
+        options = {
+            "learning_rate": learning_rate,
+            "beta1": beta1,
+            "beta2": beta2,
+            "epsilon": epsilon,
+        }
+        adam(w, g, tmp, t, m=m, v=v, **options)
+        return
+    np.multiply(m, momentum, m)
+    np.add(m, g, m)
+    np.multiply(m, momentum, tmp)
+    np.add(tmp, g, tmp)
+    np.multiply(orthogonal(tmp), learning_rate * matrix_rate * math.sqrt(max(w.shape)), tmp)
+    np.subtract(w, tmp, w)
+
+
+def orthogonal(a: Array) -> Array:
+    """About U Vᵀ of A = U Σ Vᵀ (K, N): all singular values are brought to between 0.6 and 1.3, but for
+    those far below the largest.
+
+    Five steps X <- 3.4445 X - 4.775 X Xᵀ X + 2.0315 (X Xᵀ)² X, from A / |A|: a polynomial of each
+    singular value, which takes all of them near 1 (Jordan et al. 2024, Muon; Newton and Schulz).
+    """
+    # A product of a matrix and its transpose is symmetric, and half the work: the smaller one is made
+    x = a.T if a.shape[0] > a.shape[1] else a
+    x = x / (np.abs(x).max() or 1)  # first, so that squares neither overflow nor vanish
+    x = x / (math.sqrt(np.vdot(x, x)) or 1)
+    for _ in range(5):
+        xx = x @ x.T
+        x = 3.4445 * x + (2.0315 * (xx @ xx) - 4.775 * xx) @ x
+    return x.T if a.shape[0] > a.shape[1] else x
+
+
 def _moving_average(square: Array, g: Array, tmp: Array, decay: float) -> None:
     """square = decay · square + (1 - decay) · g²"""
     np.multiply(square, decay, square)
@@ -166,7 +223,9 @@ OPTIMIZERS: dict[str, Optimizer] = {
     "adagrad": adagrad,
     "adam": adam,
     "adamw": adamw,
+    "muon": muon,
 }
+BY_MATRIX: frozenset[Optimizer] = frozenset({muon})
 
 
 def state_names(optimizer: Optimizer) -> list[str]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array
+from ..arrays import Array, Shape
 from ..backend import blas
 from ..backend.params import Parameters
 from ..backend.ranks import EndedError, Joined, Ranks, world
@@ -32,7 +32,7 @@ from ..backend.workspace import Workspace
 from ..errors import TrainingError
 from ..models.base import TrainableModel
 from ..optim.averages import move
-from ..optim.optimizers import Optimizer, state_names
+from ..optim.optimizers import BY_MATRIX, Optimizer, state_names
 from ..optim.truncation import Truncation, regular
 from ..text.batches import Batch
 from .reduction import REDUCTIONS
@@ -155,7 +155,9 @@ class Engine:
         ranks.give(params.flat)
         # Flat vectors are worked on in chunks: rank r takes those from one border to the next
         spared = params.biases() if options.get("spare_biases") else []
-        chunks, self._spared = _chunks(size, spared)
+        tables = [name for name, axis in model.symbol_axes.items() if axis == -2]
+        matrices = params.matrices(but=tables) if optimizer in BY_MATRIX else []
+        chunks, self._spared, self._matrices = _chunks(size, spared, matrices)
         self._chunk_shares = ranks.shares(len(chunks))
         ends = [0, *(chunk.stop for chunk in chunks)]
         self._borders = [ends[k] for k in self._chunk_shares]
@@ -187,7 +189,7 @@ class Engine:
         self._losses = shared_zeros((lanes,), np.float64)
         self._squares = shared_zeros((len(chunks),), np.float64)  # Σ g² of each chunk
         self._not_finite = shared_zeros((len(chunks),), np.float64)  # NaN where an update made one
-        self._zeros = np.zeros(min(CHUNK, size), dtype)
+        self._zeros = np.zeros(max(c.stop - c.start for c in chunks), dtype)
         zero = model.zero_state(batch_size, dtype)
         self._state = shared_zeros(zero.shape, zero.dtype)
         self._window = _shared_batch(longest, batch_size)
@@ -352,7 +354,10 @@ class Engine:
             options = self.options | {"learning_rate": learning_rate}
             if "spare_biases" in options:
                 options["spare_biases"] = self._spared[number]
-            self.optimizer(w, g, ws("tmp", g.size), step, **state, **options)
+            shape = self._matrices.get(number, g.shape)
+            w_g_tmp = (a.reshape(shape) for a in (w, g, ws("tmp", g.size)))
+            shaped = {name: vector.reshape(shape) for name, vector in state.items()}
+            self.optimizer(*w_g_tmp, step, **shaped, **options)
             # 0 · x is 0 for every finite x, however large, and NaN for infinity and NaN
             zeros = self._zeros[: g.size]
             self._not_finite[number] = sum(float(np.dot(a, zeros)) for a in (w, *state.values()))
@@ -475,15 +480,24 @@ def follow(ranks: Joined) -> int:
     raise AssertionError
 
 
-def _chunks(size: int, spared: list[slice]) -> tuple[list[slice], list[bool]]:
-    """Chunks of a flat vector, CHUNK elements at most, and whether each is of what is spared."""
-    borders = [0, *(at for s in spared for at in (s.start, s.stop)), size]
-    chunks, inside = [], []
-    for k, (a, b) in enumerate(pairwise(borders)):
-        found = [slice(at, min(at + CHUNK, b)) for at in range(a, b, CHUNK)]
-        chunks += found
-        inside += [k % 2 == 1] * len(found)
-    return chunks, inside
+def _chunks(
+    size: int, spared: list[slice], matrices: list[tuple[slice, Shape]]
+) -> tuple[list[slice], list[bool], dict[int, Shape]]:
+    """Chunks of a flat vector, whether each is of what is spared, and the shapes of those that are a
+    matrix, by number. The others have CHUNK elements at most.
+    """
+    cuts = [*spared, *(where for where, _ in matrices)]
+    borders = sorted({0, size, *(at for s in cuts for at in (s.start, s.stop))})
+    shapes = {where.start: shape for where, shape in matrices}
+    chunks: list[slice] = []
+    found: dict[int, Shape] = {}
+    for a, b in pairwise(borders):
+        if a in shapes:
+            found[len(chunks)] = shapes[a]
+        longest = b - a if a in shapes else CHUNK
+        chunks += [slice(at, min(at + longest, b)) for at in range(a, b, longest)]
+    inside = [any(s.start <= c.start < s.stop for s in spared) for c in chunks]
+    return chunks, inside, found
 
 
 def _shared_batch(T: int, B: int) -> Batch:

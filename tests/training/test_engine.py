@@ -28,7 +28,7 @@ from rnnlm.cells.lstm import LSTM
 from rnnlm.cells.rnn import RNN
 from rnnlm.errors import TrainingError
 from rnnlm.models.recurrent import Recurrent
-from rnnlm.optim.optimizers import OPTIMIZERS, adagrad, adam, adamw, sgd, state_names
+from rnnlm.optim.optimizers import OPTIMIZERS, adagrad, adam, adamw, muon, sgd, state_names
 from rnnlm.text.batches import IGNORED, Batch, Borders
 from rnnlm.training import engine as parallel
 from rnnlm.training.engine import Engine, shard_rows, training_bytes
@@ -138,6 +138,35 @@ def test_decay_spares_biases_where_it_is_asked_to(monkeypatch: pytest.MonkeyPatc
         for name, array in e.params.items():
             kept = spare and name in ("layers.0.b", "layers.1.b", "by")
             np.testing.assert_allclose(array, 1.0 if kept else 0.75, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("embedding", [None, 5])
+def test_muon_gets_whole_matrices(embedding: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each gate's, and those of the output; tables of symbols and biases come as flat chunks. The bits
+    are the same for any number of workers.
+    """
+    monkeypatch.setattr(parallel, "CHUNK", 30)
+    H, V, results = 8, 11, []
+    for threads in (1, 2, 3):
+        shapes: list[tuple[int, ...]] = []
+
+        def optimizer(w: Array, *arrays: Any, **more: Any) -> None:
+            shapes.append(w.shape)  # noqa: B023
+            muon(w, *arrays, **more)
+
+        monkeypatch.setattr(parallel, "BY_MATRIX", {optimizer})
+        monkeypatch.setattr(parallel, "state_names", lambda _: ["m", "v"])
+        p = problem(LSTM(), 20, embedding=embedding)
+        with closing(engine(p, optimizer, threads=threads)) as e:
+            train(e, p, 1)
+        of_input = [] if embedding is None else [(embedding, H)] * 4
+        matrices = [*of_input, *[(H, H)] * 12, (H, V)]
+        assert sorted(s for s in shapes if len(s) == 2) == sorted(matrices)
+        flat = [s[0] for s in shapes if len(s) == 1]
+        assert sum(flat) == p.params.flat.size - sum(a * b for a, b in matrices)
+        assert max(flat) <= 30
+        results.append(p.params.flat.tobytes())
+    assert results[0] == results[1] == results[2]
 
 
 @forking
@@ -495,10 +524,13 @@ def test_steady_steps_over_texts_allocate_nothing_of_size(V: int, T: int, B: int
 def test_steady_updates_allocate_nothing_of_size(
     optimizer: Any, V: int, T: int, B: int, H: int
 ) -> None:
-    """Less than 64 KiB for every optimizer, with an embedding."""
+    """Less than 64 KiB for every optimizer, with an embedding; and three copies of a matrix for one
+    that works on matrices.
+    """
     p = problem(RNN(), B, T=T, H=H, V=V, embedding=H)
     held = bytes_held_by_ten_steps(p, optimizer)
-    assert held < 65536, f"{held} bytes"
+    copies = 3 * p.params["Wy"].nbytes if optimizer in parallel.BY_MATRIX else 0
+    assert held < copies + 65536, f"{held} bytes"
 
 
 # Shards, lanes and threads

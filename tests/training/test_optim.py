@@ -11,7 +11,17 @@ import pytest
 
 from rnnlm.arrays import Array
 from rnnlm.config.kinds import Flag, Number, options
-from rnnlm.optim.optimizers import OPTIMIZERS, Optimizer, adam, adamw, sgd, state_names
+from rnnlm.optim.optimizers import (
+    BY_MATRIX,
+    OPTIMIZERS,
+    Optimizer,
+    adam,
+    adamw,
+    muon,
+    orthogonal,
+    sgd,
+    state_names,
+)
 from rnnlm.optim.schedules import (
     NEEDS_TOTAL,
     SCHEDULES,
@@ -28,14 +38,18 @@ every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=lis
 
 
 def run(
-    optimizer: Optimizer, pieces: list[slice], dtype: Any = np.float32, **chosen: Any
+    optimizer: Optimizer,
+    pieces: list[slice],
+    dtype: Any = np.float32,
+    shape: tuple[int, ...] = (1000,),
+    **chosen: Any,
 ) -> list[Array]:
     """The parameters and the state vectors after six steps, worked on piece by piece."""
     rng = np.random.default_rng(0)
-    w = rng.standard_normal(1000).astype(dtype)
+    w = rng.standard_normal(shape).astype(dtype)
     state = {name: np.zeros_like(w) for name in state_names(optimizer)}
     for t in range(1, 7):
-        g = rng.standard_normal(1000).astype(dtype)
+        g = rng.standard_normal(shape).astype(dtype)
         tmp = np.full_like(w, np.nan)
         for piece in pieces:
             pieces_of_state = {name: vector[piece] for name, vector in state.items()}
@@ -79,8 +93,12 @@ def test_every_option_changes_the_steps(optimizer: Optimizer) -> None:
     for name, option in options(optimizer).items():
         base = {"momentum": 0.5} if name == "nesterov" else {}
         other = not option.default if isinstance(option.kind, Flag) else option.default * 0.5 + 0.1
-        a, b = (run(optimizer, [slice(None)], **base, **{name: v}) for v in (option.default, other))
-        assert (a[0] != b[0]).any(), name
+        changed = []
+        for shape in [(1000,), (40, 25)] if optimizer in BY_MATRIX else [(1000,)]:
+            values = (option.default, other)
+            a, b = (run(optimizer, [slice(None)], shape=shape, **base, **{name: v}) for v in values)
+            changed.append((a[0] != b[0]).any())
+        assert any(changed), name
 
 
 @every_optimizer
@@ -120,6 +138,7 @@ def test_an_optimizers_state_is_its_keywords_without_a_default() -> None:
         "adagrad": ["square"],
         "adam": ["m", "v"],
         "adamw": ["m", "v"],
+        "muon": ["m", "v"],
     }
 
 
@@ -129,6 +148,43 @@ def test_plain_sgd_subtracts_rate_times_gradient() -> None:
     sgd(w, np.array([3.0, -4.0]), np.empty(2), 1, velocity=velocity, learning_rate=0.5)
     np.testing.assert_array_equal(w, [-0.5, 4.0])
     np.testing.assert_array_equal(velocity, [3.0, -4.0])
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (5, 30), (30, 5), (1, 7)])
+@pytest.mark.parametrize("scale", [1.0, 1e-20, 1e17])
+def test_muon_takes_a_polynomial_of_each_singular_value(
+    shape: tuple[int, int], scale: float
+) -> None:
+    """An oracle from the SVD, of gradients of any size: the update has the singular vectors of
+    g + μ m, and singular values near 1.
+    """
+    rng = np.random.default_rng(3)
+    gradients = scale * rng.standard_normal((2, *shape))
+    w, m, v = np.ones(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    expected, momentum = np.ones(shape), np.zeros(shape)
+    for t, g in enumerate(gradients, 1):
+        tmp = np.empty(shape, np.float32)
+        rates = {"learning_rate": 0.01, "matrix_rate": 0.3, "momentum": 0.9, "weight_decay": 0.5}
+        muon(w, g.astype(np.float32), tmp, t, m=m, v=v, **rates)
+        momentum = 0.9 * momentum + g
+        U, sigma, V = np.linalg.svd(g + 0.9 * momentum, full_matrices=False)
+        sigma /= np.linalg.norm(sigma)
+        for _ in range(5):
+            sigma = 3.4445 * sigma - 4.775 * sigma**3 + 2.0315 * sigma**5
+        update = 0.3 * math.sqrt(max(shape)) * (U * sigma) @ V
+        expected = expected - 0.01 * (update + 0.5 * expected)
+    np.testing.assert_allclose(w, expected, rtol=0, atol=2e-6)
+    assert not v.any()
+
+
+def test_singular_values_are_brought_near_one() -> None:
+    """Those down to a thirtieth of the largest, and no gradient gives no update."""
+    rng = np.random.default_rng(4)
+    U, V = (np.linalg.qr(rng.standard_normal((20, 20)))[0] for _ in range(2))
+    found = np.linalg.svd(orthogonal((U * np.geomspace(1, 1 / 30, 20)) @ V), compute_uv=False)
+    assert found.min() > 0.6
+    assert found.max() < 1.3
+    assert not orthogonal(np.zeros((3, 4))).any()
 
 
 def test_adams_first_step_is_the_rate_whatever_the_gradients_size() -> None:
