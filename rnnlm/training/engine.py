@@ -66,25 +66,33 @@ def training_bytes(
     slots: int,
     fresh: bool = False,
     shorter: Sequence[int] = (),
+    *,
+    averages: bool = False,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> int:
-    """About how many bytes an engine with `slots` optimizer vectors takes, in float32.
+    """About how many bytes an engine with `slots` optimizer vectors takes, in float32: that of one of
+    several ranks, with `ordered` sums.
 
     `fresh`: texts begin inside windows, not only at their first step. `shorter` are the other lengths
     that windows have.
 
-    It counts the parameters, the optimizer's vectors, a gradient for each lane (two where a lane has
-    several shards), the copies of the weights and the masks of them, the window's ids, the activations
-    of each lane, and its recorded calls of every length.
+    It counts the parameters, the share of the optimizer's vectors and of other ranks' gradients, a
+    gradient for each of its lanes (two where a lane has several shards), the copies of the weights and
+    the masks of them, the window's ids, the activations of each lane, and its recorded calls of every
+    length; on rank 0 the average, and the whole optimizer's vectors, which are there while it saves.
     """
     shards = shard_rows(batch_size)
     lanes = min(len(shards), MAX_LANES)
-    vectors = 1 + slots + 2 + lanes * (2 if len(shards) > lanes else 1)
+    mine = (rank + 1) * lanes // ranks - rank * lanes // ranks
+    vectors = 1 + 2 + mine * (2 if len(shards) > lanes else 1) + (slots + lanes - mine) / ranks
+    vectors += 0 if rank else averages + slots * (ranks > 1)
     rows = max(s.stop - s.start for s in shards)
     ids = batch_size * seq_length * ID_BYTES
     window = model.window_bytes(seq_length, rows, fresh)
     calls = sum(model.calls_bytes(length, fresh) for length in shorter)
-    weights = 4 * (vectors * model.num_parameters + model.masked_weights)
-    return weights + ids + lanes * (window + calls)
+    weights = 4 * (math.ceil(vectors * model.num_parameters) + model.masked_weights)
+    return weights + ids + mine * (window + calls)
 
 
 class Lane:
