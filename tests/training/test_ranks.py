@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,16 @@ from rnnlm.backend.launchers import LAUNCHERS, started_as
 from rnnlm.backend.ranks import Ranks
 from rnnlm.cli.main import cli
 from rnnlm.config.schema import TrainConfig
-from rnnlm.errors import ConfigError
+from rnnlm.errors import ConfigError, DataError
 from rnnlm.optim.optimizers import adam
 from rnnlm.runs.checkpoint import Checkpoint
 from rnnlm.runs.folder import read_metrics
+from rnnlm.runs.run_data import facing
+from rnnlm.text.prepare import prepare
 from rnnlm.training import plan
 from rnnlm.training.engine import ID_BYTES, Engine, training_bytes
+from rnnlm.training.plan import training_course
+from rnnlm.training.reading import is_named, of_a_rank, read
 from rnnlm.training.reduction import REDUCTIONS
 from rnnlm.training.result import train
 
@@ -81,14 +87,16 @@ def settings(*keys: str) -> list[str]:
 @under_mpiexec
 def test_ranks_have_the_bits_of_a_process_alone(alone: Path, tmp_path: Path) -> None:
     """Started on three ranks, of which one has nothing to compute, and resumed on two with two workers
-    each: parameters, optimizer, state, metrics and samples of a run alone.
+    each, which read the prepared text themselves: parameters, optimizer, state, metrics and samples of
+    a run alone.
     """
     run, text = tmp_path / "run", alone.parent / "text.txt"
     keys = settings(*KEYS, "train.max_steps=5", "train.threads=1")
     first = train_on(3, text, "--run-dir", run, *keys)
     assert (first.returncode, first.stderr) == (0, first.stderr), first
     assert first.stdout.count("run folder:") == 1, "rank 0 alone says what happens"
-    more = settings("train.max_steps=10", "train.threads=2")
+    shutil.move(run / "data", tmp_path / "moved")
+    more = settings("train.max_steps=10", "train.threads=2", f"data.path={tmp_path / 'moved'}")
     second = train_on(2, "--resume", run, *more)
     assert second.returncode == 0, second
     assert content(run) == content(alone)
@@ -107,6 +115,33 @@ def test_an_error_on_another_rank_ends_all_in_one_line(alone: Path, tmp_path: Pa
     assert "Traceback" not in ended.stderr
     assert Checkpoint.load(run / "last.npz").progress.step == 0
     np.testing.assert_allclose(losses(run), losses(alone)[:8], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("unit", "keys"),
+    [("stream", ("train.reset=0.5", "train.offset=random")), ("line", ())],
+)
+def test_another_rank_reads_its_streams_of_a_prepared_folder(
+    unit: str, keys: tuple[str, ...], alone: Path, tmp_path: Path
+) -> None:
+    """Those of rank 0, as its message asks for; where another text is there, it says what to do."""
+    folder, text = tmp_path / "data", alone.parent / "text.txt"
+    corpus = facing(prepare(text, folder, unit=unit), reverse=unit == "stream")
+    config = make_config(None, f"data.path={folder}", *KEYS[3:5], *keys)
+    assert is_named(config, corpus) and not is_named(config.with_values("data", path="x"), corpus)
+    opened = pickle.loads(pickle.dumps(of_a_rank(config, corpus)))
+    whole, rows = read(corpus, training_course(config, corpus), 3), np.array([2, 5, 23])
+    for name, part in vars(opened(rows)(3)).items():
+        np.testing.assert_array_equal(part, getattr(whole, name)[:, rows], name)
+    assert opened(rows[:0])(3).ids.shape == (16, 0), "a rank without a lane"
+    other = tmp_path / "other.txt"
+    other.write_text(TEXT.upper(), encoding="utf-8")
+    prepare(other, folder, unit=unit, force=True)
+    with pytest.raises(DataError, match=r"not the text that rank 0 reads.*copy it there"):
+        opened(rows)
+    shutil.rmtree(folder)
+    with pytest.raises(DataError, match=r"not a prepared folder.*copy it there"):
+        opened(rows)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
