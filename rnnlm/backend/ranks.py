@@ -46,8 +46,8 @@ class Ranks:
 
     number = 0
     size = 1
-    machines = 1
     neighbours = 1  # ranks that share the cores of this one, with it
+    here: Sequence[int] = (0,)  # the ranks of this machine
 
     def shares(self, count: int) -> list[int]:
         """The borders that cut so many items into shares as equal as possible."""
@@ -88,8 +88,8 @@ class Joined(Ranks):
         self.number, self.size = world.rank, world.size
         node = (mpi.Get_processor_name(), _cores())
         nodes = world.allgather(node)
-        self.machines = len({name for name, _ in nodes})
         self.neighbours = nodes.count(node)
+        self.here = [rank for rank, (name, _) in enumerate(nodes) if name == node[0]]
         self._unsent: list[Any] = []
 
     def tell(self, messages: Sequence[Any]) -> None:

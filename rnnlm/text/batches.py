@@ -19,6 +19,8 @@ from ..errors import DataError
 from ..wording import counted
 
 IGNORED = -1  # as a target: this step's prediction does not count
+Rows = slice | Array  # which streams of a batch: a slice, or their numbers (n,)
+ALL = slice(None)
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Batch:
     ids: Array
     targets: Array
     fresh: Array | None = None
+
+    def of(self, rows: Rows) -> Batch:
+        """Some of its streams."""
+        fresh = None if self.fresh is None else self.fresh[:, rows]
+        return Batch(self.ids[:, rows], self.targets[:, rows], fresh)
 
     @property
     def counted(self) -> int:
@@ -107,8 +114,8 @@ class Batches(Protocol):
     def left_out(self, epoch: int) -> int:
         """How many symbols are not predicted in an epoch, since they fit no stream."""
 
-    def __call__(self, epoch: int, k: int) -> Batch:
-        """Window k of an epoch, both from 0."""
+    def __call__(self, epoch: int, k: int, rows: Rows = ALL) -> Batch:
+        """Window k of an epoch, both from 0; of some of the streams."""
 
 
 class Streams:
@@ -156,29 +163,29 @@ class Streams:
     def left_out(self, epoch: int) -> int:
         return len(self._ids) - 1 - self._used
 
-    def __call__(self, epoch: int, k: int) -> Batch:
+    def __call__(self, epoch: int, k: int, rows: Rows = ALL) -> Batch:
         columns = slice(*self._borders(epoch, k))
         if self._vary.offset:
-            at = self._places(epoch, columns)
+            at = self._places(epoch, columns, rows)
             ids, targets = (self._ids[at + shift].astype(np.intp) for shift in (0, 1))
             fresh = at == 0
         else:
             ids, targets = (
-                a[:, columns].T.astype(np.intp, order="C") for a in (self._inputs, self._targets)
+                a[rows, columns].T.astype(np.intp, order="C") for a in (self._inputs, self._targets)
             )
             fresh = np.zeros(ids.shape, np.bool_)
         if not k:
             fresh[0] = True
         elif self._vary.reset:
             draws = generator(self._seed, Purpose.RESET, epoch, k).random(self.streams)
-            fresh[0] |= draws < self._vary.reset
+            fresh[0] |= draws[rows] < self._vary.reset
         return Batch(ids, targets, fresh if fresh.any() else None)
 
-    def _places(self, epoch: int, columns: slice) -> Array:
+    def _places(self, epoch: int, columns: slice, rows: Rows) -> Array:
         """Where the symbols (T, B) of these steps stand in the text; after its last is its first."""
         offset = generator(self._seed, Purpose.OFFSET, epoch).integers(self.stream_length)
         steps = np.arange(columns.start, min(columns.stop, self.stream_length))
-        firsts = self.stream_length * np.arange(self.streams)
+        firsts = self.stream_length * np.arange(self.streams)[rows]
         places: Array = (offset + steps[:, None] + firsts) % self._used
         return places
 
@@ -248,31 +255,32 @@ class Lines:
         cut = np.where(self._borders[line] < self._begins, stop - self._begins, 0)
         return int(self._total - (self._stops - self._begins - cut).sum())
 
-    def __call__(self, epoch: int, k: int) -> Batch:
-        at, begin, source = self._steps(epoch, k)
+    def __call__(self, epoch: int, k: int, rows: Rows = ALL) -> Batch:
+        firsts, stops = self._begins[rows], self._stops[rows]
+        at, begin, source = self._steps(epoch, k, firsts)
         begins = at == begin
         # A step reads the symbol before its target; before the first symbol of a text is a newline
         ids = self._ids[np.minimum(source, len(self._ids)) - 1]
         ids[begins] = self._newline
         targets = self._ids[np.minimum(source, len(self._ids) - 1)].astype(np.intp)
         targets[source >= len(self._ids)] = self._newline
-        beyond = at >= self._stops[:, None]
-        targets[beyond | (begin < self._begins[:, None])] = IGNORED
+        beyond = at >= stops[:, None]
+        targets[beyond | (begin < firsts[:, None])] = IGNORED
         ids, targets, fresh = (a.T.copy() for a in (ids, targets, begins & ~beyond))
         return Batch(ids.astype(np.intp), targets, fresh)
 
-    def _steps(self, epoch: int, k: int) -> tuple[Array, Array, Array]:
-        """For each stream and step (B, T): its place among the ordered lines, where its line begins
-        there, and where its target stands in the text.
+    def _steps(self, epoch: int, k: int, firsts: Array) -> tuple[Array, Array, Array]:
+        """For each stream, whose places begin in `firsts` (B,), and step (B, T): its place among the
+        ordered lines, where its line begins there, and where its target stands in the text.
         """
         start, stop = self._window(epoch, k)
         T = (stop if self._seed is None else min(stop, self.stream_length)) - start
-        first = self._begins + start
+        first = firsts + start
         at = first[:, None] + np.arange(T)
         # The lines of each stream's window, one stream after another
         line, last = self._line(epoch, first), self._line(epoch, first + T - 1)
         lines = last - line + 1
-        stream = np.repeat(np.arange(self.streams), lines)
+        stream = np.repeat(np.arange(len(firsts)), lines)
         line = np.arange(len(stream)) + (line - np.cumsum(lines) + lines)[stream]
         begin = self._borders[line]
         step = stream * T + np.maximum(begin - first[stream], 0)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..config.kinds import Interval
-from ..text.batches import Batch, Batches
+from ..text.batches import ALL, Batch, Batches, Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +59,9 @@ class Course:
         epochs, k = divmod(step - stage.step, stage.number)
         return stage.epoch + epochs, k
 
-    def batch(self, step: int) -> Batch:
-        """What that update reads."""
-        return self.stage(step).windows(*self.place(step))
+    def batch(self, step: int, rows: Rows = ALL) -> Batch:
+        """What that update reads, of some of the streams."""
+        return self.stage(step).windows(*self.place(step), rows)
 
     def steps(self, epochs: int) -> int:
         """How many updates the first `epochs` epochs have."""

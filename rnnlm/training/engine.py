@@ -14,7 +14,7 @@ vectors, and the new parameters are gathered (see reduction.py and ../backend/RE
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import pairwise
@@ -34,7 +34,7 @@ from ..models.base import TrainableModel
 from ..optim.averages import move
 from ..optim.optimizers import BY_MATRIX, Optimizer, state_names
 from ..optim.truncation import Truncation, regular
-from ..text.batches import Batch
+from ..text.batches import ALL, Batch, Rows
 from .reduction import REDUCTIONS
 
 SHARD_ROWS = 32  # at most; measured in tests/bench/README.md
@@ -66,25 +66,33 @@ def training_bytes(
     slots: int,
     fresh: bool = False,
     shorter: Sequence[int] = (),
+    *,
+    averages: bool = False,
+    rank: int = 0,
+    ranks: int = 1,
 ) -> int:
-    """About how many bytes an engine with `slots` optimizer vectors takes, in float32.
+    """About how many bytes an engine with `slots` optimizer vectors takes, in float32: that of one of
+    several ranks, with `ordered` sums.
 
     `fresh`: texts begin inside windows, not only at their first step. `shorter` are the other lengths
     that windows have.
 
-    It counts the parameters, the optimizer's vectors, a gradient for each lane (two where a lane has
-    several shards), the copies of the weights and the masks of them, the window's ids, the activations
-    of each lane, and its recorded calls of every length.
+    It counts the parameters, the share of the optimizer's vectors and of other ranks' gradients, a
+    gradient for each of its lanes (two where a lane has several shards), the copies of the weights and
+    the masks of them, the window's ids, the activations of each lane, and its recorded calls of every
+    length; on rank 0 the average, and the whole optimizer's vectors, which are there while it saves.
     """
     shards = shard_rows(batch_size)
     lanes = min(len(shards), MAX_LANES)
-    vectors = 1 + slots + 2 + lanes * (2 if len(shards) > lanes else 1)
+    mine = (rank + 1) * lanes // ranks - rank * lanes // ranks
+    vectors = 1 + 2 + mine * (2 if len(shards) > lanes else 1) + (slots + lanes - mine) / ranks
+    vectors += 0 if rank else averages + slots * (ranks > 1)
     rows = max(s.stop - s.start for s in shards)
     ids = batch_size * seq_length * ID_BYTES
     window = model.window_bytes(seq_length, rows, fresh)
     calls = sum(model.calls_bytes(length, fresh) for length in shorter)
-    weights = 4 * (vectors * model.num_parameters + model.masked_weights)
-    return weights + ids + lanes * (window + calls)
+    weights = 4 * (math.ceil(vectors * model.num_parameters) + model.masked_weights)
+    return weights + ids + mine * (window + calls)
 
 
 class Lane:
@@ -194,6 +202,8 @@ class Engine:
         self._state = shared_zeros(zero.shape, zero.dtype)
         self._window = _shared_batch(longest, batch_size)
         self._have_state = False  # whether the other ranks have the state of their streams
+        self._tells_ids = True
+        self._read: Callable[[int], Batch]
 
     def close(self) -> None:
         """End the workers; the next step starts others."""
@@ -383,6 +393,18 @@ class Engine:
 
     # What ranks tell each other. Rank 0 tells (function, arguments), and the others call it
 
+    def let_read(self, opened: Callable[[Array], Callable[[int], Batch]]) -> None:
+        """From now on the other ranks are not told ids, and read what `step` is given on rank 0.
+
+        Each calls `opened` with the numbers of its streams, and the reader that it returns with the
+        number of updates before each step.
+        """
+        self._ranks.tell([(Engine._open, opened)] * (self._ranks.size - 1))
+        self._tells_ids = False
+
+    def _open(self, opened: Callable[[Array], Callable[[int], Batch]]) -> None:
+        self._read = opened(self._rows[self._ranks.number])
+
     def restore(self, optimizer_state: Mapping[str, Array]) -> None:
         """Take the optimizer's whole vectors, by name; the other ranks get their shares."""
         self._ranks.tell([(Engine._take_vectors, list(optimizer_state))] * (self._ranks.size - 1))
@@ -427,24 +449,21 @@ class Engine:
         """A step as the other ranks are told it: each its streams; of the state, in the first step."""
         told = []
         for rows in self._rows[1:]:
-            columns = {name: a[:, rows] for name, a in vars(batch).items() if a is not None}
+            columns = batch.of(rows) if self._tells_ids else None
             at = None if self._have_state else state[..., rows, :]
             told.append((Engine._take_step, columns, at, T, step, scale, learning_rate))
         self._have_state = True
         return told
 
     def _take_step(
-        self, columns: dict[str, Array], state: Array | None, T: int, *step: Any
+        self, columns: Batch | None, state: Array | None, T: int, step: int, *rest: Any
     ) -> None:
         with blas.one_thread():
             pool, rows = self._pool_for(T), self._rows[self._ranks.number]
-            window = vars(self._window)
-            window["fresh"][:T] = False
-            for name, values in columns.items():
-                window[name][:T, rows] = values
+            _copy_batch(columns or self._read(step - 1), self._window, rows)
             if state is not None:
                 self._state[..., rows, :] = state
-            self._make_step(pool, T, *step)
+            self._make_step(pool, T, step, *rest)
 
     def _streams(self, lanes: list[list[int]]) -> Array:
         """The numbers of the streams in the shards of some lanes."""
@@ -506,12 +525,12 @@ def _shared_batch(T: int, B: int) -> Batch:
     return Batch(ids, targets, shared_zeros((T, B), np.bool_))
 
 
-def _copy_batch(batch: Batch, to: Batch) -> None:
-    """Copy a batch into the first steps of a longer one."""
+def _copy_batch(batch: Batch, to: Batch, rows: Rows = ALL) -> None:
+    """Copy a batch into the first steps of a longer one, into some of its streams."""
     T = len(batch.ids)
     assert to.fresh is not None
-    to.ids[:T], to.targets[:T] = batch.ids, batch.targets
-    to.fresh[:T] = False if batch.fresh is None else batch.fresh
+    to.ids[:T, rows], to.targets[:T, rows] = batch.ids, batch.targets
+    to.fresh[:T, rows] = False if batch.fresh is None else batch.fresh
 
 
 def _columns(batch: Batch, T: int, rows: slice, ws: Workspace) -> Batch:

@@ -25,7 +25,7 @@ from ..backend.params import Parameters
 from ..backend.seeds import Purpose, generator
 from ..config.kinds import Interval
 from ..config.schema import Config
-from ..errors import CheckpointError, DataError, TrainingError
+from ..errors import CheckpointError, TrainingError
 from ..inference.evaluation import evaluate_text, figures
 from ..inference.sampling import generate, texts
 from ..models.base import TrainableModel
@@ -44,6 +44,7 @@ from ..watching import watching
 from .beginning import about_beginning, first_weights, origin
 from .engine import Engine
 from .plan import check_memory, check_validation, plan, trainable, training_course
+from .reading import is_named, of_a_rank, read
 from .resume import adopt_config, resumed_config
 from .validation import Validation
 
@@ -135,6 +136,8 @@ class Training:
             self._engine.average[:] = at.params.flat
             self.params = Parameters(at.params.shapes, flat=self._engine.average)
             self._weights = {WEIGHTS: self._engine.params.flat}
+        if is_named(config, corpus):
+            self._engine.let_read(of_a_rank(config, corpus))
         self._engine.restore(vectors)
         self.state = self.model.zero_state(t.batch_size) if at.state is None else at.state.copy()
         self._stretch = corpus.format.beginning(corpus["val"], self.validation.symbols)
@@ -277,12 +280,7 @@ class Training:
         """Read one window and update the parameters."""
         p = self.progress
         began = time.perf_counter()
-        batch = self.course.batch(p.step)
-        if max(batch.ids.max(), batch.targets.max()) >= len(self.corpus.vocabulary):
-            raise DataError(
-                f"{self.corpus.folder}: train.npy has changed since this run opened it: put "
-                "it back, and resume the run"
-            )
+        batch = read(self.corpus, self.course, p.step)
         learning_rate = self.learning_rate(p.step)
         if self.config.train.vary_length:
             learning_rate *= len(batch.ids) / self.course.stage(p.step).windows.seq_length

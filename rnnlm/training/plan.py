@@ -9,6 +9,7 @@ from functools import partial
 
 from ..assembly import build_model, whole_config
 from ..backend.memory import available_memory, readable
+from ..backend.ranks import world
 from ..config.kinds import Interval
 from ..config.schema import Config
 from ..errors import ConfigError
@@ -59,7 +60,7 @@ def plan(model: TrainableModel, config: Config, corpus: Corpus, course: Course) 
         yield f"validation: on the first {size}{early}; on all of them at the end"
     elif val.symbols > t.eval_streams and early:
         yield f"validation: every {t.eval_every}{early}"
-    yield f"memory: about {readable(check_memory(model, config, course))}"
+    yield f"memory: about {_memory(check_memory(model, config, course))}"
 
 
 def _varied(course: Course, config: Config) -> Iterator[str]:
@@ -177,28 +178,49 @@ def check_validation(config: Config, corpus: Corpus) -> None:
             raise ConfigError(f"{key} needs a validation text: set data.val_fraction")
 
 
-def check_memory(model: TrainableModel, config: Config, course: Course) -> int:
-    """About how many bytes training takes.
+def check_memory(model: TrainableModel, config: Config, course: Course) -> list[int]:
+    """About how many bytes training takes, on each rank.
 
-    Raises ConfigError when fewer are free, with the largest window that fits.
+    Raises ConfigError when fewer are free for the ranks of this machine, with the largest window that
+    fits.
     """
-    t, windows = config.train, course.largest
+    t, windows, ranks = config.train, course.largest, world()
     slots = len(state_names(OPTIMIZERS[t.optimizer["name"]]))
-    slots += AVERAGES[t.average["name"]] is not none
+    averages = AVERAGES[t.average["name"]] is not none
     factor = 0 if TRUNCATIONS[t.truncation["name"]] is regular else FACTOR
 
-    def size(seq_length: int) -> int:
+    def size(seq_length: int, rank: int) -> int:
         cut = Borders(windows.longest, seq_length, t.vary_length)
         factors = factor * t.batch_size * cut.longest
-        fresh = windows.begins_inside
-        return factors + training_bytes(model, t.batch_size, cut.longest, slots, fresh, cut.shorter)
+        return factors + training_bytes(
+            model,
+            t.batch_size,
+            cut.longest,
+            slots,
+            windows.begins_inside,
+            cut.shorter,
+            averages=averages,
+            rank=rank,
+            ranks=ranks.size,
+        )
 
-    need, have = size(windows.seq_length), available_memory()
+    def size_here(seq_length: int) -> int:
+        return sum(size(seq_length, rank) for rank in ranks.here)
+
+    need, have = size_here(windows.seq_length), available_memory()
     if have is not None and need > have:
-        largest = bisect_right(range(1, windows.seq_length), have, key=size)
+        largest = bisect_right(range(1, windows.seq_length), have, key=size_here)
         way = f"train.seq_length at most {largest} fits" if largest else "make the model smaller"
+        several = f"{len(ranks.here)} ranks need" if len(ranks.here) > 1 else "training needs"
         raise ConfigError(
-            f"training needs about {readable(need)} with seq_length {windows.seq_length}, and "
+            f"{several} about {readable(need)} with seq_length {windows.seq_length}, and "
             f"{readable(have)} are free: {way}"
         )
-    return need
+    return [size(windows.seq_length, rank) for rank in range(ranks.size)]
+
+
+def _memory(sizes: list[int]) -> str:
+    first, *others = sizes
+    if not others:
+        return readable(first)
+    return f"{readable(first)} on rank 0, at most {readable(max(others))} on each other rank"

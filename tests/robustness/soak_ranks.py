@@ -33,6 +33,7 @@ KEYS = (
     "train.sample_every=1 epoch",
     "train.checkpoint_every=9",
 )
+MOST_RECORDS = 8  # that a session makes, of nearly 30 of the whole run
 GONE = 20.0  # seconds in which all processes of a run must have ended, however it was ended
 WORDS = [word for key in KEYS for word in ("--set", key)]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -105,12 +106,27 @@ def wait_until_gone(run: Path) -> bool:
     return True
 
 
-def cycle(folder: Path, whole: Path, seconds: float, number: int, faults: Counter[str]) -> str:
+def records(run: Path) -> int:
+    """How many lines metrics.jsonl has."""
+    with suppress(OSError):
+        return (run / "metrics.jsonl").read_bytes().count(b"\n")
+    return 0
+
+
+def wait_for_records(process: subprocess.Popen[str], run: Path, until: int) -> None:
+    """Until there are so many records, or the session ends: however fast the machine is."""
+    while records(run) < until and process.poll() is None:
+        time.sleep(0.01)
+
+
+def cycle(folder: Path, whole: Path, number: int, faults: Counter[str]) -> str:
     """One run under fire; what is wrong with it, or nothing."""
     rng, run = random.Random(number), folder / f"run-{number}"
     for ranks in (4, rng.randint(1, 3), rng.randint(2, 3)):
+        there = records(run)
         process, end = session(run, ranks), rng.choice(ENDS)
-        time.sleep(rng.uniform(0.5, 0.5 + seconds))
+        wait_for_records(process, run, there + rng.randint(1, MOST_RECORDS))
+        time.sleep(rng.uniform(0, 0.5))
         end(process, run, rng)
         try:
             said = process.communicate(timeout=GONE)[0]
@@ -145,12 +161,10 @@ def main() -> None:
     wrong = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        began = time.monotonic()
         process = session(folder / "whole", 1)
         assert process.communicate()[1] is None and process.returncode == 0
-        seconds = time.monotonic() - began
         for number in range(options.seed, options.seed + options.cycles):
-            said = cycle(folder, folder / "whole", seconds, number, faults)
+            said = cycle(folder, folder / "whole", number, faults)
             wrong += bool(said)
             print(f"cycle {number}: {said or 'equal'}", flush=True)
     print(dict(faults))
