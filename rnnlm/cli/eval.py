@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from ..text.vocabulary import Unknown
 
 
+LEAST = (  # columns that a narrow terminal does not show, the first first
+    "unknown", "characters", "step", "bits_per_symbol", "lines", "data", "symbols",
+    "nats_per_character",
+)  # fmt: skip
+
+
 def _typed(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else f"{value}"
 
@@ -107,7 +113,7 @@ def command(
     if form is None and len(rows) == 1:
         show_lines(_lines(rows[0], checkpoint.vocabulary.noun))
     else:
-        show_lines(table.FORMS[form](rows))
+        table.show_rows(rows, form, LEAST)
 
 
 def _chosen(given: Mapping[str, str | None]) -> Dynamic:
@@ -143,7 +149,7 @@ def _tune(
             assert result.dynamic is not None
             tried = {k: _typed(v) if form is None else v for k, v in result.dynamic.items()}
             rows.append({"split": split, **tried, "nats_per_symbol": result.nats_per_symbol})
-    show_lines(table.FORMS[form](rows))
+    table.show_rows(rows, form)
     best = min(rows, key=lambda row: row["nats_per_symbol"])
     flags = (f"--{k.replace('_', '-')} {_typed(best[k])}" for k in result.dynamic or ())
     say_line(f"best: --dynamic {' '.join(flags)}")
