@@ -232,6 +232,10 @@ def _node(
         if event.value in children:
             raise ConfigError(f"{place}: key {brief(event.value)} is given twice")
         child = _node(next(events), events, at, depth + 1, lists)
+        key, colon, value = event.value.partition(":")
+        if colon and value and not event.style and isinstance(child, Leaf) and child.is_null:
+            right = brief(f"{key}: {value}")
+            raise ConfigError(f"{place}: no space after the colon: write {right}")
         # An error about a value points at the line of its key
         children[event.value] = replace(child, where=place)
     return Branch(children, where)
