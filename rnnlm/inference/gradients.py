@@ -68,8 +68,8 @@ def gradient_flow(checkpoint: Checkpoint, lags: int = 50, at_init: bool = False)
 
     L_t is the loss at step t alone, and h_{t-k} the output of a layer k steps before: all ways from it
     to L_t count, also those through the layers above. With `at_init`, of the parameters that training
-    began with. Reported as `gradients` (watching.py). Raises ConfigError for a model without a
-    recurrence, DataError where the text is shorter than two windows of `lags` + 1 symbols.
+    began with. Reported as `gradients` (watching.py). Raises ConfigError for a model of another kind,
+    DataError where the text is shorter than two windows of `lags` + 1 symbols.
     """
     model = unrolled(checkpoint.model)
     if at_init:
@@ -97,9 +97,12 @@ def gradient_flow(checkpoint: Checkpoint, lags: int = 50, at_init: bool = False)
 
 
 def unrolled(model: LanguageModel) -> UnrolledModel:
-    """A model with a recurrence. Raises ConfigError for another."""
+    """A model with recurrent layers alone. Raises ConfigError for another."""
     if not isinstance(model, UnrolledModel):
-        raise ConfigError(f"no gradient flows from step to step in this model: {model.describe()}")
+        raise ConfigError(
+            "gradients are followed from step to step in recurrent layers (model.kind recurrent), not "
+            f"in this model: {model.describe()}"
+        )
     return model
 
 
