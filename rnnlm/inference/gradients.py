@@ -115,13 +115,9 @@ def _measured(
     state, dh = model.zero_state(B, np.float64), np.empty((L, T, B, H))
     norms, first, seen = [], [], []
     for k, batch in enumerate(batches):
-        last = np.full_like(batch.targets, IGNORED)
-        last[-1] = batch.targets[-1]
-        before = state.copy()
-        seen.append(model.activations(w, batch, before, ws))
-        model.loss_and_grad(w, Batch(batch.ids, last, batch.fresh), state, d, ws, 1.0, dh=dh)
+        seen.append(model.activations(w, batch, state.copy(), ws))
+        found = norms_by_lag(model, w, batch, state, d, ws, dh)
         if k or len(batches) == 1:  # the state of the first window begins with zeros
-            found = np.linalg.norm(dh[:, ::-1], axis=-1)
             found[:, _of_another_text(batch)] = np.nan
             norms.append(found)
             first.append(dh[:, -1].copy())
@@ -131,6 +127,35 @@ def _measured(
         for layer in range(L)
     ]
     return np.concatenate(norms, axis=2), np.concatenate(first, axis=1), layers
+
+
+def norms_by_lag(
+    model: UnrolledModel,
+    weights: Any,
+    batch: Batch,
+    state: Array,
+    d: Parameters,
+    ws: Workspace,
+    dh: Array,
+    dinput: Array | None = None,
+) -> Array:
+    """(L, T, B): ‖∂L/∂h‖ for each layer and lag, L being the loss at the last step of a window alone.
+
+    `state` is carried on in place; `d`, `dh` (L, T, B, H) and `dinput` (T, B) get what
+    `loss_and_grad` writes.
+    """
+    last = np.full_like(batch.targets, IGNORED)
+    last[-1] = batch.targets[-1]
+    alone = Batch(batch.ids, last, batch.fresh)
+    model.loss_and_grad(weights, alone, state, d, ws, 1.0, dh=dh, dinput=dinput)
+    norms: Array = np.linalg.norm(dh, axis=-1)[:, ::-1]
+    return norms
+
+
+def saturation(a: Array, low: float = LOW) -> Array:
+    """(2, H): the shares of all values (..., H) at which each unit is below `low`, and above HIGH."""
+    rows = a.reshape(-1, a.shape[-1])
+    return np.stack([(rows < low).mean(0), (rows > HIGH).mean(0)])
 
 
 def _of_another_text(batch: Batch) -> Array:
@@ -160,11 +185,10 @@ def _layer(
     }
     saturated = {}
     for name, a in activations.items():
-        low = -HIGH if name == "h" else LOW
-        beyond = float((a < low).mean()), float((a > HIGH).mean())
+        low, high = saturation(a, -HIGH if name == "h" else LOW).mean(1).tolist()
         if name == "h" and not bounded:
-            beyond = math.nan, math.nan
-        saturated[name] = (*beyond, float((a == 0).mean()))
+            low, high = math.nan, math.nan
+        saturated[name] = (low, high, float((a == 0).mean()))
     linear = None
     if len(matrices) == 1:
         (matrix,) = matrices.values()
