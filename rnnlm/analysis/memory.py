@@ -10,6 +10,7 @@ from ..arrays import Array
 from ..backend import blas
 from ..backend.params import Parameters
 from ..backend.workspace import Workspace
+from ..inference.gradients import norms_by_lag
 from ..models.base import UnrolledModel
 from ..runs.checkpoint import Checkpoint
 from ..text.batches import IGNORED, Batch
@@ -60,14 +61,13 @@ def connectivity(
             last = np.minimum(np.arange(first, first + B), m - 1)  # where each window ends
             steps = last - lags + 1 + np.arange(lags)[:, None]  # (K, B)
             inside, at = steps >= 0, np.maximum(steps, 0)
-            wanted = np.full((lags, B), IGNORED)
-            wanted[-1] = targets[last]
+            wanted = np.broadcast_to(targets[last], (lags, B))
             state = np.ascontiguousarray(np.stack([states[k] for k in at[0]], -2))
             batch = Batch(fed[at], wanted, fresh[at] & inside)
-            model.loss_and_grad(w, batch, state, d, ws, 1.0, dh=dh, dinput=dinput)
+            found = norms_by_lag(model, w, batch, state, d, ws, dh, dinput)
             n = min(B, m - first)
             inputs[first : first + n] = dinput[::-1, :n].T
-            norms[:, first : first + n] = np.linalg.norm(dh, axis=-1)[:, ::-1, :n].swapaxes(1, 2)
+            norms[:, first : first + n] = found[:, :, :n].swapaxes(1, 2)
             report("connectivity", first + n, m)
     padded = np.concatenate([np.zeros((skipped, lags)), inputs])
     return Connectivity(padded, _medians(norms))

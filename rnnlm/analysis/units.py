@@ -14,7 +14,7 @@ from ..arrays import Array
 from ..backend import blas
 from ..backend.workspace import Workspace
 from ..inference.evaluation import CHUNK
-from ..inference.gradients import HIGH, LOW
+from ..inference.gradients import saturation
 from ..models.base import UnrolledModel
 from ..runs.checkpoint import Checkpoint
 from ..text.batches import IGNORED, Batch
@@ -120,12 +120,7 @@ def units(checkpoint: Checkpoint, stretch: Stretch) -> Units | None:
             if values.std() > 0:
                 correlations[name] = correlation(h, values)
     saturated = [
-        {
-            gate: np.stack([(a < LOW).mean(0), (a > HIGH).mean(0)])
-            for gate, a in layer.items()
-            if gate != "h"
-        }
-        for layer in layers
+        {gate: saturation(a) for gate, a in layer.items() if gate != "h"} for layer in layers
     ]
     return Units(layers, correlations, saturated)
 

@@ -19,7 +19,7 @@ from ..inference.sampling import texts
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import recorded_data
 from ..text.vocabulary import Unknown
-from ..wording import counted, shown
+from ..wording import counted, option, shown
 from .checkpoints import check_checkpoint
 
 MOST_SYMBOLS = 10**12  # of a sample; more than half a year of work
@@ -148,8 +148,8 @@ def novel_lines(
     """As `samples` with `novel`, and how many lines were drawn for them.
 
     A line is new where, with its prime, it is none of the lines of the training text that the run
-    recorded. Raises ConfigError for a model that reads no lines, DataError where that text is not found
-    or the model draws hardly anything else.
+    recorded. Raises ConfigError for a model that reads no lines and for a `stop`, DataError where that
+    text is not found or the model draws hardly anything else.
     """
     prime_ids, draw = _drawing(checkpoint, prime, length, num_samples, seed, stop, unknown, filters)
     text_format = checkpoint.format
@@ -157,6 +157,11 @@ def novel_lines(
         raise ConfigError(
             "novel: this model reads its text as one stream, so it draws no lines: train one with "
             "data.unit line"
+        )
+    if stop:
+        raise ConfigError(
+            f"{option('novel')} and {option('stop')} exclude each other: a line that is cut off is not "
+            "the line that is new"
         )
     known = KnownLines(recorded_data(checkpoint)["train"], text_format.end)
     lines: list[str] = []
@@ -167,7 +172,7 @@ def novel_lines(
             drawn += 1
             if np.append(prime_ids, ids) in known:
                 continue
-            sample = GrowingText(text_format, prime_ids, stop)
+            sample = GrowingText(text_format, prime_ids, "")
             lines.append("".join(map(sample.feed, ids)) + sample.rest())
             if len(lines) == num_samples:
                 return lines, drawn

@@ -114,6 +114,7 @@ def settings(
 def _config_and_name(source: Path | None, overrides: Iterable[str]) -> tuple[Config, str]:
     from ..assembly import TABLES, make_config
     from ..config.parse import load_config
+    from ..config.tree import is_sweep
     from ..text.sources import COMPRESSED
 
     if source is None:
@@ -121,6 +122,8 @@ def _config_and_name(source: Path | None, overrides: Iterable[str]) -> tuple[Con
     if (source / "last.npz").is_file():
         raise click.UsageError(f"{source} is a run: go on with it by --resume {argument(source)}")
     if _is_config(source):
+        if is_sweep(source):
+            raise click.UsageError(f"{source} is a sweep: write rnnlm sweep {argument(source)}")
         config = make_config(source, *overrides)
         if config.data.path != load_config(source, overrides, TABLES).data.path:
             say_line(f"text: {config.data.path}, beside the config")

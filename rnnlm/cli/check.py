@@ -45,6 +45,7 @@ def command(config_or_run: Path | None, overrides: tuple[str, ...], wrong: str |
 def _opened(name: Path | None, overrides: tuple[str, ...]) -> GradientCheck:
     from ..api.checkpoints import load
     from ..assembly import make_config
+    from ..config.tree import is_sweep
     from ..training.check import GradientCheck
     from .corpus import ready
 
@@ -52,6 +53,8 @@ def _opened(name: Path | None, overrides: tuple[str, ...]) -> GradientCheck:
         if overrides:
             raise click.UsageError("--set is for a CONFIG; a RUN has its own")
         return GradientCheck.of_checkpoint(load(name))
+    if name is not None and is_sweep(name):
+        raise click.UsageError(f"{name} is a sweep: rnnlm check takes a config or a run")
     config = make_config(name, *overrides)
     if config.data.path is not None:
         ready(config.data.path)

@@ -8,7 +8,7 @@ import click
 
 from . import table
 from .arguments import FILE, example
-from .terminal import say_line, show_lines
+from .terminal import say_line
 
 
 @click.command("compare", epilog=example("rnnlm compare runs/*"))
@@ -29,4 +29,5 @@ def command(runs: tuple[Path, ...], form: str | None) -> None:
     for path in others if found else ():
         say_line(f"{path}: no run, and left out")
     groups = compare(map(look, found or others))  # says what is wrong where all are others
-    show_lines(table.FORMS[form](list(map(table.losses, groups))))
+    least = table.least_of_losses(groups[0].differs)
+    table.show_rows(list(map(table.losses, groups)), form, least)

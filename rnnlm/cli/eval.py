@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..inference.learning import Dynamic
 from ..wording import counted, share
 from . import table
-from .arguments import CHECKPOINTS, FILE, UNKNOWN, example, found, read_text, say_left_out
+from .arguments import CHECKPOINTS, FILE, UNKNOWN, argument, example, found, read_text, say_left_out
 from .bars import passes_shown
 from .terminal import figure, say_line, show_lines
 
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from ..inference.evaluation import Evaluation
     from ..runs.checkpoint import Checkpoint
     from ..text.vocabulary import Unknown
+
+
+LEAST = (  # columns that a narrow terminal does not show, the first first
+    "unknown", "characters", "step", "bits_per_symbol", "lines", "data", "symbols",
+    "nats_per_character",
+)  # fmt: skip
 
 
 def _typed(value: Any) -> str:
@@ -42,14 +48,16 @@ def _learning(command: Any) -> Any:
 @click.option(
     "--split",
     type=click.Choice(["train", "val", "test"]),
-    help="Of the run's data.  [default: test; val with --tune]",
+    help="Of the run's data.  [default: test]",
 )
 @click.option("--data", type=FILE, help="A prepared folder instead of the run's own data.")
 @click.option("--text", type=click.Path(allow_dash=True), help="Any text: a file or -.")
 @UNKNOWN
 @click.option("--dynamic", is_flag=True, help="Evaluate too while the model learns from the text.")
 @_learning
-@click.option("--tune", is_flag=True, help="Try rates for --dynamic, and say which are best.")
+@click.option(
+    "--tune", is_flag=True, help="Try segments and rates on validation, and say which are best."
+)
 @table.form
 def command(
     checkpoint_or_run: tuple[Path, ...],
@@ -77,9 +85,9 @@ def command(
     if not dynamic and (tune or learning != Dynamic()):
         raise click.UsageError("say --dynamic with options of dynamic evaluation")
     if tune:
-        if text is not None or len(checkpoint_or_run) > 1:
-            raise click.UsageError("--tune takes one run, and a split of its data")
-        _tune(next(iter(checkpoint_or_run), None), split or "val", data, unknown, learning, form)
+        if text is not None or len(checkpoint_or_run) > 1 or split not in (None, "val"):
+            raise click.UsageError("--tune takes one run, and reads validation text alone")
+        _tune(next(iter(checkpoint_or_run), None), data, unknown, learning, form)
         return
     rows = []
     for path in checkpoint_or_run or [None]:
@@ -107,7 +115,7 @@ def command(
     if form is None and len(rows) == 1:
         show_lines(_lines(rows[0], checkpoint.vocabulary.noun))
     else:
-        show_lines(table.FORMS[form](rows))
+        table.show_rows(rows, form, LEAST)
 
 
 def _chosen(given: Mapping[str, str | None]) -> Dynamic:
@@ -126,27 +134,36 @@ def _in_words(dynamic: Mapping[str, Any] | None) -> str | None:
 
 
 def _tune(
-    path: Path | None,
-    split: str,
-    data: Path | None,
-    unknown: Unknown,
-    learning: Dynamic,
-    form: str | None,
+    path: Path | None, data: Path | None, unknown: Unknown, learning: Dynamic, form: str | None
 ) -> None:
-    """Show what one choice of rates after another reaches, and the options of the best."""
+    """Show what one choice of options after another reaches, and the command with the best."""
     from ..api.evaluation import tune_split
 
     checkpoint = found(path)
-    rows = []
-    with passes_shown():
-        for _, result in tune_split(checkpoint, split, data, unknown=unknown, dynamic=learning):
-            assert result.dynamic is not None
-            tried = {k: _typed(v) if form is None else v for k, v in result.dynamic.items()}
-            rows.append({"split": split, **tried, "nats_per_symbol": result.nats_per_symbol})
-    show_lines(table.FORMS[form](rows))
+    noun = checkpoint.vocabulary.noun
+    rows: list[dict[str, Any]] = []
+    trials = tune_split(checkpoint, "val", data, unknown=unknown, dynamic=learning)
+    while True:
+        with passes_shown():
+            trial = next(trials, None)
+        if trial is None:
+            break
+        _, result = trial
+        rows.append(
+            {"split": "val", **(result.dynamic or {}), "nats_per_symbol": result.nats_per_symbol}
+        )
+        if form is None:
+            reached = f"{figure(result.nats_per_symbol)} nats per {noun}"
+            show_lines([f"{_in_words(result.dynamic)}: {reached}"])
+    if form is not None:
+        show_lines(table.FORMS[form](rows))
     best = min(rows, key=lambda row: row["nats_per_symbol"])
     flags = (f"--{k.replace('_', '-')} {_typed(best[k])}" for k in result.dynamic or ())
-    say_line(f"best: --dynamic {' '.join(flags)}")
+    run = checkpoint.path if path is None else path
+    said = "" if run is None else f"{argument(run)} "
+    said += "" if data is None else f"--data {argument(data)} "
+    said += "" if unknown == "error" else f"--unknown {unknown} "
+    say_line(f"best: rnnlm eval {said}--dynamic {' '.join(flags)}")
 
 
 def _which(checkpoint: Checkpoint, what: dict[str, Any], data: Path | None) -> dict[str, Any]:

@@ -11,12 +11,13 @@ import click
 from ..errors import CheckpointError
 from . import table
 from .arguments import FILE, example
-from .terminal import say_line, show_lines
+from .terminal import say_line
 
 if TYPE_CHECKING:
     from ..api.listing import Listed
 
 COLUMNS = ("name", "model", "step", "best", "test", "state", "age")
+LEAST = ("step", "not as by default", "test")  # columns that a narrow terminal does not show
 AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -52,7 +53,7 @@ def command(folder: Path | None, sort: str, form: str | None) -> None:
         if run.problem is not None:
             say_line(run.problem)
     shown = _in_json if form == "json" else _in_words
-    show_lines(table.FORMS[form]([shown(row, run) for row, run in rows]))
+    table.show_rows([shown(row, run) for row, run in rows], form, LEAST)
 
 
 def _row(run: Listed, now: float) -> dict[str, Any]:

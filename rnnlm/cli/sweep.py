@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ..training.grid import Setting, Sweep
     from ..training.sweep import OpenSweep
 
+# Columns that a narrow terminal does not show, the first first
+LEAST = ("test bits", "symbols/s", "parameters", "minutes")
+
 
 @click.command("sweep", epilog=example("rnnlm sweep configs/sweeps/timemachine.yaml"))
 @click.argument("sweep_file", type=FILE)
@@ -73,7 +76,8 @@ def command(
         todo = counted(len(left), "run")
         say(f"stopped, {todo} to do; to go on: rnnlm sweep {argument(sweep_file)}{where}")
         end_cleanly(stop.signal or signal.SIGTERM)
-    show_lines(table.FORMS[form](_rows(opened, errors)))
+    differs = sweep.settings[0].differs
+    table.show_rows(_rows(opened, errors), form, (*LEAST, *table.least_of_losses(differs)))
     return 1 if errors else 0
 
 

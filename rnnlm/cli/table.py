@@ -1,22 +1,29 @@
-"""Rows of named values as lines: aligned, CSV, Markdown, or JSON."""
+"""Rows of named values as lines: aligned, on a terminal as wide as it is; CSV, Markdown, or JSON."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..wording import escaped
-from .terminal import figure
+from .terminal import figure, say_line, show_lines
 
 if TYPE_CHECKING:
     from ..training.comparison import Group
 
 Row = Mapping[str, Any]
+
+GAP = 2  # spaces between two columns
+SHORTEST = 16  # characters that a text keeps before a column is left out for it, and
+LEAST = 6  # where none can be left out
 
 
 def form(command: Any) -> Any:
@@ -30,13 +37,98 @@ def form(command: Any) -> Any:
     return command
 
 
+def show_rows(rows: Sequence[Row], form: str | None, least: Sequence[str] = ()) -> None:
+    """Print rows in a form. On a terminal that is too narrow for an aligned table, the columns `least`
+    are left out one after another, and texts are cut.
+    """
+    if form is not None or not sys.stdout.isatty():
+        show_lines(FORMS[form](rows))
+        return
+    whole = _columns(rows)
+    columns = fitted(whole, least, shutil.get_terminal_size().columns)
+    show_lines(_aligned(columns))
+    if missing := [c.name for c in whole if c.name not in {c.name for c in columns}]:
+        say_line(f"not shown on so narrow a terminal: {', '.join(missing)}")
+
+
+@dataclass(frozen=True)
+class Column:
+    """The cells of a column, the first its heading, and whether they are numbers."""
+
+    name: str
+    cells: Sequence[str]
+    numbers: bool
+
+    @property
+    def width(self) -> int:
+        return max(map(len, self.cells))
+
+    def cut(self, most: int) -> Column:
+        """Texts of so many characters at most."""
+        return self if self.numbers else replace(self, cells=[_cut(c, most) for c in self.cells])
+
+
+def _columns(rows: Sequence[Row]) -> list[Column]:
+    return [
+        Column(
+            name,
+            [name, *(_cell(row[name]) for row in rows)],
+            all(_is_number(row[name]) for row in rows),
+        )
+        for name in rows[0]
+    ]
+
+
+def fitted(columns: Sequence[Column], least: Sequence[str], most: int) -> list[Column]:
+    """Columns for a line of `most` characters: as they are, with short headings, with texts that are
+    cut, the first column's at last, and without those of `least`, one after another.
+    """
+    if _width(columns) <= most:
+        return [*columns]
+    heads = short_keys([c.name for c in columns])
+    kept = [replace(c, cells=[h, *c.cells[1:]]) for c, h in zip(columns, heads, strict=True)]
+    for left_out in range(len(least) + 1):
+        kept = [c for c in kept if c.name not in least[:left_out]]
+        for longest in range(max(SHORTEST, *(c.width for c in kept)), SHORTEST - 1, -1):
+            found = [kept[0], *(c.cut(longest) for c in kept[1:])]
+            if _width(found) <= most:
+                return found
+    for longest in range(max(LEAST, *(c.width for c in kept)), LEAST - 1, -1):
+        found = [c.cut(longest) for c in kept]
+        if _width(found) <= most:
+            break
+    return found
+
+
+def short_keys(names: Sequence[str]) -> list[str]:
+    """Keys of the config by their last words, where no two are the same then: `hidden_size`, `cell`."""
+    from ..training.comparison import CHOICES
+
+    parts = [name.split(".") for name in names]
+    short = [p[-2] if len(p) > 1 and p[-1] in CHOICES else p[-1] for p in parts]
+    return [s if short.count(s) == 1 else name for s, name in zip(short, names, strict=True)]
+
+
+def _cut(text: str, most: int) -> str:
+    """A text of so many characters at most; of a path or a name the end tells more."""
+    if len(text) <= most:
+        return text
+    return text[: most - 3] + "..." if " " in text else "..." + text[3 - most :]
+
+
+def _width(columns: Sequence[Column]) -> int:
+    return sum(c.width + GAP for c in columns) - GAP
+
+
+def _aligned(columns: Sequence[Column]) -> Iterator[str]:
+    for line in zip(*(c.cells for c in columns), strict=True):
+        parts = zip(line, columns, strict=True)
+        justified = (t.rjust(c.width) if c.numbers else t.ljust(c.width) for t, c in parts)
+        yield (" " * GAP).join(justified).rstrip()
+
+
 def _plain(rows: Sequence[Row]) -> Iterator[str]:
-    cells = [list(rows[0]), *(list(map(_cell, row.values())) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    right = [all(_is_number(row[name]) for row in rows) for name in rows[0]]
-    for line in cells:
-        parts = zip(line, widths, right, strict=True)
-        yield "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in parts).rstrip()
+    return _aligned(_columns(rows))
 
 
 def _markdown(rows: Sequence[Row]) -> Iterator[str]:
@@ -82,6 +174,13 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return figure(value)
     return f"{value:,}" if isinstance(value, int) else escaped(str(value), keep="")
+
+
+def least_of_losses(differs: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns of `losses` that a narrow terminal does not show, the first first; the keys in which
+    the rows differ last.
+    """
+    return ("best run", "test spread", "best", "runs", "spread", "text", *[*differs][:0:-1])
 
 
 def losses(group: Group) -> Row:

@@ -31,7 +31,6 @@ from .bars import StepsBar, passes_shown
 from .terminal import be_silent, figure, lenient_output, say, say_in_handler, show, show_lines
 
 if TYPE_CHECKING:
-    from ..config.schema import TrainConfig
     from ..text.vocabulary import NewSymbols
     from ..training.at_once import AtOnce
     from ..training.loop import Event, Training
@@ -267,10 +266,11 @@ def _show_event(event: Event, steps: StepsBar, training: Training | AtOnce) -> N
             show(_event_line(record, noun))
     elif event.kind == "end":
         with steps.bar.external_write_mode(sys.stdout):
-            show_lines(_ending(record, training.config.train))
+            show_lines(_ending(record, training))
 
 
-def _ending(record: dict[str, Any], t: TrainConfig) -> Iterator[str]:
+def _ending(record: dict[str, Any], training: Training | AtOnce) -> Iterator[str]:
+    t = training.config.train
     if "model" in record:
         yield from f"model: {record['model']}".splitlines()
     patience = counted(t.patience or 0, "validation")
@@ -281,6 +281,8 @@ def _ending(record: dict[str, Any], t: TrainConfig) -> Iterator[str]:
     }.get(record["reason"])
     if why is not None:
         yield f"ended at step {record['step']}, after {why}"
+    if (average := t.average["name"]) != "none" and not training.progress.averaged:
+        yield f"train.average {average} did not begin: the weights themselves are saved"
 
 
 def _figures(record: dict[str, Any], noun: str) -> Iterator[str]:

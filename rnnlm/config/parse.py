@@ -132,7 +132,10 @@ class _Reading:
             child = tree.children.get(section, Branch({}, name))
             if isinstance(child, Leaf):
                 if not child.is_null:
-                    raise ConfigError(f"{child.where}: section {section} must be a mapping of keys")
+                    hint = "; a space belongs after each colon" if ":" in child.text else ""
+                    raise ConfigError(
+                        f"{child.where}: section {section} must be a mapping of keys{hint}"
+                    )
                 child = Branch({}, child.where)
             if isinstance(owner, Chosen):
                 read[section] = self._choice(section, owner, child)

@@ -29,6 +29,7 @@ MAX_DEPTH = 9  # section, key, option; two more for a mixture of models, and for
 PLAIN = re.compile(r"\w+:[\w ./:+\n-]*", re.ASCII)
 _Quick = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
+SWEEP = re.compile(r"^(base|grid|seeds):", re.MULTILINE)
 NO_LIST = "a list where a value or a mapping belongs"
 At = Callable[[Any], str]  # how an error names a place in YAML, from PyYAML's mark
 
@@ -85,6 +86,13 @@ def opens_as_config(path: Path) -> bool:
     said = (line.rstrip() for line in lines if line.strip() and not line.startswith("#"))
     word, colon, rest = next(said, "").partition(":")
     return bool(colon) and word in SECTIONS and (not rest or rest.lstrip()[:1] in ("{", "#"))
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a YAML file has a key of a sweep, and so is no config."""
+    with suppress(ConfigError):
+        return bool(SWEEP.search(read_file(path)))
+    return False
 
 
 def check_size(size: int, name: object) -> None:
@@ -224,6 +232,10 @@ def _node(
         if event.value in children:
             raise ConfigError(f"{place}: key {brief(event.value)} is given twice")
         child = _node(next(events), events, at, depth + 1, lists)
+        key, colon, value = event.value.partition(":")
+        if colon and value and not event.style and isinstance(child, Leaf) and child.is_null:
+            right = brief(f"{key}: {value}")
+            raise ConfigError(f"{place}: no space after the colon: write {right}")
         # An error about a value points at the line of its key
         children[event.value] = replace(child, where=place)
     return Branch(children, where)

@@ -68,8 +68,8 @@ def gradient_flow(checkpoint: Checkpoint, lags: int = 50, at_init: bool = False)
 
     L_t is the loss at step t alone, and h_{t-k} the output of a layer k steps before: all ways from it
     to L_t count, also those through the layers above. With `at_init`, of the parameters that training
-    began with. Reported as `gradients` (watching.py). Raises ConfigError for a model without a
-    recurrence, DataError where the text is shorter than two windows of `lags` + 1 symbols.
+    began with. Reported as `gradients` (watching.py). Raises ConfigError for a model of another kind,
+    DataError where the text is shorter than two windows of `lags` + 1 symbols.
     """
     model = unrolled(checkpoint.model)
     if at_init:
@@ -97,9 +97,12 @@ def gradient_flow(checkpoint: Checkpoint, lags: int = 50, at_init: bool = False)
 
 
 def unrolled(model: LanguageModel) -> UnrolledModel:
-    """A model with a recurrence. Raises ConfigError for another."""
+    """A model with recurrent layers alone. Raises ConfigError for another."""
     if not isinstance(model, UnrolledModel):
-        raise ConfigError(f"no gradient flows from step to step in this model: {model.describe()}")
+        raise ConfigError(
+            "gradients are followed from step to step in recurrent layers (model.kind recurrent), not "
+            f"in this model: {model.describe()}"
+        )
     return model
 
 
@@ -112,13 +115,9 @@ def _measured(
     state, dh = model.zero_state(B, np.float64), np.empty((L, T, B, H))
     norms, first, seen = [], [], []
     for k, batch in enumerate(batches):
-        last = np.full_like(batch.targets, IGNORED)
-        last[-1] = batch.targets[-1]
-        before = state.copy()
-        seen.append(model.activations(w, batch, before, ws))
-        model.loss_and_grad(w, Batch(batch.ids, last, batch.fresh), state, d, ws, 1.0, dh=dh)
+        seen.append(model.activations(w, batch, state.copy(), ws))
+        found = norms_by_lag(model, w, batch, state, d, ws, dh)
         if k or len(batches) == 1:  # the state of the first window begins with zeros
-            found = np.linalg.norm(dh[:, ::-1], axis=-1)
             found[:, _of_another_text(batch)] = np.nan
             norms.append(found)
             first.append(dh[:, -1].copy())
@@ -128,6 +127,35 @@ def _measured(
         for layer in range(L)
     ]
     return np.concatenate(norms, axis=2), np.concatenate(first, axis=1), layers
+
+
+def norms_by_lag(
+    model: UnrolledModel,
+    weights: Any,
+    batch: Batch,
+    state: Array,
+    d: Parameters,
+    ws: Workspace,
+    dh: Array,
+    dinput: Array | None = None,
+) -> Array:
+    """(L, T, B): ‖∂L/∂h‖ for each layer and lag, L being the loss at the last step of a window alone.
+
+    `state` is carried on in place; `d`, `dh` (L, T, B, H) and `dinput` (T, B) get what
+    `loss_and_grad` writes.
+    """
+    last = np.full_like(batch.targets, IGNORED)
+    last[-1] = batch.targets[-1]
+    alone = Batch(batch.ids, last, batch.fresh)
+    model.loss_and_grad(weights, alone, state, d, ws, 1.0, dh=dh, dinput=dinput)
+    norms: Array = np.linalg.norm(dh, axis=-1)[:, ::-1]
+    return norms
+
+
+def saturation(a: Array, low: float = LOW) -> Array:
+    """(2, H): the shares of all values (..., H) at which each unit is below `low`, and above HIGH."""
+    rows = a.reshape(-1, a.shape[-1])
+    return np.stack([(rows < low).mean(0), (rows > HIGH).mean(0)])
 
 
 def _of_another_text(batch: Batch) -> Array:
@@ -157,11 +185,10 @@ def _layer(
     }
     saturated = {}
     for name, a in activations.items():
-        low = -HIGH if name == "h" else LOW
-        beyond = float((a < low).mean()), float((a > HIGH).mean())
+        low, high = saturation(a, -HIGH if name == "h" else LOW).mean(1).tolist()
         if name == "h" and not bounded:
-            beyond = math.nan, math.nan
-        saturated[name] = (*beyond, float((a == 0).mean()))
+            low, high = math.nan, math.nan
+        saturated[name] = (low, high, float((a == 0).mean()))
     linear = None
     if len(matrices) == 1:
         (matrix,) = matrices.values()

@@ -33,7 +33,11 @@ def draw(runs: Sequence[Curves], *, x: str = STEPS, log: bool = False) -> Any:
     """
     from matplotlib.figure import Figure
 
-    below = PANELS if any(len(run.train["loss"]) for run in runs) else {}
+    below = {
+        name: look
+        for name, look in PANELS.items()
+        if any(np.isfinite(run.train[name]).any() for run in runs)
+    }
     heights = [4.5, *[1.3] * len(below)]
     figure = Figure(figsize=(8, sum(heights) + 0.3), layout="constrained")
     panels = figure.subplots(len(heights), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -53,10 +57,14 @@ def draw(runs: Sequence[Curves], *, x: str = STEPS, log: bool = False) -> Any:
             _make_log(panel, "y")
         elif scale == "linear":
             panel.set_ylim(bottom=0)
-    panels[-1].set_xlabel(f"{unit(x, runs)} of training")
-    panels[-1].xaxis.set_major_formatter("{x:,.10g}")
-    if log:
+    if all(run.level is not None for run in runs):
+        panels[-1].set_xticks([])
+    else:
+        panels[-1].set_xlabel(f"{unit(x, runs)} of training")
+        panels[-1].xaxis.set_major_formatter("{x:,.10g}")
+    if log and any(run.level is None for run in runs):
         _make_log(panels[0], "x")
+    if log:
         _make_log(panels[0], "y")
     _add_legend(figure, runs)
     return figure
@@ -119,8 +127,11 @@ def _add_legend(figure: Any, runs: Sequence[Curves]) -> None:
             entries[f"{run.name}{loss}"] = Line2D([], [], lw=1.8, **_look(number))
     if not entries:
         return
-    entries["validation (ring: lowest)"] = Line2D([], [], color="0.3", lw=1.8, marker="o", ms=3.5)
-    entries["training"] = Line2D([], [], color="0.3", lw=1, alpha=0.45)
+    if any(len(run.validation["loss"]) for run in runs):
+        points = Line2D([], [], color="0.3", lw=1.8, marker="o", ms=3.5)
+        entries["validation (ring: lowest)"] = points
+    if any(len(run.train["loss"]) for run in runs):
+        entries["training"] = Line2D([], [], color="0.3", lw=1, alpha=0.45)
     lengths = [len(name) + 8 for name in entries]
     one_row = sum(lengths) < WIDTH
     figure.legend(

@@ -189,10 +189,10 @@ class Corpus(Contents):
 
     @property
     def entropy(self) -> float:
-        """Entropy of the symbol frequencies in bits: the best loss of a model without context."""
+        """Entropy of the symbol frequencies in nats: the best loss of a model without context."""
         counts = self.counts[self.counts > 0]
         p = counts / counts.sum()
-        return float(p @ -np.log2(p))
+        return float(p @ -np.log(p))
 
     @property
     def unseen(self) -> Array:
@@ -205,14 +205,14 @@ class Corpus(Contents):
         noun, counts, unseen = self.format.noun, self.counts, self.unseen.tolist()
         lines = [
             f"{counted(int(counts.sum()), noun)}, {np.count_nonzero(counts):,} distinct, "
-            f"entropy {self.entropy:.3f} bits per {noun}",
+            f"entropy of their frequencies {self.entropy:.4f} nats per {noun}",
             ", ".join(f"{name} {self.length(name):,}" for name in SPLITS),
         ]
         if self.format.rules.of_lines:
             lines.append(f"lines: {', '.join(f'{name} {self.units(name):,}' for name in SPLITS)}")
         if self.drawn is not None:
             options = "".join(f", {name} {value}" for name, value in self.drawn.options.items())
-            entropy = f"entropy {self.drawn.entropy:.4f} nats per {noun}"
+            entropy = f"entropy rate {self.drawn.entropy:.4f} nats per {noun}"
             lines.append(f"source: {self.drawn.name}{options}, seed {self.drawn.seed}: {entropy}")
         if self.newlines_replaced:
             ends = counted(self.newlines_replaced, "line end")

@@ -37,6 +37,12 @@ COMPRESSED: Mapping[str, Callable[[Any], Any]] = {
     ".bz2": bz2.open,
     ".xz": lambda raw: _XzFile(raw),
 }
+MARKS = {  # byte order marks; the longer ones first
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
 Name: TypeAlias = "str | os.PathLike[str]"
@@ -166,12 +172,26 @@ def _joined(texts: Iterable[Iterator[Any]], between: Any) -> Iterator[Any]:
 
 def _refuse_document(name: str, begins: bytes) -> None:
     """Raise DataError for a document that is not text, by its name or its first bytes."""
-    suffix, start = Path(name).suffix.lower(), begins[:256].lstrip().lower()
+    suffix = Path(name).suffix.lower()
     for kind in DOCUMENTS:
+        start = begins[kind.at : kind.at + 256].lstrip().lower()
         if suffix in kind.suffixes or start.startswith(kind.begins):
-            raise DataError(
-                f"{name}: {kind.what}, not a text: convert it first ({kind.converter}), or leave it out"
-            )
+            raise DataError(f"{name}: {kind.what}, not a text: {kind.way}, or leave it out")
+
+
+def _wide(begins: bytes) -> str | None:
+    """The encoding of a text by its first bytes, where it is one of two or four bytes a character:
+    from its byte order mark, or from zeros in every second place.
+    """
+    for mark, encoding in MARKS.items():
+        if begins.startswith(mark):
+            return encoding
+    begins = begins[: 2 * min(len(begins) // 2, 2048)]
+    zeros = begins[::2].count(0), begins[1::2].count(0)
+    few, many = 0.1 * len(begins) / 2, max(8, 0.7 * len(begins) / 2)
+    if zeros[1] >= many and zeros[0] <= few:
+        return "utf-16-le"
+    return "utf-16-be" if zeros[0] >= many and zeros[1] <= few else None
 
 
 def _unreadable(name: str, error: Exception) -> DataError:
@@ -186,25 +206,43 @@ def _unreadable(name: str, error: Exception) -> DataError:
 
 @dataclass(frozen=True)
 class Document:
-    """A kind of document that is not text: its names, how it begins, and what makes text of it."""
+    """A kind of file that is not text: its names, how it begins, and what makes text of it."""
 
     what: str
     suffixes: tuple[str, ...]
-    begins: tuple[bytes, ...]
-    converter: str
+    begins: tuple[bytes, ...]  # in small letters
+    way: str
+    at: int = 0  # where it begins so
 
 
+PANDOC = "pandoc -t plain"
 DOCUMENTS = (
-    Document("a PDF", (".pdf",), (b"%pdf-",), "pdftotext"),
-    Document("an RTF document", (".rtf",), (b"{\\rtf",), "pandoc -t plain"),
-    Document("a web page", (".html", ".htm"), (b"<!doctype html", b"<html"), "pandoc -t plain"),
-    Document("a Word document", (".doc",), (b"\xd0\xcf\x11\xe0",), "libreoffice --convert-to txt"),
+    Document("a PDF", (".pdf",), (b"%pdf-",), "convert it first (pdftotext)"),
+    Document("an RTF document", (".rtf",), (b"{\\rtf",), f"convert it first ({PANDOC})"),
+    Document(
+        "a web page", (".html", ".htm"), (b"<!doctype html", b"<html"), f"convert it first ({PANDOC})"
+    ),
+    Document(
+        "a Word document", (".doc",), (b"\xd0\xcf\x11\xe0",),
+        "convert it first (libreoffice --convert-to txt)",
+    ),
     Document(
         "a Word, OpenDocument or EPUB file, or a zip archive",
         (".docx", ".odt", ".epub"),
         (b"pk\x03\x04",),
-        "pandoc -t plain",
+        f"convert it first ({PANDOC})",
     ),
+    Document("packed by gzip", (), (b"\x1f\x8b",), "give it a name that ends with .gz"),
+    Document("packed by bzip2", (), (b"1ay&sy",), "give it a name that ends with .bz2", at=4),
+    Document("packed by xz", (), (b"\xfd7zxz\0",), "give it a name that ends with .xz"),
+    Document("packed by zstd", (".zst",), (b"\x28\xb5\x2f\xfd",), "unpack it first (unzstd)"),
+    Document(
+        "a tar archive", (".tar",), (b"ustar\0", b"ustar  \0"), "unpack it first (tar -xf)", at=257
+    ),
+    Document(
+        "a picture", (), (b"\x89png", b"\xff\xd8\xff", b"gif87a", b"gif89a"), "name a text"
+    ),
+    Document("a program", (), (b"\x7felf",), "name a text"),
 )  # fmt: skip
 
 
@@ -322,14 +360,24 @@ class Reader:
         self._left -= raw.bytes
         self.sources.append(Source(name, raw.bytes, raw.sha256.hexdigest()))
 
-    def _advice(self, encoding: str) -> str:
+    def _advice(self, encoding: str, other: str = "latin-1") -> str:
         if not self._for_training:
             return f"the model reads {encoding}: convert the file"
         return (
             f"name its encoding, or use {option('level', 'byte')}: prepare takes "
-            f"{option('encoding', 'latin-1')}, train {setting('data.encoding=latin-1')} or "
+            f"{option('encoding', other)}, train {setting(f'data.encoding={other}')} or "
             f"{setting('data.level=byte')}"
         )
+
+    def _refuse_wide(self, name: str, encoding: str, begins: bytes) -> None:
+        """Raise DataError for a text that is in an encoding of two or four bytes a character, and is to
+        be read in another: UTF-16 without a mark would pass for text with zeros in it.
+        """
+        one_byte = len(" ".encode(encoding)) == 1
+        if one_byte and (seems := _wide(begins)):
+            raise DataError(
+                f"{name}: looks like {seems}, not {encoding}: {self._advice(encoding, seems)}"
+            )
 
     def _decoded(self, name: str, encoding: str) -> Iterator[str]:
         """A file's text without its byte order mark."""
@@ -339,6 +387,7 @@ class Reader:
         for block in chain(self._bytes(name), [b""]):
             if offset == 0:
                 _refuse_document(name, block)
+                self._refuse_wide(name, encoding, block)
             held = len(decoder.getstate()[0])
             try:
                 text = decoder.decode(block, final=not block and not self.cut)

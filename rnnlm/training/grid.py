@@ -20,7 +20,7 @@ from typing import Any
 
 from ..assembly import TABLES, build_model, with_text_beside
 from ..config.parse import config_of
-from ..config.schema import Config, TrainConfig, flat
+from ..config.schema import SECTIONS, Config, TrainConfig, flat
 from ..config.tree import NO_LIST, Branch, Items, Leaf, from_yaml, put, read_file
 from ..errors import ConfigError
 from ..models.base import CountedModel
@@ -72,8 +72,9 @@ def read_sweep(path: Path) -> Sweep:
         raise ConfigError(f"{path}: a sweep is a mapping of {', '.join(KEYS)}")
     for key, child in tree.children.items():
         if key not in KEYS:
+            other = " (one run of a config: rnnlm train)" if key in SECTIONS else ""
             raise ConfigError(
-                f"{child.where}: unknown key {brief(key)}: a sweep has {', '.join(KEYS)}"
+                f"{child.where}: unknown key {brief(key)}: a sweep has {', '.join(KEYS)}{other}"
             )
     base, place = _base(tree.children.get("base", Branch({}, str(path))), path)
     seeds = tree.children.get("seeds")

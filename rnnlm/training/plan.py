@@ -51,8 +51,7 @@ def plan(model: TrainableModel, config: Config, corpus: Corpus, course: Course) 
         f"{''.join(f', from epoch {e} on {n} of {w.seq_length:,}' for e, n, w in later)}"
         f"{''.join(_varied(course, config))}{left_out}{''.join(_limits(config))}"
     )
-    if AVERAGES[t.average["name"]] is not none:
-        yield f"weights: their average ({t.average['name']}) is validated and saved"
+    yield from _learning(config, course, corpus.scale)
     val = Validation.of(config, course, len(corpus["val"]))
     early = "" if val.apart is None else f", first after step {val.apart:,}"
     if not val.whole:
@@ -71,6 +70,28 @@ def _varied(course: Course, config: Config) -> Iterator[str]:
         yield ", from another place in each epoch"
     if t.reset:
         yield f", one in {round(1 / t.reset):,} from the zero state"
+
+
+def _learning(config: Config, course: Course, scale: float) -> Iterator[str]:
+    """What becomes of an average of the weights, and of a warm-up that the run does not get out of."""
+    t = config.train
+    steps = round(course.steps(t.epochs) * scale)
+    steps = steps if t.max_steps is None else min(steps, t.max_steps)
+    warmup = t.schedule.get("warmup_steps", 0)
+    if warmup > steps:
+        yield (
+            f"learning rate: it rises until the run ends: train.schedule.warmup_steps is {warmup:,}, "
+            f"and the run has {counted(steps, 'step')}"
+        )
+    if AVERAGES[name := t.average["name"]] is none:
+        return
+    options = {key: value for key, value in t.average.items() if key != "name"}
+    waits = name in averages.NEEDS_VALIDATION
+    last = course.epochs(int((steps - 1) / scale))
+    if not waits and AVERAGES[name](0, last, (), **options) is None:
+        yield f"weights: their average ({name}) would begin after the end of the run: there is none"
+    else:
+        yield f"weights: their average ({name}){', once it begins,' * waits} is validated and saved"
 
 
 def _limits(config: Config) -> Iterator[str]:

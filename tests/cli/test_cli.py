@@ -437,6 +437,11 @@ def test_a_config_file_runs_and_names_the_run(in_tmp: Path) -> None:
     (folder,) = Path("runs").iterdir()
     assert folder.name.startswith("small-")
     assert "GRU" in rnnlm("info").output
+    Path("my sweep.yaml").write_text("base: small.yaml\ngrid:\n  train.epochs: [1, 2]\n")
+    said = rnnlm("train", "my sweep.yaml", code=2).stderr
+    assert said.endswith("my sweep.yaml is a sweep: write rnnlm sweep 'my sweep.yaml'\n")
+    assert "is a sweep" in rnnlm("check", "my sweep.yaml", code=2).stderr
+    assert "a config: rnnlm train" in rnnlm("sweep", "small.yaml", code=1).stderr
 
 
 def test_the_run_that_was_taken_is_named_where_nobody_did(trained: Path, in_tmp: Path) -> None:

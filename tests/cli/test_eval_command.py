@@ -94,9 +94,16 @@ def test_tuning_prints_what_it_tried_and_what_to_give(runs: list[Path], tmp_path
     assert list(tried[0]) == ["split", "segment", "weight_rate", "nats_per_symbol"]
     assert {row["split"] for row in tried} == {"val"}
     best = min(tried, key=lambda row: row["nats_per_symbol"])
-    assert done.stderr == f"best: --dynamic --segment 20 --weight-rate {best['weight_rate']:g}\n"
+    flags = f"--segment {best['segment']} --weight-rate {best['weight_rate']:g}"
+    assert done.stderr == f"best: rnnlm eval {tmp_path}/mixed --dynamic {flags}\n"
+    assert len({row["segment"] for row in tried}) > 1
     rnnlm("eval", runs[0], "--dynamic", "--tune", code=1)  # nothing to tune
-    for wrong in (("--tune",), ("--rate", "0.1"), ("--dynamic", "--rate", "x")):
+    for wrong in (
+        ("--tune",),
+        ("--dynamic", "--tune", "--split", "test"),
+        ("--rate", "0.1"),
+        ("--dynamic", "--rate", "x"),
+    ):
         rnnlm("eval", runs[0], *wrong, code=2)
 
 

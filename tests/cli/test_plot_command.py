@@ -96,6 +96,22 @@ def test_a_drawn_picture_says_all_that_it_shows(tmp_path: Path) -> None:
         assert f">{said}<" in text
 
 
+def test_only_what_has_data_is_drawn() -> None:
+    """No panel for a column that nobody logged, nor a name of curves that there are not."""
+    if find_spec("matplotlib") is None:
+        pytest.skip("matplotlib is not installed")
+    nothing = np.full(3, np.nan)
+    old = replace(
+        RUNS[0], train={**RUNS[0].train, "grad_norm": nothing}, validation=columns([], [])
+    )
+    figure = draw([old, RUNS[1]])
+    assert [panel.get_ylabel() for panel in figure.axes[1:]] == ["learning rate"]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["gru", "training"]
+    (level,) = draw(RUNS[1:], log=True).axes
+    assert level.get_xlabel() == "" and len(level.get_xticks()) == 0
+
+
 def test_runs_are_named_by_what_they_differ_in(tmp_path: Path) -> None:
     """In the order in which they were given; the file is not overwritten unless that is asked for."""
     other = RUN.with_name("run-0.1.0-rnn")

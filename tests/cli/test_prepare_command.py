@@ -80,6 +80,15 @@ def test_what_is_no_text_is_named_or_left_out_and_counted(books: Path) -> None:
         ("a.txt", b"\n <!DOCTYPE HTML><p>x", "a web page"),
         ("a.HTM", b"plain", "a web page"),
         ("a.doc", b"\xd0\xcf\x11\xe0", "a Word document"),
+        ("a", b"\x1f\x8b\x08\x00", "packed by gzip, not a text: give it a name that ends with .gz"),
+        ("a.tar", b"a", "a tar archive"),
+        ("a.txt", b"\x89PNG\r\n", "a picture"),
+        (
+            "a.txt",
+            "\ufeffab".encode("utf-16-be"),
+            "looks like utf-16, not utf-8: name its encoding",
+        ),
+        ("a.txt", "ab ".encode("utf-16-le"), "--encoding utf-16-le"),
     ],
 )
 def test_documents_are_refused_with_what_converts_them(

@@ -17,7 +17,10 @@ def test_eval_says_how_far_a_model_is_above_the_source(in_tmp: Path) -> None:
     options = "--set order=1 --set symbols=3 --size 60000 --seed 2 --out chain"
     said = rnnlm("prepare", "--source", "markov", *options.split())
     entropy = Corpus.open("chain").drawn.entropy  # type: ignore[union-attr]
-    assert f"source: markov, order 1, symbols 3, seed 2: entropy {entropy:.4f} nats" in said.stdout
+    assert (
+        f"source: markov, order 1, symbols 3, seed 2: entropy rate {entropy:.4f} nats"
+        in said.stdout
+    )
     keys = ("--set", "model.kind=ngram", "--set", "model.order=2", "--run-dir", "run")
     rnnlm("train", "chain", *keys)
     told = rnnlm("eval", "run", "--split", "train").stdout

@@ -111,6 +111,8 @@ def test_numbers_need_no_dot() -> None:
         ("train: {eval_every: 10 minutes}", "c.yaml:1:9", "an interval"),
         ("train: {eval_every: 0}", "c.yaml:1:9", "an interval"),
         ("train: 3", "c.yaml:1:1", "must be a mapping"),
+        ("train: {seq_length: {0:32}}", "c.yaml:1:22", "no space after the colon: write 0: 32"),
+        ("train:\n  epochs:3", "c.yaml:1:1", "a space belongs after each colon"),
         ("- a\n- b", "c.yaml:1:1", "a list"),
         ("just words", "c.yaml:1:1", "a mapping with sections"),
         ("train:\n  epochs: 1\n  epochs: 2", "c.yaml:3:3", "is given twice"),

@@ -197,12 +197,26 @@ def test_options_are_those_that_a_model_uses_and_others_are_refused() -> None:
         next(dynamic.tune(NGram(V), {}, texts(ids(20)), Dynamic()))
 
 
-def test_tuning_tries_each_rate_from_the_best_so_far() -> None:
-    """First the given ones; no choice twice, and the best is among them."""
-    model, params = mixture()
-    tried = list(dynamic.tune(model, params, texts(ids(60)), Dynamic()))
-    choices = [how for how, _ in tried]
-    assert choices[0] == Dynamic()
-    assert len(set(choices)) == len(choices) == 7
+def test_tuning_goes_on_while_it_gets_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As plain Python does: each option up, else down; beyond any grid; never what is not finite."""
+    model, params, asked = *mixture(), []
+    given = texts(ids(60))
+    static = evaluate(model, params, given.ids, 1, given.format.batches)
+
+    def bowl(model: Any, params: Any, texts: Texts, how: Dynamic) -> Any:
+        asked.append(how)
+        if how.decay > 0.05:
+            raise TrainingError("too high")
+        far = (how.rate / 24.3, how.segment / 5, how.decay / 0.01, how.weight_rate / 0.01)
+        return replace(static, nats=sum(abs(np.log(x)) for x in far))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dynamic, "evaluate_dynamic", bowl)
+        tried = list(dynamic.tune(model, params, given, Dynamic(weight_rate=0.64)))
+    assert asked == [how for how, _ in tried] and len(set(asked)) == len(asked) <= 22
     best = min(tried, key=lambda pair: pair[1].nats)[0]
-    assert choices[-1] == replace(best, weight_rate=choices[-1].weight_rate)
+    assert best == Dynamic(segment=5, rate=24.3, decay=0.01, weight_rate=0.01)
+    assert {how.rate for how in asked} == {0.3, 0.9, 2.7, 8.1, 24.3, 72.9}
+    assert {result.nats for how, result in tried if how.decay > 0.05} == {np.inf}
+    _, first = next(dynamic.tune(model, params, given, Dynamic()))
+    assert first == evaluate_dynamic(model, params, given, Dynamic())

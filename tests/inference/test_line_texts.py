@@ -180,6 +180,8 @@ def test_a_user_draws_lines_and_new_ones(run: Path) -> None:
     assert len(drawn) == 12
     known = set(rnnlm.load(run).format.text(rnnlm.Corpus.open(run / "data")["train"]).split("\n"))
     assert known & set(drawn)
+    said = command("sample", run, "--novel", "--stop", "a", code=1).stderr
+    assert said.startswith("Error: --novel and --stop exclude each other")
     done = command("sample", run, "--num-samples", 12, "--novel")
     novel = done.stdout.splitlines()
     assert len(novel) == 12

@@ -300,11 +300,11 @@ def test_characters_outside_a_given_vocabulary_are_named(
 
 
 def test_the_summary_says_what_matters(tmp_path: Path) -> None:
-    """Entropy in bits; line ends and unseen symbols only where there are any."""
+    """Entropy in nats, as losses; line ends and unseen symbols only where there are any."""
     corpus = prepare("-", tmp_path / "1", stdin=stream("abcd" * 10), val_fraction=0.1)
-    assert corpus.entropy == 2
+    assert corpus.entropy == pytest.approx(np.log(4), rel=1e-12)
     assert corpus.summary() == [
-        "40 characters, 4 distinct, entropy 2.000 bits per character",
+        "40 characters, 4 distinct, entropy of their frequencies 1.3863 nats per character",
         "train 34, val 4, test 2",
     ]
     corpus = prepare("-", tmp_path / "2", stdin=stream("a\r\n" * 9 + "é"), test_fraction=0.1)

@@ -135,6 +135,23 @@ def test_a_plan_says_how_training_reads_and_what_it_saves(text_file: Path, tmp_p
     assert not any(word in plain for word in ("at most", "another place", "zero state", "average"))
 
 
+def test_what_comes_after_the_end_of_the_run_is_said(text_file: Path, tmp_path: Path) -> None:
+    """An average that does not begin in it, and a warm-up that is longer; not one that fits."""
+    mean, warm = "train.average={name: mean, from_epoch: %d}", "train.schedule.warmup_steps=%d"
+
+    def said(*keys: str) -> str:
+        config = tiny_config(text_file, tmp_path / "a", "train.epochs=2", *keys)
+        return "\n".join(preview(config)).rsplit("steps: ")[-1]
+
+    steps = int(said().split("of ")[1].split()[0]) * 2
+    assert "(mean) would begin after" in said(mean % 2)
+    assert "(mean) would begin after" in said(mean % 1, f"train.max_steps={steps // 2}")
+    assert "(mean) is validated" in said(mean % 1, f"train.max_steps={steps // 2 + 1}")
+    assert "(triggered), once it begins," in said("train.average=triggered")
+    assert f"the run has {steps} steps" in said(warm % (steps + 1))
+    assert "learning rate" not in said(warm % steps)
+
+
 @pytest.mark.parametrize(
     ("key", "unit"),
     [("vary_length=0.5", "stream"), ("offset=random", "line"), ("reset=0.1", "line")],

@@ -1,0 +1,55 @@
+"""Tables on a terminal: as wide as it is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import pytest
+
+from rnnlm.cli import table
+
+ROWS: list[dict[str, Any]] = [
+    {
+        "model.cell.name": cell,
+        "train.optimizer.learning_rate": 0.002,
+        "runs": 3,
+        "loss": 1.25,
+        "said": "a long way to say it",
+        "best run": f"runs/a-long-name/cell={cell}-seed=0",
+    }
+    for cell in ("rnn", "gru")
+]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 200])
+def test_a_table_fits_on_a_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it does not show is said; elsewhere, and where there is room, nothing is cut."""
+    table.show_rows(ROWS, None, ("best run", "runs"))
+    whole = capsys.readouterr().out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((columns, 24)))
+    table.show_rows(ROWS, None, ("best run", "runs"))
+    shown, said = capsys.readouterr()
+    assert max(map(len, shown.splitlines())) <= columns
+    assert [line.split()[0] for line in shown.splitlines()[1:]] == ["rnn", "gru"]
+    assert shown.splitlines()[1].split()[1] == "0.0020"
+    assert (shown == whole) == (columns == 200)
+    assert ("best run" in said) == (columns < 80) and (said == "") == (columns >= 80)
+    table.show_rows(ROWS, "csv", ("best run", "runs"))
+    assert len(capsys.readouterr().out.splitlines()[0].split(",")) == len(ROWS[0])
+
+
+def test_texts_are_cut_where_they_tell_least() -> None:
+    """A path keeps its end, words their beginning; short headings stay different."""
+    narrow = table._columns([{"a": 1, "b": 2.5, "c": 3, "d": 4}])
+    names = [column.name for column in table.fitted(narrow, ("d", "c"), 13)]
+    assert names == ["a", "b", "c"]  # no more is left out than has to be
+    head, *cells = table.fitted(table._columns([{"n": 1, "at": "runs/abcdefghijklmnopqr"}]), (), 20)
+    assert head.width == 1 and cells[0].cells[1] == "...efghijklmnopqr"
+    assert table._cut("a few words more", 8) == "a few..."
+    names = ["model.cell.name", "train.epochs", "a.b.size", "a.c.size", "runs"]
+    assert table.short_keys(names) == ["cell", "epochs", "a.b.size", "a.c.size", "runs"]
