@@ -122,12 +122,11 @@ class Segments:
     def __init__(
         self, model: Recurrent, params: Parameters, start: Array, ids: Array, S: int, keep: bool
     ) -> None:
-        rows, dtype = min(MOST_ROWS, S // 2), start.dtype
+        self._rows, dtype = min(MOST_ROWS, S // 2), start.dtype
         self._model, self._squashed = model, model.cell.squashed
-        self._weights = model.weights(params, rows, backward=False)
+        self._weights = model.weights(params, self._rows, backward=False)
         self._ws = Workspace(dtype)  # each worker has its own, as it is forked
         self._ids, self._targets = (a.reshape(S, -1) for a in (ids[:-1], ids[1:]))
-        self._groups = [slice(row, row + rows) for row in range(0, S, rows)]
         windows = [slice(k, k + WINDOW) for k in range(0, self._ids.shape[1], WINDOW)]
         n = -(-len(windows) // MOST_BLOCKS)
         self._blocks = [windows[k : k + n] for k in range(0, len(windows), n)]
@@ -150,10 +149,10 @@ class Segments:
 
     def read(self, workers: int) -> int:
         """Read all; how many segments stand, from the first on. It is reported as `evaluation`."""
-        workers = min(workers, len(self._groups))
+        S, begun = len(self._sum), self.starts[:, :, :-1]
+        workers = min(workers, S // self._rows)
         forks = forked(workers, [self.work])
         pool: WorkerPool = SerialWorkers(1) if forks is None else forks
-        S, begun = len(self._sum), self.starts[:, :, :-1]
         again = np.ones(S, np.bool_)
         with closing(pool):
             for number in range(1, MOST_PASSES + 1):
@@ -182,9 +181,9 @@ class Segments:
         blocks, first = len(self._blocks), number == 1
         steps = blocks * 5 // 4  # a guess
         for k, block in enumerate(self._blocks):
-            groups = [rows for rows in self._groups if live[rows].any()]
-            if not groups:
+            if not live.any():
                 break
+            groups = self._groups(live)
             pool.run(self.work, k, [groups[worker::workers] for worker in range(workers)])
             read = live.copy()
             if first or k == blocks - 1:
@@ -202,16 +201,22 @@ class Segments:
             self.kept[k][:, :, read] = self._kept[:, :, read]
             if not first:
                 length = min(block[-1].stop, self._ids.shape[1]) - block[0].start
-                self.read_again += length * sum(rows.stop - rows.start for rows in groups)
+                self.read_again += length * int(np.count_nonzero(read))
             report("evaluation", min(k + 1 + blocks * (not first), steps), steps)
         return np.zeros_like(live)
 
-    def work(self, worker: int, block: int, shares: list[list[slice]]) -> None:
+    def _groups(self, live: Array) -> list[Array]:
+        """The segments (S,) to read, so many together; the last group is filled up with one of them."""
+        rows = np.flatnonzero(live)
+        filled = np.append(rows, np.repeat(rows[-1], -len(rows) % self._rows))
+        return list(filled.reshape(-1, self._rows))
+
+    def work(self, worker: int, block: int, shares: list[list[Array]]) -> None:
         """Read a block of a worker's groups of rows."""
         model, w, ws = self._model, self._weights, self._ws
         q, f = model.cell.squashed, model.cell.forgetting
         for rows in shares[worker]:
-            state = self._state[:, :, rows].copy()
+            state = self._state[:, :, rows]
             total, sides, kept = np.zeros(state.shape[2]), [], []
             for columns in self._blocks[block]:
                 ids, targets = (
