@@ -15,7 +15,10 @@ from rnnlm.backend.workers import ForkedWorkers
 from rnnlm.cells import LSTM, RNN
 from rnnlm.inference.evaluation import Evaluation, evaluate
 from rnnlm.models import segments
+from rnnlm.models.mixture import Mixture, MixtureParams
+from rnnlm.models.ngram import NGram
 from rnnlm.models.recurrent import Recurrent
+from rnnlm.text.batches import Streams
 
 V = 5
 
@@ -114,6 +117,22 @@ def test_a_number_may_count_for_ever_unseen_but_not_come_back(turn: int) -> None
     result = evaluate(model, params, ids, workers=1)
     assert close(result, model, params, ids)
     assert (result.read_again < 400) == (turn in (0, 800)), result
+
+
+def test_the_networks_of_a_mixture_are_read_so() -> None:
+    """Beside counts with weights by context: the figure is that of the windows of one stream."""
+    ids = np.random.default_rng(1).integers(V, size=700)
+    net, counts = Recurrent(V, LSTM(), 6, 2), NGram(V, order=3)
+    parts = {"net": net.init(np.random.default_rng(0)), "counts": counts.fit(ids[:300])}
+    parts["net"].flat *= 0.6
+    model = Mixture(V, {"net": net, "counts": counts})
+    weights = np.random.default_rng(2).dirichlet([1, 1], size=model.lengths_known(parts))
+    params = MixtureParams(weights, parts)
+    result = evaluate(model, params, ids, workers=1)
+    windows, reader = Streams(ids, 1, 50), model.read(params, 1)
+    expected = sum(reader(windows(0, k)) for k in range(len(windows)))
+    assert 0 < result.read_again < 699
+    assert abs(result.nats - expected) / 699 < 1e-6
 
 
 @forking
