@@ -32,7 +32,7 @@ segment before which all was known.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -97,17 +97,20 @@ class SegmentsReading(LayersApart):
         rest = before + stand * (T // S)
         if losses is not None:
             losses[before:rest] = segments.losses[:stand].ravel()
-        for k, loss in enumerate(self._onward(ids[rest:], found[rest:], workers), 1):
-            nats.append(loss)
-            report("evaluation", k * WINDOW, max(k * WINDOW, T - rest))
+        with closing(self._onward(ids[rest:], found[rest:], workers)) as losses_after:
+            for k, loss in enumerate(losses_after, 1):
+                nats.append(loss)
+                report("evaluation", min(k * WINDOW, T - rest), T - rest)
         return Whole(finite(math.fsum(nats)), segments.read_again + T - rest)
 
-    def _onward(self, ids: Array, losses: Array, workers: int) -> Iterator[float]:
+    def _onward(self, ids: Array, losses: Array, workers: int) -> Generator[float]:
         """Go on with a text (n,) as one stream: the loss of each window."""
         starts = range(0, len(ids) - 1, WINDOW)
         cuts = (ids[k : k + WINDOW + 1].astype(np.intp)[:, None] for k in starts)
         batches = (Batch(cut[:-1], cut[1:]) for cut in cuts)
-        return self.ahead(batches, len(starts), workers, losses[:, None] if losses.size else None)
+        yield from self.ahead(
+            batches, len(starts), workers, losses[:, None] if losses.size else None
+        )
 
 
 class Segments:
@@ -139,7 +142,7 @@ class Segments:
         self._sum = shared_zeros((S,), np.float64)
         self._state = shared_zeros(shape, dtype)
         self._side = shared_zeros(self._state[:, self._squashed].shape, np.int8)
-        self._kept = shared_zeros(self._side.shape, dtype)
+        self._kept = shared_zeros(self._side.shape, np.float64)
         self.sums, self.states, self.sides, self.kept = (
             np.zeros((blocks, *a.shape), a.dtype)
             for a in (self._sum, self._state, self._side, self._kept)
@@ -163,6 +166,7 @@ class Segments:
                 hopeless = number > 1 and not gap.max() <= TOLERANCE**0.5
                 if given_up.any() or hopeless or not again.any():
                     break
+        self._report(2 * len(self._blocks))
         stand = self._known(int(again.argmax()) if again.any() else S, further)
         self.starts[:, :, stand] = self._ends()[:, :, stand]
         return stand
@@ -179,7 +183,6 @@ class Segments:
         live = again.copy()
         self._state[:] = self.starts[:, :, :-1]
         blocks, first = len(self._blocks), number == 1
-        steps = blocks * 5 // 4  # a guess
         for k, block in enumerate(self._blocks):
             if not live.any():
                 break
@@ -202,8 +205,13 @@ class Segments:
             if not first:
                 length = min(block[-1].stop, self._ids.shape[1]) - block[0].start
                 self.read_again += length * int(np.count_nonzero(read))
-            report("evaluation", min(k + 1 + blocks * (not first), steps), steps)
+            self._report(k + 1 if first else blocks + k + 1)
         return np.zeros_like(live)
+
+    def _report(self, blocks: int) -> None:
+        """So many blocks are read, of those of the first pass and, as a guess, a quarter more."""
+        total = len(self._blocks) * 5 // 4
+        report("evaluation", min(blocks, total), total)
 
     def _groups(self, live: Array) -> list[Array]:
         """The segments (S,) to read, so many together; the last group is filled up with one of them."""
@@ -228,7 +236,8 @@ class Segments:
                 model.loss_of(w, model.seen(traces, ws), batch, ws, losses)
                 total += losses.sum(axis=0)
                 sides.append([_side(trace.s[q, 1:]) for trace in traces])
-                kept.append([trace.z[f].prod(axis=1) for trace in traces])
+                # In float64: in float32 products soon are so small that processors are slow
+                kept.append([trace.z[f].prod(axis=1, dtype=float) for trace in traces])
                 if len(self.losses):
                     self.losses[rows, columns] = losses.T
             self._state[:, :, rows] = state

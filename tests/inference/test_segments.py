@@ -13,12 +13,14 @@ from rnnlm.arrays import Array
 from rnnlm.backend.params import Parameters
 from rnnlm.backend.workers import ForkedWorkers
 from rnnlm.cells import LSTM, RNN
+from rnnlm.errors import TrainingError
 from rnnlm.inference.evaluation import Evaluation, evaluate
 from rnnlm.models import segments
 from rnnlm.models.mixture import Mixture, MixtureParams
 from rnnlm.models.ngram import NGram
 from rnnlm.models.recurrent import Recurrent
 from rnnlm.text.batches import Streams
+from rnnlm.watching import watching
 
 V = 5
 
@@ -145,6 +147,27 @@ def test_workers_do_not_change_the_bits(monkeypatch: pytest.MonkeyPatch) -> None
     found = [evaluate(model, params, ids, workers=workers) for workers in (1, 2, 3, 4)]
     assert found == [found[0]] * 4
     assert found[0].read_again
+
+
+def test_progress_goes_up_to_its_end() -> None:
+    """Of the segments; then, where they are given up, of what is read as one stream."""
+    model, params = counter(np.array([0.5, -0.9, 0.4, 0.6]))
+    seen: list[tuple[int, int]] = []
+    with watching(lambda _, done, total: seen.append((done, total))):
+        evaluate(model, params, np.random.default_rng(1).integers(4, size=800), workers=1)
+    passes = [seen[: k + 1] for k, (done, total) in enumerate(seen) if done == total]
+    done = [done for done, _ in passes[0]]
+    assert done == sorted(done)
+    assert len({total for _, total in passes[0]}) == 1
+    assert seen[-1][0] == seen[-1][1]
+
+
+def test_weights_that_are_too_large_are_an_error() -> None:
+    """As in one stream."""
+    model, params = counter(np.array([0.5, -0.9, 0.4, 0.6]))
+    params["Wy"][:] = 3e38
+    with pytest.raises(TrainingError, match="not finite"):
+        evaluate(model, params, np.arange(300) % 4, workers=1)
 
 
 def test_records_do_not_grow_with_the_text() -> None:
