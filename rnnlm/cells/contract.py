@@ -48,6 +48,12 @@ class Cell(Protocol):
     """How many of the last gates get the layer's input itself, times `scale`, where it has the size H
     and is not one-hot. They have no block in Wx and b then."""
 
+    squashed: ClassVar[slice] = slice(0)
+    """The states c = F c' + ..., 0 <= F <= 1, of which everything else sees only tanh(c): not how large
+    they are, where that is ±1."""
+    forgetting: ClassVar[slice] = slice(0)
+    """Their gates F."""
+
     @property
     def bounded(self) -> bool:
         """Whether no output can be beyond ±1."""

@@ -44,6 +44,8 @@ class LSTM(Cell):
     scale: ClassVar[tuple[float, ...]] = (0.5, 0.5, 0.5, 1.0)
     saved: ClassVar[int] = 0
     keeping: ClassVar[Mapping[str, int]] = {"f": 1, "i": -1}
+    squashed: ClassVar[slice] = slice(1, 2)
+    forgetting: ClassVar[slice] = slice(1, 2)
 
     def parameters(self, hidden_size: int) -> dict[str, Parameter]:
         return {"Wh": Parameter((4, hidden_size, hidden_size), orthogonal, packed=True)}

@@ -7,7 +7,7 @@ every call. Only the model knows what they mean, and what the state of a text is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -52,6 +52,25 @@ class ReadsAhead(Reader, Protocol):
     ) -> Iterator[float]:
         """What the call gives for each of so many windows, in their order, with the same bits, on as
         many workers at most. `losses` (T, B) is for the steps of all windows.
+        """
+
+
+class Whole(NamedTuple):
+    """What was found in a whole text: the sum of its losses, and how many symbols were read again."""
+
+    nats: float
+    read_again: int
+
+
+@runtime_checkable
+class ReadsWhole(Reader, Protocol):
+    """A reader that is faster where it has a whole text."""
+
+    def whole(self, ids: Array, workers: int, losses: Array | None = None) -> Whole | None:
+        """Read the text `ids` (n,) of one stream; None where that is not faster.
+
+        `losses` (n - 1,), where given, receives the loss of each symbol but the first. The bits do not
+        depend on the number of `workers`.
         """
 
 

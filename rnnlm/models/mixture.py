@@ -9,6 +9,7 @@ parts: they are models by the protocol in `base`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,9 +20,11 @@ import numpy as np
 from ..arrays import Array
 from ..config.kinds import MODEL, Several, option
 from ..errors import DataError
-from ..text.batches import Batch
+from ..text.batches import Batch, Streams
+from ..watching import report
 from ..wording import counted
-from .base import ContextModel, LanguageModel
+from .base import ContextModel, LanguageModel, ReadsWhole, Whole
+from .segments import WINDOW
 
 TOLERANCE = 1e-8  # EM ends when no weight changes by more,
 MOST_ITERATIONS = 1000  # or where the parts are so alike that the weights hardly matter
@@ -140,12 +143,28 @@ class PartsReading:
             name: part.read(parts[name], streams) for name, part in model.parts.items()
         }
         self._knows = model.knows_context
+        self._found: dict[str, Array] = {}  # of a whole text: the losses that are still to be given
+
+    def whole(self, ids: Array, workers: int) -> int | None:
+        """Read the text `ids` (n,) of one stream with the parts that are faster so, before the calls
+        for its windows; how many symbols were read again. None where no part is.
+        """
+        again = None
+        for name, reader in self._readers.items():
+            losses = np.empty(len(ids) - 1)
+            if isinstance(reader, ReadsWhole) and (found := reader.whole(ids, workers, losses)):
+                self._found[name] = losses
+                again = found.read_again + (again or 0)
+        return again
 
     def __call__(self, batch: Batch) -> Array:
         """The loss of each part for each target of the next window, in nats: (K, T, B)."""
         losses = np.zeros((len(self._readers), *batch.ids.shape))
-        for reader, own in zip(self._readers.values(), losses, strict=True):
-            reader(batch, own)
+        for (name, reader), own in zip(self._readers.items(), losses, strict=True):
+            if name in self._found:
+                own[:, 0], self._found[name] = np.split(self._found[name], [len(own)])
+            else:
+                reader(batch, own)
         return losses
 
     @property
@@ -175,6 +194,21 @@ class Reading:
         if losses is not None:
             losses[:] = nats
         return float(nats.sum())
+
+    def whole(self, ids: Array, workers: int, losses: Array | None = None) -> Whole | None:
+        """Read the text `ids` (n,) of one stream; None where no part is faster so.
+
+        `losses` (n - 1,), where given, receives the loss of each symbol but the first.
+        """
+        again = self._parts.whole(ids, workers)
+        if again is None:
+            return None
+        windows, nats = Streams(ids, 1, min(WINDOW, len(ids) - 1)), []
+        for k in range(len(windows)):
+            own = None if losses is None else losses[k * WINDOW :][:WINDOW, None]
+            nats.append(self(windows(0, k), own))
+            report("evaluation", k + 1, len(windows))
+        return Whole(math.fsum(nats), again)
 
 
 class Steps:

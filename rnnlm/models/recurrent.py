@@ -23,7 +23,6 @@ from ..cells.steps import flat_rows
 from ..config.kinds import Chosen, Flag, Integer, Number, option
 from ..errors import ConfigError
 from ..text.batches import Batch
-from .apart import LayersApart
 from .base import Masks
 from .declared import Declared
 from .initialisation import Initialisation, Orthogonal
@@ -39,6 +38,7 @@ from .layers import (
     softmax_cross_entropy,
     square_penalty,
 )
+from .segments import SegmentsReading
 
 TAPE_BYTES = 7000  # of recorded calls, forward and backward, for each step and layer; measured
 
@@ -671,9 +671,9 @@ class Recurrent(Declared):
         if self.embedding_size is not None:
             one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)
 
-    def read(self, params: Parameters, streams: int) -> LayersApart:
+    def read(self, params: Parameters, streams: int) -> SegmentsReading:
         """A reader of `streams` streams, from the zero state."""
-        return LayersApart(self, params, streams)
+        return SegmentsReading(self, params, streams)
 
     # Single steps
 
