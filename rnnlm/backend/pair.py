@@ -7,8 +7,8 @@ alone makes, and so the bits are the same.
 
 Each tells the other how far it is by a counter in that memory, at which the other looks again and
 again: a look takes some 50 ns, a message through a pipe 50 µs. A helper that is told nothing for a
-while sleeps. A caller that waits long, since another program has a core, goes on alone for some steps,
-and for more if that happens again.
+while sleeps. A caller that loses time by it, since another program has a core, goes on alone for a
+while.
 """
 
 from __future__ import annotations
@@ -32,16 +32,13 @@ from .tape import Tape
 from .tiles import PackedMatrix
 from .workers import WorkerProcess, available_cores, may_fork, shared_zeros
 
-LARGE = (
-    2 << 20
-)  # bytes of weights: a core's own cache holds fewer in much the same time as two would
+LARGE = 2 << 20  # bytes of weights, more than a core's own cache holds
 BEGIN = 512  # steps alone, before a helper is forked: that takes as long as a hundred large ones
-LOOKS = (
-    4000  # without news, some 200 µs: then the helper sleeps, and the caller lets others go first
-)
-# A core was taken by another program where a step takes twice as long as one alone, and as a wake
-WAKE = 5e-4  # seconds
-PAUSE, LONGEST_PAUSE = 64, 1 << 13  # steps alone after that
+AGAIN = 1 << 13  # steps alone, where that failed
+LOOKS = 4000  # without news, 200 µs: then the helper sleeps, and the caller lets others go first
+# Seconds that steps together took longer than as many alone. Beyond LOST there are too few cores: the
+# caller goes on alone for PAUSE times as long; of a process that was stopped MOST_LOST count
+LOST, MOST_LOST, PAUSE = 1e-3, 0.25, 32
 ORDERED = ("x86_64", "AMD64")  # processors whose cores see each other's stores in order
 # The helper's part of a product. Those of the state before begin while the caller draws a symbol
 EARLY, LATE = 5 / 8, 1 / 2
@@ -76,8 +73,8 @@ class Pair:
         self.tapes = [PairTape(self, 0), PairTape(self, 1)]
         self._helper: WorkerProcess | None = None
         self._owner = 0  # the process that forked it
-        self._alone, self._pause, self._together = BEGIN, PAUSE, 0  # steps
-        self._usual = math.inf  # seconds of a step alone
+        self._alone = BEGIN  # steps
+        self._usual, self._lost = math.inf, 0.0  # seconds: of a step alone, and lost by helpers
         self._ready: PairTape | None = None  # of which the helper was told the first part
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> Array:
@@ -111,17 +108,16 @@ class Pair:
         self._ready = None
         for call in tape.together:
             call()
-        self._together += 1
         if self._alone:  # the helper was killed
             return
         other = self.tapes[1 - tape.place]
         self.tell(other.first)
         self._ready = other
-        if time.perf_counter() - began > 2 * self._usual + WAKE:
+        self._lost = max(0.0, self._lost + time.perf_counter() - began - self._usual)
+        if self._lost > LOST:
             self.wait()
-            again = self._together <= self._pause
-            self._pause = min(2 * self._pause, LONGEST_PAUSE) if again else PAUSE
-            self._alone, self._together = self._pause, 0
+            lost, self._lost = min(self._lost, MOST_LOST), 0.0
+            self._alone = math.ceil(PAUSE * lost / self._usual)
 
     def tell(self, part: int) -> None:
         """Let the helper begin a part of a step."""
@@ -152,7 +148,7 @@ class Pair:
             helper.close()
 
     def _fork(self) -> None:
-        self._alone = LONGEST_PAUSE
+        self._alone = AGAIN
         if Pair.has_helper or not may_fork():
             return
         self._counters[ASLEEP] = 0
@@ -177,7 +173,7 @@ class Pair:
             for call in self._parts[self._number % len(self._parts)]:
                 call()
             counters[DONE], counters[ASLEEP] = self._number, 1
-            self._alone = LONGEST_PAUSE
+            self._alone = AGAIN
 
     def _follow(self, _worker: int) -> None:
         """What the helper does while it is awake."""

@@ -30,7 +30,7 @@ def small_networks_have_helpers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.setattr(pair, "available_cores", lambda: 2)
     monkeypatch.setattr(pair, "LARGE", 0)
     monkeypatch.setattr(pair, "BEGIN", 3)
-    monkeypatch.setattr(pair, "WAKE", math.inf)  # no step takes too long
+    monkeypatch.setattr(pair, "LOST", math.inf)
     before = children()
     yield
     assert children() == before
@@ -53,8 +53,8 @@ def test_a_helper_does_not_change_a_bit(
     model = Recurrent(7, cell, 80, 3, residual=True, skip=True)
     together = logits(model)
     monkeypatch.setattr(pair, "LOOKS", 1)
-    monkeypatch.setattr(pair, "WAKE", -1)
-    monkeypatch.setattr(pair, "PAUSE", 2)
+    monkeypatch.setattr(pair, "LOST", 0)
+    monkeypatch.setattr(pair, "PAUSE", 1)
     hurried = logits(model)
     monkeypatch.setattr(recurrent, "pays", lambda _: False)
     assert logits(model) == together == hurried
