@@ -39,7 +39,7 @@ LOOKS = 4000  # without news, 200 µs: then the helper sleeps, and the caller le
 # Seconds that steps together took longer than as many alone. Beyond LOST there are too few cores: the
 # caller goes on alone for PAUSE times as long; of a process that was stopped MOST_LOST count
 LOST, MOST_LOST, PAUSE = 1e-3, 0.25, 32
-ORDERED = ("x86_64", "AMD64")  # processors whose cores see each other's stores in order
+ORDERED = "x86_64"  # whose cores see the stores of each other in order, as Linux calls it
 # The helper's part of a product. Those of the state before begin while the caller draws a symbol
 EARLY, LATE = 5 / 8, 1 / 2
 TOLD, DONE, ASLEEP = 0, 8, 16  # counters, each in a cache line of its own
@@ -49,7 +49,7 @@ def pays(weights: int) -> bool:
     """Whether a helper may save time in steps that read so many bytes of weights."""
     return (
         weights >= LARGE
-        and platform.machine() in ORDERED
+        and platform.machine() == ORDERED
         and available_cores() > 1
         and not Pair.has_helper
         and may_fork()

@@ -28,6 +28,7 @@ def small_networks_have_helpers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     """After a few steps, whatever else runs here; no test leaves a process."""
     monkeypatch.setattr(pair, "may_fork", lambda: True)
     monkeypatch.setattr(pair, "available_cores", lambda: 2)
+    monkeypatch.setattr("platform.machine", lambda: pair.ORDERED)
     monkeypatch.setattr(pair, "LARGE", 0)
     monkeypatch.setattr(pair, "BEGIN", 3)
     monkeypatch.setattr(pair, "LOST", math.inf)
@@ -107,3 +108,21 @@ def test_a_killed_helper_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert children() == before
     monkeypatch.setattr(recurrent, "pays", lambda _: False)
     assert logits(model) == said
+
+
+@forking
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("available_cores", 1), ("may_fork", False), ("platform.machine", "aarch64")],
+)
+def test_no_helper_where_it_cannot_help(
+    name: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One core, threads beside this one, or cores that see stores in another order."""
+    monkeypatch.setattr(f"rnnlm.backend.pair.{name}", lambda: value)
+    before = children()
+    model = Recurrent(7, LSTM(), 80, 2)
+    steps = model.begin(model.init(np.random.default_rng(0)), 1)
+    for _ in range(10):
+        steps.step([1])
+    assert children() == before
