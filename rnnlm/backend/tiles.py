@@ -71,6 +71,28 @@ class PackedMatrix:
                 return partial(np.dot, X.reshape(K), W, out.reshape(G * N))
         return partial(np.matmul, *self.operands(X, out))
 
+    def cut(
+        self, X: Array, out: Array, share: float
+    ) -> tuple[Callable[[], object], Callable[[], object]] | None:
+        """The call of `product` as two calls, of which the second computes about that share.
+
+        Each has some of the tiles, or of the gates where a gate is one tile: the same bits. None where
+        there is one tile.
+        """
+        if X.ndim == out.ndim:
+            return None
+        X, tiles, columns = self.operands(X, out)
+        axis = 1 if tiles.shape[1] > 1 else 0
+        n = tiles.shape[axis]
+        first = n - round(n * share)
+        if not 0 < first < n:
+            return None
+        tiles, columns = tiles.swapaxes(0, axis), columns.swapaxes(0, axis)
+        return (
+            partial(np.matmul, X, tiles[:first], columns[:first]),
+            partial(np.matmul, X, tiles[first:], columns[first:]),
+        )
+
     def operands(self, X: Array, out: Array) -> tuple[Array, Array, Array]:
         """The three arguments of `numpy.matmul` that compute out_k = X W_k.
 

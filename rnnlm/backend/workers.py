@@ -226,6 +226,10 @@ class WorkerProcess:
             self._raise_ended()
         return error
 
+    def has_answered(self) -> bool:
+        """Whether `receive` need not wait: the job is done, or the process has ended."""
+        return self._pipe.poll(0)
+
     def close(self) -> None:
         """End the process when it has done its current job."""
         with suppress(OSError):

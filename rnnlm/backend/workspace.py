@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..arrays import Array
+from ..arrays import Array, Shape
 from .tape import Tape, Unrecorded
 
 LONGEST_TAPE = 1024  # steps; each takes some kilobytes
@@ -22,11 +24,18 @@ class Workspace:
     A buffer grows to the largest size that was asked for; smaller arrays use its first part (the last
     window of an epoch is shorter). The caller must write every element before reading it: tests fill
     all buffers with NaN (`poison`) and expect the same bits. At most `tapes` of a name are kept.
+    `empty` allocates the buffers.
     """
 
-    def __init__(self, dtype: DTypeLike = np.float32, tapes: int = TAPES) -> None:
+    def __init__(
+        self,
+        dtype: DTypeLike = np.float32,
+        tapes: int = TAPES,
+        empty: Callable[[Shape, np.dtype[Any]], Array] = np.empty,
+    ) -> None:
         self.dtype = np.dtype(dtype)
         self._most = tapes
+        self._empty = empty
         self._flat: dict[str, Array] = {}
         self._tapes: dict[str, dict[object, Tape]] = {}
 
@@ -37,7 +46,7 @@ class Workspace:
         if flat is None or flat.size < size or flat.dtype != kind:
             if flat is not None:
                 self._tapes.clear()  # they would keep the memory that is replaced
-            flat = self._flat[name] = np.empty(size, kind)
+            flat = self._flat[name] = self._empty((size,), kind)
         return flat[:size].reshape(shape)
 
     def tape(self, name: str, steps: int, *memory: Array, weights: int = 0) -> Tape:

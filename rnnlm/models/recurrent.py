@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -14,6 +15,7 @@ from numpy.typing import DTypeLike
 from ..arrays import Array, Shape
 from ..backend import blas
 from ..backend.initial import between_table_and_output, glorot_uniform, unit_variance, zeros
+from ..backend.pair import Pair, pays
 from ..backend.params import Parameter, Parameters, count
 from ..backend.tape import Tape, Unrecorded
 from ..backend.tiles import PackedMatrix
@@ -756,22 +758,30 @@ class Steps:
         R = blas.rows_at_once()
         K, H, V = -(-n // R), model.hidden_size, model.vocabulary_size
         C, S = len(model.cell.gates) + model.cell.saved, len(model.cell.states)
-        ws = Workspace(params.flat.dtype)
+        w = Weights(model, params, R, backward=False, blocks=K)
+        pair = Pair() if K == 1 and pays(w.packed_bytes) else None
+        ws = Workspace(params.flat.dtype, empty=pair.empty if pair else np.empty)
         ids = ws("ids", K, R, dtype=np.intp)
         ids.fill(0)
         logits = ws("logits", K, R, V)
         seen = ws("seen", K, R, model.output_size if model.skip else 0)
         self._ids, self._logits = ids.reshape(-1)[:n], logits.reshape(K * R, V)[:n]
-        w = Weights(model, params, R, backward=False, blocks=K)
         # The state alternates between two places in memory: even and odd steps have a tape each
         states = ws("s", model.num_layers, S, 2, K, R, H)
         states.fill(0)
-        self._tapes = [Tape(), Tape()]
+        self._tapes: list[Tape] = [Tape(), Tape()]
+        of_layer = [ws] * model.num_layers
+        if pair:
+            self._tapes = [*pair.tapes]
+            # Products of all layers may be computed before the step: each has its own memory for them
+            of_layer = [Workspace(ws.dtype, empty=pair.empty) for _ in of_layer]
+            weakref.finalize(self, pair.close)
         for run, s in zip(self._tapes, (states, states[:, :, ::-1]), strict=True):
             X = model.record_inputs(run, w, ids, ws)
             for layer, p in enumerate(w.layers):
                 z = ws(f"z.{layer}", C, 1, K, R, H)
-                model.record_layer(run, p, X, ids, z, s[layer], s[layer, :, :1], None, ws)
+                own = of_layer[layer]
+                model.record_layer(run, p, X, ids, z, s[layer], s[layer, :, :1], None, own)
                 y = s[layer, 0, 1]
                 if model.residual and layer:
                     y = ws(f"y.{layer}", K, R, H)
@@ -848,6 +858,12 @@ class Weights:
             if masks:
                 self.drops.append(partial(_drop, own, copies, masks, model.cell.scale, rate))
         self.refresh()
+
+    @property
+    def packed_bytes(self) -> int:
+        """Bytes of the copies that are multiplied."""
+        copies = (copy for layer in self.layers for copy in layer.values())
+        return sum(copy.tiles.nbytes for copy in copies if isinstance(copy, PackedMatrix))
 
     def refresh(self) -> None:
         """Make all copies anew from the parameters."""
