@@ -14,7 +14,7 @@ from rnnlm.backend.workspace import Workspace
 from rnnlm.cells import CELLS
 from rnnlm.config.kinds import options
 from rnnlm.models.recurrent import Recurrent
-from rnnlm.optim.optimizers import OPTIMIZERS, state_names
+from rnnlm.optim.optimizers import BY_MATRIX, OPTIMIZERS, state_names
 from rnnlm.text.batches import Batch
 
 with np.load(ROOT / "tests" / "support" / "golden.npz") as file:
@@ -85,5 +85,8 @@ def test_optimizer_takes_pytorchs_steps(case: str) -> None:
 
 
 def test_every_optimizer_has_golden_steps() -> None:
-    """A new optimizer wants a line in support/golden.py."""
-    assert {case["name"] for case in CASES["optimizers"].values()} == set(OPTIMIZERS)
+    """A new optimizer wants a line in support/golden.py. Those of matrices, which PyTorch computes in
+    bfloat16, have the SVD as an oracle (test_optim.py).
+    """
+    others = {name for name, optimizer in OPTIMIZERS.items() if optimizer in BY_MATRIX}
+    assert {case["name"] for case in CASES["optimizers"].values()} | others == set(OPTIMIZERS)
