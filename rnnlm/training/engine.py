@@ -37,7 +37,7 @@ from ..optim.truncation import Truncation, regular
 from ..text.batches import ALL, Batch, Rows
 from .reduction import REDUCTIONS
 
-SHARD_ROWS = 32  # at most; measured in tests/bench/README.md
+SHARD_ROWS = 40  # at most; measured in tests/bench/README.md
 MIN_ROWS_TO_SPLIT = 16  # below, two half-batches cost more than one whole
 MAX_LANES = 8  # bounds the memory for gradients and activations, whatever the batch
 LARGEST = 1e18  # the largest gradient norm that an optimizer is given
@@ -49,7 +49,7 @@ CHUNK = 32768  # elements of a flat vector that are summed or updated at a time
 
 
 def shard_rows(batch_size: int) -> list[slice]:
-    """The rows of each shard: as equal as possible, 32 rows at most, two shards from 16 rows on.
+    """The rows of each shard: as equal as possible, 40 rows at most, two shards from 16 rows on.
 
     There are one or an even number, so that two or four workers have as many each.
     """
