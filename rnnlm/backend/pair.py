@@ -70,12 +70,18 @@ class Pair:
         self._counters = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
         self._number = 0  # of the last part of a step that the helper was told to do
         self._parts: list[list[Callable[[], object]]] = []
-        self.tapes = [PairTape(self, 0), PairTape(self, 1)]
+        self._firsts: list[int] = []  # of each tape, the number of its first part
         self._helper: WorkerProcess | None = None
         self._owner = 0  # the process that forked it
         self._alone = BEGIN  # steps
         self._usual, self._lost = math.inf, 0.0  # seconds: of a step alone, and lost by helpers
-        self._ready: PairTape | None = None  # of which the helper was told the first part
+        self._ready: int | None = None  # the place of the tape of which it was told the first part
+
+    def tapes(self) -> list[Tape]:
+        """Both tapes; they know the pair, and it does not know them: no cycle keeps their memory."""
+        tapes = [PairTape(self, 0), PairTape(self, 1)]
+        self._firsts = [tape.first for tape in tapes]
+        return [*tapes]
 
     def empty(self, shape: Shape, dtype: DTypeLike) -> Array:
         """Memory that the helper shares."""
@@ -103,15 +109,15 @@ class Pair:
             if not self._alone and self._helper is None:
                 self._fork()
             return
-        if self._ready is not tape:  # after steps alone, or an interrupted one
+        if self._ready != tape.place:  # after steps alone, or an interrupted one
             self.tell(tape.first)
         self._ready = None
         for call in tape.together:
             call()
         if self._alone:  # the helper was killed
             return
-        other = self.tapes[1 - tape.place]
-        self.tell(other.first)
+        other = 1 - tape.place
+        self.tell(self._firsts[other])
         self._ready = other
         self._lost = max(0.0, self._lost + time.perf_counter() - began - self._usual)
         if self._lost > LOST:

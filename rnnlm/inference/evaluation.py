@@ -162,7 +162,7 @@ def evaluate(
     and so the figure is exact with any number of streams.
 
     A long text is read by recurrent networks in segments side by side, which start from estimates of
-    the state, until they are seen to agree: within 1e-6 nats of that figure.
+    the state, until they are seen to agree: about within 1e-6 nats of that figure (models/segments.py).
 
     Segments, or else the layers of a network, are read by several `workers` (None: one for each core)
     where that is faster and the process may fork; the bits do not depend on it.

@@ -151,8 +151,10 @@ class PartsReading:
         """
         again = None
         for name, reader in self._readers.items():
+            if not isinstance(reader, ReadsWhole):
+                continue
             losses = np.empty(len(ids) - 1)
-            if isinstance(reader, ReadsWhole) and (found := reader.whole(ids, workers, losses)):
+            if found := reader.whole(ids, workers, losses):
                 self._found[name] = losses
                 again = found.read_again + (again or 0)
         return again

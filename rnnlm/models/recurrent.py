@@ -772,7 +772,7 @@ class Steps:
         self._tapes: list[Tape] = [Tape(), Tape()]
         of_layer = [ws] * model.num_layers
         if pair:
-            self._tapes = [*pair.tapes]
+            self._tapes = pair.tapes()
             # Products of all layers may be computed before the step: each has its own memory for them
             of_layer = [Workspace(ws.dtype, empty=pair.empty) for _ in of_layer]
             weakref.finalize(self, pair.close)

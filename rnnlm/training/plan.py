@@ -9,6 +9,7 @@ from functools import partial
 
 from ..assembly import build_model, whole_config
 from ..backend.memory import available_memory, readable
+from ..backend.params import is_matrix
 from ..backend.ranks import world
 from ..config.kinds import Interval
 from ..config.schema import Config
@@ -16,7 +17,7 @@ from ..errors import ConfigError
 from ..models.base import LanguageModel, TrainableModel, UnrolledModel
 from ..optim import averages, schedules
 from ..optim.averages import AVERAGES, none
-from ..optim.optimizers import OPTIMIZERS, state_names
+from ..optim.optimizers import BY_MATRIX, OPTIMIZERS, state_names
 from ..optim.truncation import TRUNCATIONS, regular
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import open_data
@@ -31,6 +32,7 @@ from .resume import adopt_config
 from .validation import Validation
 
 SHORT = "windows of fewer than 5 steps do not vary"
+COPIES = 28  # bytes for each element of a matrix that is updated as a whole
 READ = 16 << 20  # bytes of a raw text for a dry run
 FACTOR = 21  # bytes for each factor of a truncation: while it is drawn, and as the model takes it
 
@@ -210,19 +212,32 @@ def check_memory(model: TrainableModel, config: Config, course: Course) -> list[
     averages = AVERAGES[t.average["name"]] is not none
     factor = 0 if TRUNCATIONS[t.truncation["name"]] is regular else FACTOR
 
+    copies = 0  # of the largest matrix, while the optimizer works on it
+    if OPTIMIZERS[t.optimizer["name"]] in BY_MATRIX:
+        tables = [name for name, axis in model.symbol_axes.items() if axis == -2]
+        copies = COPIES * max(
+            math.prod(shape[-2:])
+            for name, shape in model.shapes.items()
+            if is_matrix(name) and name not in tables
+        )
+
     def size(seq_length: int, rank: int) -> int:
         cut = Borders(windows.longest, seq_length, t.vary_length)
         factors = factor * t.batch_size * cut.longest
-        return factors + training_bytes(
-            model,
-            t.batch_size,
-            cut.longest,
-            slots,
-            windows.begins_inside,
-            cut.shorter,
-            averages=averages,
-            rank=rank,
-            ranks=ranks.size,
+        return (
+            factors
+            + copies
+            + training_bytes(
+                model,
+                t.batch_size,
+                cut.longest,
+                slots,
+                windows.begins_inside,
+                cut.shorter,
+                averages=averages,
+                rank=rank,
+                ranks=ranks.size,
+            )
         )
 
     def size_here(seq_length: int) -> int:
