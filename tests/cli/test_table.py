@@ -23,6 +23,15 @@ ROWS: list[dict[str, Any]] = [
 ]
 
 
+def test_small_learning_rates_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    """Four places are not enough for them; a loss has four."""
+    table.show_rows([{"rate": 3e-5, "loss": 1.5}, {"rate": 4.25e-5, "loss": 0.0}], None)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["3e-05", "1.5000"],
+        ["4.25e-05", "0.0000"],
+    ]
+
+
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
 def test_a_table_fits_on_a_terminal(
     columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
