@@ -172,16 +172,22 @@ def muon(
     is `matrix_rate` (Jordan et al. 2024, Muon; the factor √max(K, N) from Liu et al. 2025,
     arXiv:2502.16982, equation 4, who have s = 0.2). The rest is updated as by AdamW.
     """
-    np.multiply(w, 1 - learning_rate * weight_decay, w)
     if w.ndim == 1:
-        options = {
-            "learning_rate": learning_rate,
-            "beta1": beta1,
-            "beta2": beta2,
-            "epsilon": epsilon,
-        }
-        adam(w, g, tmp, t, m=m, v=v, **options)
+        adamw(
+            w,
+            g,
+            tmp,
+            t,
+            m=m,
+            v=v,
+            learning_rate=learning_rate,
+            beta1=beta1,
+            beta2=beta2,
+            epsilon=epsilon,
+            weight_decay=weight_decay,
+        )
         return
+    np.multiply(w, 1 - learning_rate * weight_decay, w)
     np.multiply(m, momentum, m)
     np.add(m, g, m)
     np.multiply(m, momentum, tmp)
