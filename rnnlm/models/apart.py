@@ -29,7 +29,8 @@ from .declared import Reading, finite
 from .layers import dense_projection
 
 if TYPE_CHECKING:
-    from .recurrent import Recurrent, Weights
+    from .recurrent import Recurrent
+    from .weights import Weights
 
 Block = list[Batch]
 

@@ -32,7 +32,9 @@ from .layers import (
     softmax_cross_entropy,
     sum_rows,
 )
-from .recurrent import TAPE_BYTES, LayerTrace, Recurrent, Steps, keep_factors, layer_copies
+from .recurrent import TAPE_BYTES, LayerTrace, Recurrent, keep_factors
+from .steps import Steps
+from .weights import layer_copies
 
 PACKED = ["Wh", "Wy"]  # the parameters of the Jordan layer that every step multiplies
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -13,12 +11,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..arrays import Array, Shape
-from ..backend import blas
 from ..backend.initial import between_table_and_output, glorot_uniform, unit_variance, zeros
-from ..backend.pair import Pair, pays
 from ..backend.params import Parameter, Parameters, count
 from ..backend.tape import Tape, Unrecorded
-from ..backend.tiles import PackedMatrix
 from ..backend.workspace import LONGEST_TAPE, Workspace
 from ..cells import LSTM, Cell
 from ..cells.steps import flat_rows
@@ -32,7 +27,6 @@ from .layers import (
     OutputGradients,
     Place,
     dropout_backward,
-    dropout_mask,
     logits_rows,
     one_hot_projection_backward,
     projection,
@@ -41,6 +35,8 @@ from .layers import (
     square_penalty,
 )
 from .segments import SegmentsReading
+from .steps import Steps, repeated
+from .weights import Weights
 
 TAPE_BYTES = 7000  # of recorded calls, forward and backward, for each step and layer; measured
 
@@ -739,199 +735,3 @@ class LayerTrace:
     mask: Array | None  # (T, B, H), or (1, B, H) where masks are locked
     output: Array  # (T·B, H)
     factors: Array | None = None  # of dropout on the input (T·B, D), or (T·B, 1) for one-hot input
-
-
-class Steps:
-    """N texts, side by side, that grow by one symbol in each step, from the zero state.
-
-    Products run over blocks of a fixed number of rows (`blas.rows_at_once`). So the bits of a text do
-    not depend on the number of texts.
-
-    `record_output(run, X, ids, logits, ws)` records what makes the logits (K, R, V) of the output X
-    (K, R, D) of the layers of `model`, or where it has none, of its input: X or, for one-hot input,
-    None and the ids (K, R).
-    """
-
-    def __init__(
-        self, model: Recurrent, params: Parameters, n: int, record_output: Callable[..., None]
-    ) -> None:
-        R = blas.rows_at_once()
-        K, H, V = -(-n // R), model.hidden_size, model.vocabulary_size
-        C, S = len(model.cell.gates) + model.cell.saved, len(model.cell.states)
-        w = Weights(model, params, R, backward=False, blocks=K)
-        pair = Pair() if K == 1 and pays(w.packed_bytes) else None
-        ws = Workspace(params.flat.dtype, empty=pair.empty if pair else np.empty)
-        ids = ws("ids", K, R, dtype=np.intp)
-        ids.fill(0)
-        logits = ws("logits", K, R, V)
-        seen = ws("seen", K, R, model.output_size if model.skip else 0)
-        self._ids, self._logits = ids.reshape(-1)[:n], logits.reshape(K * R, V)[:n]
-        # The state alternates between two places in memory: even and odd steps have a tape each
-        states = ws("s", model.num_layers, S, 2, K, R, H)
-        states.fill(0)
-        self._tapes: list[Tape] = [Tape(), Tape()]
-        of_layer = [ws] * model.num_layers
-        if pair:
-            self._tapes = pair.tapes()
-            # Products of all layers may be computed before the step: each has its own memory for them
-            of_layer = [Workspace(ws.dtype, empty=pair.empty) for _ in of_layer]
-            weakref.finalize(self, pair.close)
-        for run, s in zip(self._tapes, (states, states[:, :, ::-1]), strict=True):
-            X = model.record_inputs(run, w, ids, ws)
-            for layer, p in enumerate(w.layers):
-                z = ws(f"z.{layer}", C, 1, K, R, H)
-                own = of_layer[layer]
-                model.record_layer(run, p, X, ids, z, s[layer], s[layer, :, :1], None, own)
-                y = s[layer, 0, 1]
-                if model.residual and layer:
-                    y = ws(f"y.{layer}", K, R, H)
-                    run(np.add, s[layer, 0, 1], X, y)
-                if model.skip:
-                    run(np.copyto, seen[..., layer * H : (layer + 1) * H], y)
-                X = y
-            if model.skip:
-                X = seen
-            record_output(run, X, ids, logits, ws)
-
-    def step(self, ids: Array | Sequence[int]) -> Array:
-        """Feed one id per text; the logits (N, V) of the next symbol, valid until the next step."""
-        self._ids[:] = ids
-        self._tapes[0].replay()
-        self._tapes.reverse()
-        return self._logits
-
-
-def repeated(a: Array, shape: Shape) -> Array:
-    """`a` repeated to a shape: adding the copy takes a quarter of the time of broadcasting."""
-    return np.broadcast_to(a, shape).copy()
-
-
-class Weights:
-    """The parameters, and copies of them that the products use. Every update refreshes the copies.
-
-    The copies of each layer, multiplied by the cell's `scale`: `table` (G, V, H) = Wx + b for one-hot
-    input, else `Wx`; `b`; the cell's packed parameters, cut for products of `rows` rows. For the
-    backward pass the packed parameters are there transposed too (without `scale`), under their name +
-    "T". With `blocks`, the copies are for single steps of `blocks` times `rows` texts: `Wx` is cut for
-    `rows` rows too, and `b` is repeated for every text.
-
-    With weight dropout, `masks` has a mask of each layer's packed parameters by name: ones until
-    `drops` are called, one for each layer. Then the copies are multiplied by them, up to a refresh.
-
-    `empty` allocates the copies; `number` is different for every object.
-    """
-
-    _numbers = itertools.count(1)
-
-    def __init__(
-        self,
-        model: Recurrent,
-        params: Parameters,
-        rows: int,
-        backward: bool = True,
-        blocks: int | None = None,
-        empty: Callable[[Shape, np.dtype[Any]], Array] = np.empty,
-    ) -> None:
-        self.params = params
-        self.number = next(self._numbers)
-        self.layers: list[dict[str, Any]] = []
-        self.tasks: list[Callable[[], None]] = []  # together they refresh the copies, in any order
-        self.drops: list[Callable[[np.random.Generator], None]] = []
-        self.masks: list[dict[str, Array]] = []
-
-        def new(shape: Shape) -> Array:
-            return empty(shape, params.flat.dtype)
-
-        rate = model.weight_dropout if backward else 0
-        for layer in range(model.num_layers):
-            one_hot = layer == 0 and model.embedding_size is None
-            own = params.group(f"layers.{layer}.")
-            copies, tasks = layer_copies(
-                own, list(model.packed), model.cell.scale, one_hot, rows, blocks, backward, new
-            )
-            self.layers.append(own | copies)
-            self.tasks += tasks
-            masks = {name: new(shape) for name, shape in model.packed.items() if rate}
-            for mask in masks.values():
-                mask.fill(1)
-            self.masks.append(masks)
-            if masks:
-                self.drops.append(partial(_drop, own, copies, masks, model.cell.scale, rate))
-        self.refresh()
-
-    @property
-    def packed_bytes(self) -> int:
-        """Bytes of the copies that are multiplied."""
-        copies = (copy for layer in self.layers for copy in layer.values())
-        return sum(copy.tiles.nbytes for copy in copies if isinstance(copy, PackedMatrix))
-
-    def refresh(self) -> None:
-        """Make all copies anew from the parameters."""
-        with np.errstate(all="ignore"):  # an overflow shows in the loss
-            for task in self.tasks:
-                task()
-
-
-def layer_copies(
-    own: dict[str, Array],
-    packed: list[str],
-    scale: Sequence[float],
-    one_hot: bool,
-    rows: int,
-    blocks: int | None,
-    backward: bool,
-    new: Callable[[Shape], Array],
-) -> tuple[dict[str, Any], list[Callable[[], None]]]:
-    """The copies of a layer's parameters `own`, in memory that `new` allocates, and the calls that
-    make them anew; see `Weights`. Those in `packed` are multiplied at every step.
-    """
-    G, D, H = own["Wx"].shape
-    copies: dict[str, Any] = {}
-    one_row = rows == 1 and blocks is None
-    for name in packed:
-        K, N = own[name].shape[1:]
-        copies[name] = PackedMatrix.empty((G, K, N), rows, new, joined=one_row)
-        if backward:
-            copies[name + "T"] = PackedMatrix.empty((G, N, K), rows, new)
-    if one_hot:
-        # With one row a step, the gates of a symbol are together, as in `_window`
-        copies["table"] = new((D, G, H)).swapaxes(0, 1) if one_row else new((G, D, H))
-    else:
-        copies["Wx"] = PackedMatrix.empty((G, D, H), rows if blocks else None, new)
-    copies["b"] = new((G, blocks, rows, H) if blocks else (G, 1, H))
-    return copies, [
-        partial(_refresh_gate, own, copies, packed, k, f) for k, f in enumerate(scale[:G])
-    ]
-
-
-def _drop(
-    own: dict[str, Array],
-    copies: dict[str, Any],
-    masks: dict[str, Array],
-    scale: Sequence[float],
-    rate: float,
-    rng: np.random.Generator,
-) -> None:
-    """Draw a layer's `masks` and make the copies of what they multiply."""
-    for name, mask in masks.items():
-        dropout_mask(rate, rng, mask)
-        for k, factor in enumerate(scale):
-            kept = own[name][k] * mask[k]
-            copies[name].fill(k, kept, factor)
-            copies[name + "T"].fill(k, kept.T)
-
-
-def _refresh_gate(
-    own: dict[str, Array], copies: dict[str, Any], packed: list[str], k: int, scale: float
-) -> None:
-    for name in packed:
-        copies[name].fill(k, own[name][k], scale)
-        if name + "T" in copies:
-            copies[name + "T"].fill(k, own[name][k].T)
-    factor = own["b"].dtype.type(scale)
-    np.multiply(own["b"][k], factor, copies["b"][k])
-    if "table" in copies:
-        np.add(own["Wx"][k], own["b"][k], copies["table"][k])
-        np.multiply(copies["table"][k], factor, copies["table"][k])
-    else:
-        copies["Wx"].fill(k, own["Wx"][k], scale)

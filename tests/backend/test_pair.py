@@ -18,7 +18,7 @@ from processes import children, forking
 from rnnlm.backend import pair
 from rnnlm.cells import GRU, LSTM, Cell
 from rnnlm.inference.sampling import generate
-from rnnlm.models import recurrent
+from rnnlm.models import steps as single_steps
 from rnnlm.models.jordan import Jordan
 from rnnlm.models.recurrent import Recurrent
 
@@ -57,7 +57,7 @@ def test_a_helper_does_not_change_a_bit(
     monkeypatch.setattr(pair, "LOST", 0)
     monkeypatch.setattr(pair, "PAUSE", 1)
     hurried = logits(model)
-    monkeypatch.setattr(recurrent, "pays", lambda _: False)
+    monkeypatch.setattr(single_steps, "pays", lambda _: False)
     assert logits(model) == together == hurried
 
 
@@ -69,7 +69,7 @@ def test_what_is_in_other_memory_is_left_to_the_caller(
     """As the context of a Jordan layer is."""
     model = Jordan(7, hidden_size=80, num_layers=2, feedback=feedback)
     together = logits(model)
-    monkeypatch.setattr(recurrent, "pays", lambda _: False)
+    monkeypatch.setattr(single_steps, "pays", lambda _: False)
     assert logits(model) == together
 
 
@@ -106,7 +106,7 @@ def test_a_killed_helper_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
             os.kill(helper, signal.SIGKILL)
         said.append(steps.step([k * k % 7]).tobytes())
     assert children() == before
-    monkeypatch.setattr(recurrent, "pays", lambda _: False)
+    monkeypatch.setattr(single_steps, "pays", lambda _: False)
     assert logits(model) == said
 
 
