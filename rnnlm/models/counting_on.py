@@ -22,7 +22,9 @@ from ..arrays import Array
 from ..backend.memory import available_memory, readable
 from ..errors import ConfigError, DataError
 from ..text.batches import Batch
-from .ngram import SMOOTHINGS, Counted, NGram, count_levels, find, ranked, surprisal, text_lengths
+from .counting import Counted, count_levels, ranked, text_lengths
+from .ngram import NGram, find, surprisal
+from .smoothing import SMOOTHINGS
 
 STEP_BYTES = 240  # of memory for each symbol of the text; measured
 

@@ -21,26 +21,24 @@ and so a model of order n predicts from short contexts there, by the estimates o
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..arrays import Array
-from ..backend.memory import available_memory, readable
 from ..config.kinds import Integer, Number, Text, option
 from ..errors import ConfigError, DataError
 from ..text.batches import Batch
+from .counting import Counted, count_levels, text_lengths
+from .smoothing import FALLBACK, SMOOTHINGS, Counts, Discounts
 
 Params = dict[str, Array]
 
 HIGHEST = 20  # order
-TEXT_BYTES = 20  # of memory for each symbol of the text, while it is counted,
-EVENT_BYTES = 40  # and beside these while a level is
-NGRAM_BYTES = 100  # for each n-gram of a level and its context, while it is estimated
+IMPORTED = "imported"  # no smoothing: the probabilities were read from a file
 
 
 # What is stored
@@ -94,233 +92,6 @@ def find(keys: Array, wanted: Array) -> tuple[Array, Array]:
     if not len(keys):
         return places, np.zeros(len(wanted), np.bool_)
     return places, keys.take(places, mode="clip") == wanted
-
-
-# Smoothing: from the counts of one level to a share of each n-gram and a weight for what is below
-
-
-@dataclass(frozen=True)
-class Counts:
-    """How often the n-grams of one level came."""
-
-    counts: Array  # c(h, w) (M,) int64, at least 1
-    context: Array  # (M,) the place of h among the C contexts
-    contexts: int  # C
-    vocabulary_size: int
-
-    def per_context(self, values: Array | None = None) -> Array:
-        """Σ_w of values (M,), or of ones, for each context: (C,)."""
-        return np.bincount(self.context, values, self.contexts)
-
-
-@dataclass(frozen=True)
-class Discounts:
-    """What is taken from the counts of n-grams that came once, twice and more often."""
-
-    values: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    fallback: bool = False  # the counts allow none, so these are fixed ones
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """p(w | h) = share(h, w) + backoff(h) · p(w | h')."""
-
-    share: Array  # (M,)
-    backoff: Array  # (C,)
-    discounts: Discounts = Discounts()
-
-
-def kneser_ney(n: Counts) -> Estimate:
-    """Interpolated modified Kneser-Ney smoothing (Chen and Goodman 1999, section 3.2)."""
-    # c(w | h) = (c(h, w) - D(c(h, w))) / Σ_w c(h, w)
-    # γ(h)     = (D₁ N₁(h·) + D₂ N₂(h·) + D₃₊ N₃₊(h·)) / Σ_w c(h, w)
-    # Nᵢ(h·) is the number of different symbols that came i times after h. On all levels but the
-    # highest c is the continuation count (see `Counted.continuations`).
-    discounts = _discounts(np.bincount(np.minimum(n.counts, 5), minlength=6).tolist())
-    D = np.array([0.0, *discounts.values])[np.minimum(n.counts, 3)]
-    total = n.per_context(n.counts)
-    return Estimate((n.counts - D) / total[n.context], n.per_context(D) / total, discounts)
-
-
-FALLBACK = Discounts((0.5, 1.0, 1.5), fallback=True)  # as KenLM's --discount_fallback
-
-
-def _discounts(n: Sequence[int]) -> Discounts:
-    """D₁, D₂, D₃₊ from n[i], the number of n-grams that came i times.
-
-    They fall back where one of n₁, n₂, n₃ is zero or a discount is below zero or above its count, as
-    happens in small and in artificial texts.
-    """
-    # Y = n₁ / (n₁ + 2 n₂),  Dᵢ = i - (i + 1) Y nᵢ₊₁ / nᵢ  (Chen and Goodman 1999, equation 26)
-    if not (n[1] and n[2] and n[3]):
-        return FALLBACK
-    Y = n[1] / (n[1] + 2 * n[2])
-    D1, D2, D3 = (i - (i + 1) * Y * n[i + 1] / n[i] for i in (1, 2, 3))
-    if not (0 <= D1 <= 1 and 0 <= D2 <= 2 and 0 <= D3 <= 3):
-        return FALLBACK
-    return Discounts((D1, D2, D3))
-
-
-def witten_bell(n: Counts) -> Estimate:
-    """Interpolated Witten-Bell smoothing (Witten and Bell 1991, method C; Chen and Goodman 1999)."""
-    # p(w | h) = (c(h, w) + T(h) p(w | h')) / (Σ_w c(h, w) + T(h)), T(h) different symbols after h
-    types = n.per_context()
-    total = n.per_context(n.counts) + types
-    return Estimate(n.counts / total[n.context], types / total)
-
-
-def additive(n: Counts, k: float = 1.0) -> Estimate:
-    """Additive smoothing (Lidstone 1920; with k = 1 Laplace's rule of succession)."""
-    # p(w | h) = (c(h, w) + k) / (Σ_w c(h, w) + k V)
-    kV = k * n.vocabulary_size
-    total = n.per_context(n.counts) + kV
-    return Estimate(n.counts / total[n.context], kV / total)
-
-
-def none(n: Counts) -> Estimate:
-    """Maximum likelihood: what was never seen after a context that was has probability 0."""
-    # p(w | h) = c(h, w) / Σ_w c(h, w); for h never seen, 0/0, the longest part of h that was counts
-    return Estimate(n.counts / n.per_context(n.counts)[n.context], np.zeros(n.contexts))
-
-
-@dataclass(frozen=True)
-class Smoothing:
-    """How probabilities come from counts."""
-
-    estimate: Callable[..., Estimate]
-    continuations: bool = False  # the lower levels count the symbols before, not occurrences
-    alone: bool = False  # p(w | h') is 1/V, whatever h'
-
-
-SMOOTHINGS = {
-    "kneser_ney": Smoothing(kneser_ney, continuations=True),
-    "witten_bell": Smoothing(witten_bell),
-    "additive": Smoothing(additive, alone=True),
-    "none": Smoothing(none),
-}
-IMPORTED = "imported"  # none of these: the probabilities were read from a file
-
-
-# Counting
-
-
-@dataclass(frozen=True)
-class Counted:
-    """The n-grams of one level, with their keys in ascending order."""
-
-    contexts: Array  # (C,) keys
-    ngrams: Array  # (M,) keys
-    counts: Array  # (M,)
-    shorter: Array  # (M,) the place of (h', w) among the n-grams one level below
-    beginning: Array  # places of the n-grams at the beginnings of texts, one for each time
-
-    def continuations(self, above: Counted) -> Array:
-        """How many different symbols came before each n-gram; (M,).
-
-        Nothing comes before the beginning of a text, so there every time counts as a symbol of its
-        own. (So do KenLM and SRILM count the n-grams that begin with <s>.)
-        """
-        # N₁₊(· h w) = |{x: c(x h w) > 0}|
-        size = len(self.ngrams)
-        return np.bincount(above.shorter, minlength=size) + np.bincount(
-            self.beginning, minlength=size
-        )
-
-
-def count_levels(ids: Array, begins: Array, V: int) -> Iterator[Counted]:
-    """The n-grams of order 1, 2, 3, ... of a text `ids` (n,), level by level.
-
-    `begins` are the positions where a text begins, the first one 0. What the next level needs is, for
-    each symbol that is predicted, the place of its context. Raises DataError where memory does not
-    suffice.
-    """
-    m = len(ids) - 1
-    _require((TEXT_BYTES + EVENT_BYTES) * m, 0, m)
-    history, targets = ids[:-1], ids[1:]
-    length = text_lengths(begins, m)
-    at = np.arange(m)  # the steps that have a context of k symbols,
-    place = np.zeros(m, np.int64)  # and its place among the contexts of level k
-    contexts, below = np.zeros(1, np.int64), np.zeros(0, np.int64)
-    for k in itertools.count():
-        _require(EVENT_BYTES * len(at), k, m)
-        if k:
-            long_enough = length[at] >= k
-            if not long_enough.all():
-                at, place = at[long_enough], place[long_enough]
-            del long_enough
-            place *= V
-            place += history[at - (k - 1)]
-            contexts = ranked(place, len(contexts) * V)
-        keys = place * V
-        keys += targets[at]
-        beginning = keys[length[at] == k]
-        keys.sort()
-        new = _changes(keys)
-        M = int(np.count_nonzero(new))
-        _require(NGRAM_BYTES * M, k, m)
-        first = np.flatnonzero(new)
-        ngrams = keys[first]
-        counts = np.diff(first, append=len(keys))
-        del keys, new, first
-        if k:
-            context, symbol = np.divmod(ngrams, V)
-            shorter = below.searchsorted((contexts // V)[context] * V + symbol)
-            del context, symbol
-        else:
-            shorter = np.zeros(M, np.int64)
-        yield Counted(contexts, ngrams, counts, shorter, ngrams.searchsorted(beginning))
-        below = ngrams
-
-
-def _require(needed: int, k: int, m: int) -> None:
-    """Raise DataError unless there are so many bytes."""
-    have = available_memory()
-    if have is not None and needed > have:
-        advice = f"model.order at most {k}" if k else "a shorter text"
-        raise DataError(
-            f"n-grams of order {k + 1} in {m:,} symbols need about {readable(needed)} to be counted, "
-            f"and {readable(have)} are free: {advice}"
-        )
-
-
-def text_lengths(begins: Array, m: int) -> Array:
-    """(m,) how many symbols of its own text were read when each of m steps predicts."""
-    dtype = np.int32 if m < 2**31 else np.int64
-    length: Array = np.arange(1, m + 1, dtype=dtype)
-    length -= np.repeat(begins.astype(dtype), np.diff(begins, append=m))
-    return length
-
-
-def _changes(keys: Array) -> Array:
-    """Where sorted keys differ from the one before, and at the first."""
-    new = np.ones(len(keys), np.bool_)
-    np.not_equal(keys[1:], keys[:-1], out=new[1:])
-    return new
-
-
-def ranked(keys: Array, limit: int) -> Array:
-    """The different keys below `limit`, sorted; in place each key becomes its place among them.
-
-    Keys that leave room are sorted together with where they stood, which is several times as fast as
-    sorting places by their keys.
-    """
-    bits = len(keys).bit_length()
-    if limit.bit_length() + bits < 64:
-        keys <<= bits
-        keys |= np.arange(len(keys))
-        keys.sort()
-        order = keys & ((1 << bits) - 1)
-        keys >>= bits
-        ordered = keys
-    else:
-        order = np.argsort(keys)
-        ordered = keys[order]
-    new = _changes(ordered)
-    different = ordered[new]
-    ranks = np.cumsum(new)
-    ranks -= 1
-    keys[order] = ranks
-    return different
 
 
 # The model

@@ -9,7 +9,8 @@ from ngram_oracle import Oracle, events
 from rnnlm.errors import ConfigError, DataError
 from rnnlm.models import counting_on
 from rnnlm.models.counting_on import CountingReader, count_on
-from rnnlm.models.ngram import SMOOTHINGS, NGram
+from rnnlm.models.ngram import NGram
+from rnnlm.models.smoothing import SMOOTHINGS
 from rnnlm.text.batches import Batch
 
 

@@ -20,8 +20,9 @@ import rnnlm
 from rnnlm.cli.main import cli
 from rnnlm.errors import CheckpointError, ConfigError, DataError
 from rnnlm.inference.evaluation import evaluate
-from rnnlm.models import ngram
-from rnnlm.models.ngram import SMOOTHINGS, NGram
+from rnnlm.models import counting, ngram
+from rnnlm.models.ngram import NGram
+from rnnlm.models.smoothing import FALLBACK, SMOOTHINGS, _discounts
 from rnnlm.text.batches import IGNORED, Batch, Streams
 
 Text = tuple[list[int], list[bool] | None]
@@ -125,7 +126,7 @@ def test_discounts_come_from_the_counts_of_a_long_text() -> None:
     ],
 )
 def test_discounts_fall_back_where_counts_allow_none(n: list[int]) -> None:
-    assert ngram._discounts(n) == ngram.FALLBACK
+    assert _discounts(n) == FALLBACK
 
 
 def test_a_model_says_that_its_discounts_fell_back() -> None:
@@ -222,7 +223,7 @@ def test_large_vocabularies_and_keys_that_leave_no_room() -> None:
 
     keys = rng.integers(0, 1 << 40, 1000) >> rng.integers(0, 40, 1000)
     tight, roomy = keys.copy(), keys.copy()
-    assert np.array_equal(ngram.ranked(tight, 1 << 60), ngram.ranked(roomy, 1 << 41))
+    assert np.array_equal(counting.ranked(tight, 1 << 60), counting.ranked(roomy, 1 << 41))
     assert np.array_equal(tight, roomy)
     assert np.array_equal(np.unique(keys)[tight], keys)
 
@@ -243,13 +244,13 @@ def test_too_little_memory_is_refused_and_what_fits_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ids = markov(5000, 30)
-    monkeypatch.setattr(ngram, "available_memory", lambda: 350_000)
+    monkeypatch.setattr(counting, "available_memory", lambda: 350_000)
     with pytest.raises(
         DataError, match=r"order 4 in 4,999 symbols .* free: model.order at most 3$"
     ):
         NGram(30, 6).fit(ids)
     NGram(30, 3).fit(ids)
-    monkeypatch.setattr(ngram, "available_memory", lambda: 1000)
+    monkeypatch.setattr(counting, "available_memory", lambda: 1000)
     with pytest.raises(DataError, match="a shorter text"):
         NGram(30, 1).fit(ids)
 
