@@ -6,7 +6,7 @@ every call. Only the model knows what they mean, and what the state of a text is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -40,18 +40,6 @@ class Reader(Protocol):
         `losses` (T, B) float64, where given, receives the loss of each target, 0 where it does not
         count. A symbol of probability 0 has an infinite loss. Raises TrainingError where the
         parameters are too large for the loss to be computed.
-        """
-
-
-@runtime_checkable
-class ReadsAhead(Reader, Protocol):
-    """A reader that is faster where it knows what comes next."""
-
-    def ahead(
-        self, batches: Iterable[Batch], windows: int, workers: int, losses: Array | None = None
-    ) -> Iterator[float]:
-        """What the call gives for each of so many windows, in their order, with the same bits, on as
-        many workers at most. `losses` (T, B) is for the steps of all windows.
         """
 
 

@@ -298,19 +298,16 @@ class Recurrent(Declared):
         keep: Array | None,
         ws: Workspace,
         factors: Array | None = None,
-        projected: int = 0,
     ) -> None:
         """Record a layer: the projection of its input, the rows X or one-hot ids, and the cell's steps.
-        One-hot rows are multiplied by `factors` (T·B, 1), where given. Of so many gates the projection
-        is in z already (`projected`).
+        One-hot rows are multiplied by `factors` (T·B, 1), where given.
 
         z (G+saved, T, B, H) becomes the activations, s (S, T+1, B, H) the states. s_prev (S, T, B, H)
         are the states that the steps begin from: a view of s, or, with `keep` (T, B, 1), memory of its
         own, which becomes s times `keep`.
         """
         G, (_, T, B, *rest) = len(p["b"]), z.shape
-        own = {"Wx": p["Wx"][projected:], "b": p["b"][projected:]} if projected else p
-        projection(run, own, X, ids, z[projected:G].reshape(G - projected, T * B, *rest), factors)
+        projection(run, p, X, ids, z[:G].reshape(G, T * B, *rest), factors)
         for k in range(G, len(self.cell.gates)):
             assert X is not None
             run(np.multiply, X.reshape(z[k].shape), self.cell.scale[k], z[k])
@@ -406,63 +403,39 @@ class Recurrent(Declared):
         Returns a trace for each layer; `seen` makes the input of the softmax of them. `masks`
         gives the generator of the mask of each of `places`; without it there is no dropout.
         """
+        (T, B), H = batch.ids.shape, self.hidden_size
+        G, S = len(self.cell.gates), len(self.cell.states)
         ids, X = self.inputs(w, batch, ws)
         factors = self.input_factors(batch.ids, masks, ws)
         if factors is not None and X is not None:
             np.multiply(X, factors, X)
+        keep = keep_factors(batch, ws)
         traces = []
-        for layer in range(self.num_layers):
-            read = ids, X, factors
-            traces.append(self.forward_layer(w, layer, batch, *read, state, ws, masks))
+        for layer, p in enumerate(w.layers):
+            z = _window(ws, f"model.z.{layer}", G + self.cell.saved, T, B, H)
+            s = ws(f"model.s.{layer}", S, T + 1, B, H)
+            s_prev = s[:, :-1] if keep is None else ws(f"model.s_prev.{layer}", S, T, B, H)
+            s[:, 0] = state[layer]
+            if batch.fresh is not None:
+                s[:, 0, batch.fresh[0]] = 0
+            below = ids if X is None else X
+            rows = factors if X is None else None
+            memory = (z, s, s_prev, below, *(a for a in (keep, rows) if a is not None))
+            run = ws.tape(f"model.forward.{layer}", T, *memory, weights=w.number)
+            if not run.is_recorded:
+                self.record_layer(run, p, X, ids, z, s, s_prev, keep, ws, rows)
+            run.replay()
+            state[layer] = s[:, T]
+            y = s[0, 1:]
+            if self.residual and layer and X is not None:
+                y = np.add(y, X.reshape(T, B, H), ws(f"model.y.{layer}", T, B, H))
+            output = y
+            mask = self.mask(layer, batch.ids, masks, ws)
+            if mask is not None:
+                output = np.multiply(y, mask, ws(f"model.dropped.{layer}", T, B, H))
+            traces.append(LayerTrace(X, z, s, s_prev, y, mask, flat_rows(output), factors))
             X, factors = traces[-1].output, None
         return traces
-
-    def forward_layer(
-        self,
-        w: Weights,
-        layer: int,
-        batch: Batch,
-        ids: Array,
-        X: Array | None,
-        factors: Array | None,
-        state: Array,
-        ws: Workspace,
-        masks: Masks | None = None,
-        projected: Array | None = None,
-    ) -> LayerTrace:
-        """Run one layer over a batch, as `forward` does: it reads the rows X (T·B, D), or where that is
-        None, one-hot ids (T·B,). `projected` (g, T·B, H), where given, is the projection of the first g
-        gates.
-        """
-        (T, B), H = batch.ids.shape, self.hidden_size
-        G, S = len(self.cell.gates), len(self.cell.states)
-        keep = keep_factors(batch, ws)
-        z = _window(ws, f"model.z.{layer}", G + self.cell.saved, T, B, H)
-        s = ws(f"model.s.{layer}", S, T + 1, B, H)
-        s_prev = s[:, :-1] if keep is None else ws(f"model.s_prev.{layer}", S, T, B, H)
-        s[:, 0] = state[layer]
-        if batch.fresh is not None:
-            s[:, 0, batch.fresh[0]] = 0
-        below = ids if X is None else X
-        rows = factors if X is None else None
-        memory = (z, s, s_prev, below, *(a for a in (keep, rows) if a is not None))
-        run = ws.tape(f"model.forward.{layer}", T, *memory, weights=w.number)
-        gates = 0 if projected is None else len(projected)
-        if projected is not None:
-            np.copyto(z[:gates], projected.reshape(gates, T, B, H))
-        if not run.is_recorded:
-            p = w.layers[layer]
-            self.record_layer(run, p, X, ids, z, s, s_prev, keep, ws, rows, gates)
-        run.replay()
-        state[layer] = s[:, T]
-        y = s[0, 1:]
-        if self.residual and layer and X is not None:
-            y = np.add(y, X.reshape(T, B, H), ws(f"model.y.{layer}", T, B, H))
-        output = y
-        mask = self.mask(layer, batch.ids, masks, ws)
-        if mask is not None:
-            output = np.multiply(y, mask, ws(f"model.dropped.{layer}", T, B, H))
-        return LayerTrace(X, z, s, s_prev, y, mask, flat_rows(output), factors)
 
     def seen(self, traces: list[LayerTrace], ws: Workspace) -> Array:
         """What the softmax sees: O (T·B, output_size)."""
@@ -484,19 +457,18 @@ class Recurrent(Declared):
 
         `losses` (T, B), where given, receives the loss of each target.
         """
-        top = self.seen(self.forward(w, batch, state, ws), ws)
-        return self.loss_of(w, top, batch, ws, losses)
+        return self.loss_of(w, self.forward(w, batch, state, ws), batch, ws, losses)
 
     def loss_of(
         self,
         w: Weights,
-        top: Array,
+        traces: list[LayerTrace],
         batch: Batch,
         ws: Workspace,
         losses: Array | None = None,
     ) -> float:
-        """The same, of what the softmax sees (T·B, output_size)."""
-        Wo, Wy = self.output_matrices(w.params)
+        """The same, after `forward`."""
+        top, (Wo, Wy) = self.seen(traces, ws), self.output_matrices(w.params)
         return softmax_cross_entropy(
             top if Wo is None else np.matmul(top, Wo, ws("model.o", len(top), Wo.shape[1])),
             Wy,

@@ -33,7 +33,7 @@ segment before which all was known.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -45,9 +45,8 @@ from ..backend.workers import SerialWorkers, WorkerPool, forked, shared_zeros
 from ..backend.workspace import Workspace
 from ..text.batches import Batch
 from ..watching import report
-from .apart import LayersApart
 from .base import Whole
-from .declared import finite
+from .declared import Reading, finite
 
 if TYPE_CHECKING:
     from .recurrent import Recurrent
@@ -73,8 +72,12 @@ def segments_of(symbols: int) -> int:
     return next((S for S in SEGMENTS if symbols >= S * S * SHORTEST), 1)
 
 
-class SegmentsReading(LayersApart):
-    """As `LayersApart`; a whole text is read in segments."""
+class SegmentsReading(Reading):
+    """As `Reading`, for a stack of recurrent layers; a whole text is read in segments."""
+
+    def __init__(self, model: Recurrent, params: Parameters, streams: int) -> None:
+        super().__init__(model, params, streams)
+        self._stack = model
 
     def whole(self, ids: Array, workers: int, losses: Array | None = None) -> Whole | None:
         """Read the text `ids` (n,) of one stream; None where it is too short to pay.
@@ -88,7 +91,7 @@ class SegmentsReading(LayersApart):
             return None
         found = np.empty(0) if losses is None else losses
         before = T % S  # symbols that fit no segment
-        nats = list(self._onward(ids[: before + 1], found[:before], 1))
+        nats = list(self._onward(ids[: before + 1], found[:before]))
         segments = Segments(
             self._stack, self._weights.params, self._state, ids[before:], S, found.size > 0
         )
@@ -98,20 +101,17 @@ class SegmentsReading(LayersApart):
         rest = before + stand * (T // S)
         if losses is not None:
             losses[before:rest] = segments.losses[:stand].ravel()
-        with closing(self._onward(ids[rest:], found[rest:], workers)) as losses_after:
-            for k, loss in enumerate(losses_after, 1):
-                nats.append(loss)
-                report("evaluation", min(k * WINDOW, T - rest), T - rest)
+        for k, loss in enumerate(self._onward(ids[rest:], found[rest:]), 1):
+            nats.append(loss)
+            report("evaluation", min(k * WINDOW, T - rest), T - rest)
         return Whole(finite(math.fsum(nats)), segments.read_again + T - rest)
 
-    def _onward(self, ids: Array, losses: Array, workers: int) -> Generator[float]:
+    def _onward(self, ids: Array, losses: Array) -> Iterator[float]:
         """Go on with a text (n,) as one stream: the loss of each window."""
-        starts = range(0, len(ids) - 1, WINDOW)
-        cuts = (ids[k : k + WINDOW + 1].astype(np.intp)[:, None] for k in starts)
-        batches = (Batch(cut[:-1], cut[1:]) for cut in cuts)
-        yield from self.ahead(
-            batches, len(starts), workers, losses[:, None] if losses.size else None
-        )
+        for k in range(0, len(ids) - 1, WINDOW):
+            cut = ids[k : k + WINDOW + 1].astype(np.intp)[:, None]
+            into = losses[k : k + WINDOW, None] if losses.size else None
+            yield self(Batch(cut[:-1], cut[1:]), into)
 
 
 class Segments:
@@ -234,7 +234,7 @@ class Segments:
                 )
                 batch, losses = Batch(ids, targets), ws("segments.losses", *ids.shape, dtype=float)
                 traces = model.forward(w, batch, state, ws)
-                model.loss_of(w, model.seen(traces, ws), batch, ws, losses)
+                model.loss_of(w, traces, batch, ws, losses)
                 total += losses.sum(axis=0)
                 sides.append([_side(trace.s[q, 1:]) for trace in traces])
                 # In float64: in float32 products soon are so small that processors are slow
