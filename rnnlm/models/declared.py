@@ -37,7 +37,6 @@ class Declared(ABC):
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """The shape of every parameter, in storage order."""
         return {name: parameter.shape for name, parameter in self.parameters.items()}
 
     @property
@@ -45,7 +44,6 @@ class Declared(ABC):
         return count(self.shapes)
 
     def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
-        """Fresh parameters, each by its own rule."""
         params = Parameters(self.shapes, dtype)
         with blas.one_thread():
             for name, parameter in self.parameters.items():

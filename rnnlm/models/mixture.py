@@ -127,11 +127,9 @@ class Mixture:
         return 1
 
     def begin(self, params: MixtureParams, n: int) -> Steps:
-        """N texts before their first symbol."""
         return Steps(self, params, n)
 
     def read(self, params: MixtureParams, streams: int) -> Reading:
-        """Streams of text before their first symbol."""
         return Reading(self, params, streams)
 
 
@@ -198,10 +196,6 @@ class Reading:
         return float(nats.sum())
 
     def whole(self, ids: Array, workers: int, losses: Array | None = None) -> Whole | None:
-        """Read the text `ids` (n,) of one stream; None where no part is faster so.
-
-        `losses` (n - 1,), where given, receives the loss of each symbol but the first.
-        """
         again = self._parts.whole(ids, workers)
         if again is None:
             return None
@@ -226,7 +220,6 @@ class Steps:
         self._mixed = np.empty((n, model.vocabulary_size))
 
     def step(self, ids: Array | Sequence[int]) -> Array:
-        """Feed one id per text (N,); the log-probabilities (N, V), valid until the next step."""
         p = self._p
         for part, logits in zip(self._parts.values(), p, strict=True):
             logits[:] = part.step(ids)

@@ -134,10 +134,7 @@ class Recurrent(Declared):
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """Every parameter under its name, in storage order.
-
-        All biases start at 0, unless the cell or the `initialisation` sets others.
-        """
+        """All biases start at 0, unless the cell or the `initialisation` sets others."""
         V, H, E = self.vocabulary_size, self.hidden_size, self.embedding_size
         first = between_table_and_output if self.tie else unit_variance
         found = {} if E is None else {"embedding": Parameter((V, E), first)}
@@ -169,7 +166,6 @@ class Recurrent(Declared):
         return self.hidden_size * (self.num_layers if self.skip else 1)
 
     def describe(self, params: Any = None) -> str:
-        """The model in one line; the parameters tell nothing beside."""
         tied = "tied " if self.tie else ""
         inputs = (
             f"{tied}embedding of {self.embedding_size}" if self.embedding_size else "one-hot input"
@@ -226,7 +222,6 @@ class Recurrent(Declared):
         return (self.num_layers, len(self.cell.states), B, self.hidden_size)
 
     def zero_state(self, B: int, dtype: DTypeLike = np.float32) -> Array:
-        """The state before the first symbol: zeros."""
         return np.zeros(self.state_shape(B), dtype)
 
     def activation_count(self, T: int, B: int, fresh: bool = False) -> int:
@@ -261,19 +256,16 @@ class Recurrent(Declared):
         return R * (self.num_layers * per_layer * H + shared) + others
 
     def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
-        """About how many bytes a window takes in training: activations and recorded calls.
-
-        Where texts begin inside some windows (`fresh`), calls are recorded with and without them.
+        """Activations and recorded calls. Where texts begin inside some windows (`fresh`), calls are
+        recorded with and without them.
         """
         return 4 * self.activation_count(T, B, fresh) + self.calls_bytes(T, fresh)
 
     def calls_bytes(self, T: int, fresh: bool = False) -> int:
-        """About how many of them are for recorded calls, which are kept for every length T."""
         return (2 if fresh else 1) * self.num_layers * min(T, LONGEST_TAPE) * TAPE_BYTES
 
     @property
     def masked_weights(self) -> int:
-        """How many weights have a mask that drops them, the same for all streams."""
         return self.num_layers * count(self.packed) if self.weight_dropout else 0
 
     # The wiring: recorded calls, the same for windows and for single steps
@@ -349,9 +341,6 @@ class Recurrent(Declared):
     def activations(
         self, w: Weights, batch: Batch, state: Array, ws: Workspace
     ) -> list[dict[str, Array]]:
-        """For each layer, what its sigmoid gates and its output h are over a window, by name: each
-        (T, B, H). `state` becomes the final state.
-        """
         sigmoid = [k for k, scale in enumerate(self.cell.scale) if scale == 0.5]
         return [
             {self.cell.gates[k]: trace.z[k].copy() for k in sigmoid} | {"h": trace.s[0, 1:].copy()}
@@ -392,7 +381,6 @@ class Recurrent(Declared):
         backward: bool = True,
         empty: Callable[[Shape, np.dtype[Any]], Array] = np.empty,
     ) -> Weights:
-        """The parameters prepared for windows of `rows` streams; see `Weights`."""
         return Weights(self, params, rows, backward=backward, empty=empty)
 
     def forward(
@@ -453,10 +441,6 @@ class Recurrent(Declared):
         ws: Workspace,
         losses: Array | None = None,
     ) -> float:
-        """Σ -ln p(target), in nats, over the targets that count; `state` becomes the final state.
-
-        `losses` (T, B), where given, receives the loss of each target.
-        """
         return self.loss_of(w, self.forward(w, batch, state, ws), batch, ws, losses)
 
     def loss_of(
@@ -467,7 +451,7 @@ class Recurrent(Declared):
         ws: Workspace,
         losses: Array | None = None,
     ) -> float:
-        """The same, after `forward`."""
+        """As `loss`, after `forward`."""
         top, (Wo, Wy) = self.seen(traces, ws), self.output_matrices(w.params)
         return softmax_cross_entropy(
             top if Wo is None else np.matmul(top, Wo, ws("model.o", len(top), Wo.shape[1])),
@@ -493,15 +477,8 @@ class Recurrent(Declared):
         penalties: list[float] | None = None,
         dinput: Array | None = None,
     ) -> float:
-        """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter, with
-        `masks` also that of the penalties, each of which goes to the list `penalties`.
-
-        Backpropagation through time over the window (Werbos 1990), truncated at its first step:
-        `state` is treated as a constant. `dstate` (L, S, B, H), where given, is the gradient of the
-        final state and becomes the gradient of the initial state. `flow` (T, B), where given, has a
-        factor for the gradient that flows from each step to the step before, in all layers. `dh`
-        (L, T, B, H), where given, receives the gradient of every layer's output h at every step;
-        `dinput` (T, B) the norm of the gradient of the input, an embedding or a one-hot vector.
+        """Backpropagation through time over the window (Werbos 1990), truncated at its first step:
+        `state` is treated as a constant. With `masks`, `d` is the gradient of the penalties, too.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         traces = self.forward(w, batch, state, ws, masks)
@@ -642,13 +619,11 @@ class Recurrent(Declared):
             one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)
 
     def read(self, params: Parameters, streams: int) -> SegmentsReading:
-        """A reader of `streams` streams, from the zero state."""
         return SegmentsReading(self, params, streams)
 
     # Single steps
 
     def begin(self, params: Parameters, n: int) -> Steps:
-        """N texts before their first symbol."""
         return Steps(self, params, n, partial(self._record_output, params))
 
     def _record_output(

@@ -80,11 +80,7 @@ class SegmentsReading(Reading):
         self._stack = model
 
     def whole(self, ids: Array, workers: int, losses: Array | None = None) -> Whole | None:
-        """Read the text `ids` (n,) of one stream; None where it is too short to pay.
-
-        `losses` (n - 1,), where given, receives the loss of each symbol but the first. The bits do not
-        depend on the number of `workers`. It is reported as `evaluation` (watching.py).
-        """
+        """None where the text is too short to pay. It is reported as `evaluation` (watching.py)."""
         T = len(ids) - 1
         S = segments_of(T)
         if S == 1:
