@@ -19,7 +19,6 @@ from oracles import Problem, assert_is_gradient
 from rnnlm import Checkpoint, ConfigError, evaluate, generate, make_config, train
 from rnnlm.api.facts import describe
 from rnnlm.arrays import Array
-from rnnlm.backend.initial import zeros
 from rnnlm.backend.params import Parameter
 from rnnlm.backend.tape import Tape
 from rnnlm.backend.workspace import Workspace
@@ -45,9 +44,6 @@ class Independent(Cell):
 
     def parameters(self, hidden_size: int) -> dict[str, Parameter]:
         return {"u": Parameter((hidden_size,), lambda u, _: u.fill(self.start))}
-
-    def init_bias(self, b: Array) -> None:
-        zeros(b, np.random.default_rng())
 
     def step(self, run: Tape, p: Weights, z: Array, s_prev: Array, s: Array, ws: Workspace) -> None:
         run(np.multiply, s_prev, p["u"], s)

@@ -67,6 +67,22 @@ class Declared(ABC):
         taken["by"][~known] += log_frequency[~known] - log_frequency[known].mean()
         return taken
 
+    def zero_state(self: TrainableModel, B: int, dtype: DTypeLike = np.float32) -> Array:
+        """By default zeros."""
+        return np.zeros(self.state_shape(B), dtype)
+
+    @property
+    def masked_weights(self) -> int:
+        """By default none."""
+        return 0
+
+    def calls_bytes(self, T: int, fresh: bool = False) -> int:
+        """By default none."""
+        return 0
+
+    def read(self: WindowModel, params: Parameters, streams: int) -> Reading:
+        return Reading(self, params, streams)
+
     def restore(self, arrays: Mapping[str, Array]) -> Parameters:
         """Parameters with these values, in float32. Raises ValueError unless each is there, has its
         shape and is finite, and nothing else is there.

@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..arrays import Array, Shape
 from ..backend import blas
@@ -22,7 +21,7 @@ from ..cells.steps import flat_rows
 from ..config.kinds import Chosen, Integer, Number, Text, option
 from ..text.batches import Batch
 from .base import Masks
-from .declared import Declared, Reading
+from .declared import Declared
 from .layers import (
     LOGITS_BLOCK,
     OutputGradients,
@@ -173,9 +172,6 @@ class Jordan(Declared):
         """(B, V + L·S·H)."""
         L, S, _, H = self.below.state_shape(B)
         return (B, self.vocabulary_size + L * S * H)
-
-    def zero_state(self, B: int, dtype: DTypeLike = np.float32) -> Array:
-        return np.zeros(self.state_shape(B), dtype)
 
     def parts(self, state: Array) -> tuple[Array, Array]:
         """Views of a state: S (B, V), and the states (L, S, B, H) of the layers below."""
@@ -498,9 +494,6 @@ class Jordan(Declared):
                 run.matmul(z[t], p["WhT"], ds[None])
             if keep is not None:
                 run(np.multiply, ds, keep[t], ds)
-
-    def read(self, params: Parameters, streams: int) -> Reading:
-        return Reading(self, params, streams)
 
     # Single steps
 

@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..arrays import Array, Shape
 from ..backend.initial import between_table_and_output, glorot_uniform, unit_variance, zeros
@@ -220,9 +219,6 @@ class Recurrent(Declared):
     def state_shape(self, B: int) -> Shape:
         """(L, S, B, H)."""
         return (self.num_layers, len(self.cell.states), B, self.hidden_size)
-
-    def zero_state(self, B: int, dtype: DTypeLike = np.float32) -> Array:
-        return np.zeros(self.state_shape(B), dtype)
 
     def activation_count(self, T: int, B: int, fresh: bool = False) -> int:
         """How many numbers are kept for a window of T steps and B streams.

@@ -20,7 +20,7 @@ from ..cells.rnn import ACTIVATIONS
 from ..config.kinds import Integer, Number, Text, option
 from ..text.batches import Batch
 from .base import Masks
-from .declared import Declared, Reading
+from .declared import Declared
 from .layers import (
     OutputGradients,
     dense_projection,
@@ -137,13 +137,6 @@ class Window(Declared):
         numbers += 2 * before * self.embedding_size + (self.num_parameters if n < R else 0)
         ids = 8 * (R + before) + 8 * (c + 4) * n + (8 * R if fresh else 0)
         return 4 * numbers + ids
-
-    def calls_bytes(self, T: int, fresh: bool = False) -> int:
-        return 0
-
-    @property
-    def masked_weights(self) -> int:
-        return 0
 
     # Windows
 
@@ -262,9 +255,6 @@ class Window(Declared):
             if block.rows.start:
                 np.add(d.flat, into.flat, d.flat)
         return total
-
-    def read(self, params: Parameters, streams: int) -> Reading:
-        return Reading(self, params, streams)
 
     # Single steps
 
