@@ -44,21 +44,23 @@ class Reader(Protocol):
 
 
 class Whole(NamedTuple):
-    """What was found in a whole text: the sum of its losses, and how many symbols were read again."""
+    """What was found in a whole text: the sum of its losses, how many symbols were read again, and
+    where they are kept, the loss of each symbol but the first (n - 1,).
+    """
 
     nats: float
     read_again: int
+    losses: Array | None
 
 
 @runtime_checkable
 class ReadsWhole(Reader, Protocol):
     """A reader that is faster where it has a whole text."""
 
-    def whole(self, ids: Array, workers: int, losses: Array | None = None) -> Whole | None:
-        """Read the text `ids` (n,) of one stream; None where that is not faster.
+    def whole(self, ids: Array, workers: int, keep: bool = False) -> Whole | None:
+        """Read the text `ids` (n,) of one stream, and `keep` each loss; None where that is not faster.
 
-        `losses` (n - 1,), where given, receives the loss of each symbol but the first. The bits do not
-        depend on the number of `workers`.
+        The bits do not depend on the number of `workers`.
         """
 
 

@@ -149,11 +149,9 @@ class PartsReading:
         """
         again = None
         for name, reader in self._readers.items():
-            if not isinstance(reader, ReadsWhole):
-                continue
-            losses = np.empty(len(ids) - 1)
-            if found := reader.whole(ids, workers, losses):
-                self._found[name] = losses
+            found = reader.whole(ids, workers, True) if isinstance(reader, ReadsWhole) else None
+            if found is not None and found.losses is not None:
+                self._found[name] = found.losses
                 again = found.read_again + (again or 0)
         return again
 
@@ -195,16 +193,17 @@ class Reading:
             losses[:] = nats
         return float(nats.sum())
 
-    def whole(self, ids: Array, workers: int, losses: Array | None = None) -> Whole | None:
+    def whole(self, ids: Array, workers: int, keep: bool = False) -> Whole | None:
         again = self._parts.whole(ids, workers)
         if again is None:
             return None
         windows, nats = Streams(ids, 1, min(WINDOW, len(ids) - 1)), []
+        losses = np.empty(len(ids) - 1) if keep else None
         for k in range(len(windows)):
             own = None if losses is None else losses[k * WINDOW :][:WINDOW, None]
             nats.append(self(windows(0, k), own))
             report("evaluation", k + 1, len(windows))
-        return Whole(math.fsum(nats), again)
+        return Whole(math.fsum(nats), again, losses)
 
 
 class Steps:

@@ -79,35 +79,32 @@ class SegmentsReading(Reading):
         super().__init__(model, params, streams)
         self._stack = model
 
-    def whole(self, ids: Array, workers: int, losses: Array | None = None) -> Whole | None:
+    def whole(self, ids: Array, workers: int, keep: bool = False) -> Whole | None:
         """None where the text is too short to pay. It is reported as `evaluation` (watching.py)."""
         T = len(ids) - 1
         S = segments_of(T)
         if S == 1:
             return None
-        found = np.empty(0) if losses is None else losses
+        losses = shared_zeros((T,), np.float64) if keep else None
         before = T % S  # symbols that fit no segment
-        nats = list(self._onward(ids[: before + 1], found[:before]))
-        segments = Segments(
-            self._stack, self._weights.params, self._state, ids[before:], S, found.size > 0
-        )
+        nats = list(self._onward(ids, 0, before, losses))
+        own = None if losses is None else losses[before:]
+        segments = Segments(self._stack, self._weights.params, self._state, ids[before:], S, own)
         stand = segments.read(workers)
         self._state[:] = segments.starts[:, :, stand : stand + 1]
         nats += segments.sums[:, :stand].ravel().tolist()
         rest = before + stand * (T // S)
-        if losses is not None:
-            losses[before:rest] = segments.losses[:stand].ravel()
-        for k, loss in enumerate(self._onward(ids[rest:], found[rest:]), 1):
+        for k, loss in enumerate(self._onward(ids, rest, T, losses), 1):
             nats.append(loss)
             report("evaluation", min(k * WINDOW, T - rest), T - rest)
-        return Whole(finite(math.fsum(nats)), segments.read_again + T - rest)
+        return Whole(finite(math.fsum(nats)), segments.read_again + T - rest, losses)
 
-    def _onward(self, ids: Array, losses: Array) -> Iterator[float]:
-        """Go on with a text (n,) as one stream: the loss of each window."""
-        for k in range(0, len(ids) - 1, WINDOW):
-            cut = ids[k : k + WINDOW + 1].astype(np.intp)[:, None]
-            into = losses[k : k + WINDOW, None] if losses.size else None
-            yield self(Batch(cut[:-1], cut[1:]), into)
+    def _onward(self, ids: Array, first: int, stop: int, losses: Array | None) -> Iterator[float]:
+        """Go on with symbols of a text (n,) as one stream: the loss of each window."""
+        for k in range(first, stop, WINDOW):
+            end = min(k + WINDOW, stop)
+            cut = ids[k : end + 1].astype(np.intp)[:, None]
+            yield self(Batch(cut[:-1], cut[1:]), None if losses is None else losses[k:end, None])
 
 
 class Segments:
@@ -116,11 +113,18 @@ class Segments:
     Recorded of the latest reading of each segment: the state before it (`starts`, of S + 1: the last is
     after the text), and for each block the sum of its losses (`sums`), the state after it (`states`),
     and of squashed numbers c the side on which they were beyond SATURATED all the time (`sides`: 1, -1,
-    else 0) and the product of their F (`kept`). With `keep`, each loss (S, L), too.
+    else 0) and the product of their F (`kept`). `losses` (S L,), of `shared_zeros`, where given, has
+    each loss.
     """
 
     def __init__(
-        self, model: Recurrent, params: Parameters, start: Array, ids: Array, S: int, keep: bool
+        self,
+        model: Recurrent,
+        params: Parameters,
+        start: Array,
+        ids: Array,
+        S: int,
+        losses: Array | None,
     ) -> None:
         self._rows, dtype = min(MOST_ROWS, S // 2), start.dtype
         self._model, self._squashed = model, model.cell.squashed
@@ -132,7 +136,7 @@ class Segments:
         self._blocks = [windows[k : k + n] for k in range(0, len(windows), n)]
         self.starts = np.zeros(model.state_shape(S + 1), dtype)
         self.starts[:, :, :1] = start
-        self.losses = shared_zeros(self._ids.shape if keep else (0, 0), np.float64)
+        self.losses = np.empty((0, 0)) if losses is None else losses.reshape(S, -1)
         self.read_again = 0
         # What workers have just read, and what is recorded of it
         blocks, shape = len(self._blocks), model.state_shape(S)

@@ -209,9 +209,7 @@ def test_records_do_not_grow_with_the_text() -> None:
     model, params = counter(np.array([0.5, -0.9, 0.4, 0.6]))
     sizes = []
     for n in (8001, 80001):
-        made = segments.Segments(
-            model, params, model.zero_state(1), np.zeros(n, np.uint8), 4, keep=False
-        )
+        made = segments.Segments(model, params, model.zero_state(1), np.zeros(n, np.uint8), 4, None)
         arrays = [a for name, a in vars(made).items() if isinstance(a, np.ndarray)]
         sizes.append(sum(a.nbytes for a in arrays if a.dtype != np.uint8))
     assert sizes[1] <= sizes[0] < 100_000
