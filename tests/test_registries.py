@@ -15,11 +15,11 @@ import pytest
 from click.testing import CliRunner
 from conftest import TEXT, tiny_config
 from oracles import Problem, assert_is_gradient
+from resumed import resumed
 
 from rnnlm import Checkpoint, ConfigError, evaluate, generate, make_config, train
 from rnnlm.api.facts import describe
 from rnnlm.arrays import Array
-from rnnlm.backend.initial import zeros
 from rnnlm.backend.params import Parameter
 from rnnlm.backend.tape import Tape
 from rnnlm.backend.workspace import Workspace
@@ -29,7 +29,6 @@ from rnnlm.cells.steps import blocks_back, flat_rows, steps_back
 from rnnlm.cli import sample as sample_file
 from rnnlm.config.kinds import Number
 from rnnlm.inference.filters import FILTERS
-from rnnlm.training.loop import Training
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,6 @@ class Independent(Cell):
 
     def parameters(self, hidden_size: int) -> dict[str, Parameter]:
         return {"u": Parameter((hidden_size,), lambda u, _: u.fill(self.start))}
-
-    def init_bias(self, b: Array) -> None:
-        zeros(b, np.random.default_rng())
 
     def step(self, run: Tape, p: Weights, z: Array, s_prev: Array, s: Array, ws: Workspace) -> None:
         run(np.multiply, s_prev, p["u"], s)
@@ -107,19 +103,11 @@ def test_a_new_cell_trains_resumes_evaluates_and_samples(text_file: Path, tmp_pa
     """By its name in the config, its option with its limits, to the bit after an interruption."""
     model = ("model.cell={name: independent, start: 0.25}", "model.num_layers=2")
     keys = (*model, "train.batch_size=4")
-    whole = tiny_config(text_file, tmp_path / "whole", *keys)
-    train(whole)
-    with Training.start(tiny_config(text_file, tmp_path / "cut", *keys), "cut") as training:
-        for event in training.events(lambda: training.progress.step >= 70):
-            assert event.kind != "end"
-    with Training.resume(tmp_path / "cut") as training:
-        assert [event.kind for event in training.events()][-1] == "end"
-    a, b = (Checkpoint.load(tmp_path / name / "last.npz") for name in ("whole", "cut"))
-    np.testing.assert_array_equal(a.params.flat, b.params.flat)
+    a = resumed(text_file, tmp_path, 70, *keys)
     assert a.model.describe().startswith("Independent, start 0.25, 2 x 12")
     assert any("Independent" in line for line in describe(a))
     assert evaluate(a, TEXT).perplexity < 15
-    assert generate(a, "The ", 20, seed=1) == generate(b, "The ", 20, seed=1)
+    assert len(generate(a, "The ", 20, seed=1)) == 20
     with pytest.raises(ConfigError, match=r"model\.cell\.start must be at most 1"):
         make_config(None, "model.cell.name=independent", "model.cell.start=2")
 

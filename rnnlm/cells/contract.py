@@ -63,7 +63,8 @@ class Cell(Protocol):
         """The parameters of the recurrence."""
 
     def init_bias(self, b: Array) -> None:
-        """Set the first values of the layer's bias b (G, H), which holds zeros."""
+        """Set the first values of the layer's bias b (G, H), which holds zeros; by default none."""
+        return
 
     def step(self, run: Tape, p: Weights, z: Array, s_prev: Array, s: Array, ws: Workspace) -> None:
         """Record one step.

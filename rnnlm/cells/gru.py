@@ -58,9 +58,6 @@ class GRU(Cell):
             own["bh"] = Parameter((hidden_size,), zeros)
         return own
 
-    def init_bias(self, b: Array) -> None:
-        """All biases stay zero."""
-
     def step(self, run: Tape, p: Weights, z: Array, s_prev: Array, s: Array, ws: Workspace) -> None:
         r, u, n, saved = z  # u: the update gate Z
         rz = z[:2]

@@ -79,9 +79,6 @@ class RNN(Cell):
     def parameters(self, hidden_size: int) -> dict[str, Parameter]:
         return {"Wh": Parameter((1, hidden_size, hidden_size), orthogonal, packed=True)}
 
-    def init_bias(self, b: Array) -> None:
-        """All biases stay zero."""
-
     def step(self, run: Tape, p: Weights, z: Array, s_prev: Array, s: Array, ws: Workspace) -> None:
         phi, _ = ACTIVATIONS[self.activation]
         hW = ws("cell.hW", *z.shape)

@@ -69,9 +69,6 @@ class SRU(Cell):
     def parameters(self, hidden_size: int) -> dict[str, Parameter]:
         return {"v": Parameter((2, hidden_size), zeros)}
 
-    def init_bias(self, b: Array) -> None:
-        """All biases stay zero."""
-
     def forward(
         self, run: Tape, p: Weights, z: Array, s_prev: Array, s: Array, ws: Workspace
     ) -> Iterator[int]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,8 +13,8 @@ from ..arrays import Array
 from ..backend import blas
 from ..backend.workers import available_cores
 from ..errors import DataError
-from ..models.base import LanguageModel, Reader, ReadsAhead, ReadsWhole
-from ..text.batches import Batch, Batches, Streams
+from ..models.base import LanguageModel, Reader, ReadsWhole
+from ..text.batches import Batches, Streams
 from ..text.format import TextFormat
 from ..watching import report
 from ..wording import counted
@@ -163,9 +162,8 @@ def evaluate(
 
     A long text is read by recurrent networks in segments side by side, which start from estimates of
     the state, until they are seen to agree: about within 1e-6 nats of that figure (models/segments.py).
-
-    Segments, or else the layers of a network, are read by several `workers` (None: one for each core)
-    where that is faster and the process may fork; the bits do not depend on it.
+    They are shared by several `workers` (None: one for each core) where the process may fork; the bits
+    do not depend on it.
 
     It is reported as `evaluation` (watching.py) after each chunk. Raises DataError where there is
     nothing to predict in so many streams, TrainingError where the weights of a model are too large for
@@ -185,48 +183,20 @@ def evaluate(
             found = reader.whole(ids, workers or available_cores())
             if found is not None:
                 return Evaluation(len(ids) - 1, found.nats, read_again=found.read_again)
-        return read_through(reader, batches, workers)
+        return read_through(reader, batches)
 
 
-def read_through(reader: Reader, batches: Batches, workers: int | None = None) -> Evaluation:
+def read_through(reader: Reader, batches: Batches) -> Evaluation:
     """What a reader finds in the windows of a text, from the first to the last.
 
     It is reported as `evaluation` (watching.py) after each.
     """
     predicted, begun, losses = 0, 0, []
-
-    def windows() -> Iterator[Batch]:
-        nonlocal predicted, begun
-        for k in range(len(batches)):
-            batch = batches(0, k)
-            predicted += batch.counted
-            begun += 0 if batch.fresh is None else int(np.count_nonzero(batch.fresh))
-            yield batch
-
-    with closing(read_ahead(reader, windows(), len(batches), workers)) as read:
-        for loss in read:
-            losses.append(loss)
-            report("evaluation", len(losses), len(batches))
+    for k in range(len(batches)):
+        batch = batches(0, k)
+        losses.append(reader(batch))
+        predicted += batch.counted
+        begun += 0 if batch.fresh is None else int(np.count_nonzero(batch.fresh))
+        report("evaluation", k + 1, len(batches))
     lines = begun if batches.begins_inside else None
     return Evaluation(predicted, math.fsum(losses), lines=lines)
-
-
-def read_ahead(
-    reader: Reader,
-    batches: Iterable[Batch],
-    windows: int,
-    workers: int | None = None,
-    losses: Array | None = None,
-) -> Generator[float]:
-    """What a reader finds in each of so many windows: on several workers, where it can.
-
-    `losses` (T, B), where given, receives the loss of each target of all windows.
-    """
-    if isinstance(reader, ReadsAhead):
-        yield from reader.ahead(batches, windows, workers or available_cores(), losses)
-        return
-    start = 0
-    for batch in batches:
-        stop = start + len(batch.ids)
-        yield reader(batch, None if losses is None else losses[start:stop])
-        start = stop

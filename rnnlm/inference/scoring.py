@@ -30,7 +30,7 @@ from ..models.layers import logits_rows
 from ..text.batches import IGNORED, Batch
 from ..text.format import TextFormat
 from ..text.vocabulary import Unknown
-from .evaluation import CHUNK, read_ahead
+from .evaluation import CHUNK
 
 BLOCK = 1 << 18  # characters or bytes of lines that are scored at a time
 FEWEST = 1 << 14  # symbols; workers cost more than they save for fewer
@@ -323,10 +323,9 @@ class Stream:
         )
         losses = np.empty(targets.shape)
         with blas.one_thread(), np.errstate(all="ignore"):
-            cuts = (slice(k, k + CHUNK) for k in range(0, n, CHUNK))
-            windows = (Batch(inputs[cut], targets[cut], fresh[cut]) for cut in cuts)
-            for _ in read_ahead(self._read, windows, -(-n // CHUNK), losses=losses):
-                pass
+            for k in range(0, n, CHUNK):
+                steps = slice(k, k + CHUNK)
+                self._read(Batch(inputs[steps], targets[steps], fresh[steps]), losses[steps])
         counted = targets[:n, 0] >= 0
         nats[counted] = losses[:n, 0][counted]
         if n:

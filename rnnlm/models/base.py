@@ -6,7 +6,7 @@ every call. Only the model knows what they mean, and what the state of a text is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -43,34 +43,24 @@ class Reader(Protocol):
         """
 
 
-@runtime_checkable
-class ReadsAhead(Reader, Protocol):
-    """A reader that is faster where it knows what comes next."""
-
-    def ahead(
-        self, batches: Iterable[Batch], windows: int, workers: int, losses: Array | None = None
-    ) -> Iterator[float]:
-        """What the call gives for each of so many windows, in their order, with the same bits, on as
-        many workers at most. `losses` (T, B) is for the steps of all windows.
-        """
-
-
 class Whole(NamedTuple):
-    """What was found in a whole text: the sum of its losses, and how many symbols were read again."""
+    """What was found in a whole text: the sum of its losses, how many symbols were read again, and
+    where they are kept, the loss of each symbol but the first (n - 1,).
+    """
 
     nats: float
     read_again: int
+    losses: Array | None
 
 
 @runtime_checkable
 class ReadsWhole(Reader, Protocol):
     """A reader that is faster where it has a whole text."""
 
-    def whole(self, ids: Array, workers: int, losses: Array | None = None) -> Whole | None:
-        """Read the text `ids` (n,) of one stream; None where that is not faster.
+    def whole(self, ids: Array, workers: int, keep: bool = False) -> Whole | None:
+        """Read the text `ids` (n,) of one stream, and `keep` each loss; None where that is not faster.
 
-        `losses` (n - 1,), where given, receives the loss of each symbol but the first. The bits do not
-        depend on the number of `workers`.
+        The bits do not depend on the number of `workers`.
         """
 
 

@@ -37,7 +37,6 @@ class Declared(ABC):
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """The shape of every parameter, in storage order."""
         return {name: parameter.shape for name, parameter in self.parameters.items()}
 
     @property
@@ -45,7 +44,6 @@ class Declared(ABC):
         return count(self.shapes)
 
     def init(self, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Parameters:
-        """Fresh parameters, each by its own rule."""
         params = Parameters(self.shapes, dtype)
         with blas.one_thread():
             for name, parameter in self.parameters.items():
@@ -68,6 +66,22 @@ class Declared(ABC):
             mine[known], mine[~known] = theirs[old[known]], theirs.mean(0)
         taken["by"][~known] += log_frequency[~known] - log_frequency[known].mean()
         return taken
+
+    def zero_state(self: TrainableModel, B: int, dtype: DTypeLike = np.float32) -> Array:
+        """By default zeros."""
+        return np.zeros(self.state_shape(B), dtype)
+
+    @property
+    def masked_weights(self) -> int:
+        """By default none."""
+        return 0
+
+    def calls_bytes(self, T: int, fresh: bool = False) -> int:
+        """By default none."""
+        return 0
+
+    def read(self: WindowModel, params: Parameters, streams: int) -> Reading:
+        return Reading(self, params, streams)
 
     def restore(self, arrays: Mapping[str, Array]) -> Parameters:
         """Parameters with these values, in float32. Raises ValueError unless each is there, has its

@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..arrays import Array, Shape
 from ..backend import blas
@@ -22,7 +21,7 @@ from ..cells.steps import flat_rows
 from ..config.kinds import Chosen, Integer, Number, Text, option
 from ..text.batches import Batch
 from .base import Masks
-from .declared import Declared, Reading
+from .declared import Declared
 from .layers import (
     LOGITS_BLOCK,
     OutputGradients,
@@ -131,10 +130,10 @@ class Jordan(Declared):
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """Every parameter under its name, in storage order.
+        """All biases start at 0, unless the cell sets others.
 
-        All biases start at 0, unless the cell sets others. The context of a plain network is as large
-        as a one-hot row or smaller, so Wh starts as a one-hot table does.
+        The context of a plain network is as large as a one-hot row or smaller, so Wh starts as a
+        one-hot table does.
         """
         V, H = self.vocabulary_size, self.hidden_size
         found = self.below.parameters
@@ -156,7 +155,6 @@ class Jordan(Declared):
         return {self.top + "Wh": -2, **self.below.symbol_axes}
 
     def describe(self, params: Any = None) -> str:
-        """The model in one line; the parameters tell nothing beside."""
         inputs = f"embedding of {self.embedding_size}" if self.embedding_size else "one-hot input"
         layers = f"1 x {self.hidden_size} {self.activation}"
         if self.num_layers > 1:
@@ -175,10 +173,6 @@ class Jordan(Declared):
         L, S, _, H = self.below.state_shape(B)
         return (B, self.vocabulary_size + L * S * H)
 
-    def zero_state(self, B: int, dtype: DTypeLike = np.float32) -> Array:
-        """The state before the first symbol: zeros."""
-        return np.zeros(self.state_shape(B), dtype)
-
     def parts(self, state: Array) -> tuple[Array, Array]:
         """Views of a state: S (B, V), and the states (L, S, B, H) of the layers below."""
         L, S, B, H = self.below.state_shape(len(state))
@@ -186,9 +180,7 @@ class Jordan(Declared):
         return state[:, :V], state[:, V:].reshape(B, L, S, H).transpose(1, 2, 0, 3)
 
     def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
-        """About how many bytes a window takes in training, in float32.
-
-        Beside what the layers below take and a block of logits, for each row: z and H, with dropout
+        """Beside what the layers below take and a block of logits, for each row: z and H, with dropout
         twice more, with layers below dX; S over the whole vocabulary. With feedback `target`, two more
         rows of hidden units (C Wh and dH); with `output`, the logits, Y where there is a decay, and C
         where texts begin inside.
@@ -202,14 +194,12 @@ class Jordan(Declared):
         return 4 * numbers + calls + self.below.window_bytes(T, B, fresh)
 
     def calls_bytes(self, T: int, fresh: bool = False) -> int:
-        """About how many of them are for recorded calls, which are kept for every length T."""
         of_target = self.feedback == "target"
         own = 0 if of_target else min(T, LONGEST_TAPE) * TAPE_BYTES * (2 if fresh else 1)
         return own + self.below.calls_bytes(T, fresh)
 
     @property
     def masked_weights(self) -> int:
-        """How many weights have a mask that drops them, the same for all streams."""
         return self.below.masked_weights
 
     # Windows
@@ -221,7 +211,6 @@ class Jordan(Declared):
         backward: bool = True,
         empty: Callable[[Shape, np.dtype[Any]], Array] = np.empty,
     ) -> Weights:
-        """The parameters prepared for windows of `rows` streams; see `Weights`."""
         return Weights(self, params, rows, backward=backward, empty=empty)
 
     def forward(
@@ -346,11 +335,7 @@ class Jordan(Declared):
     def loss(
         self, w: Weights, batch: Batch, state: Array, ws: Workspace, losses: Array | None = None
     ) -> float:
-        """Σ -ln p(target), in nats, over the targets that count; `state` becomes the final state.
-
-        `losses` (T, B), where given, receives the loss of each target. A window is computed in parts:
-        a large vocabulary takes no more memory than a small one.
-        """
+        """A window is computed in parts: a large vocabulary takes no more memory than a small one."""
         T, B = batch.ids.shape
         length, sums = max(1, LOGITS_BLOCK // (B * self.vocabulary_size)), 0.0
         for start in range(0, T, length):
@@ -379,11 +364,9 @@ class Jordan(Declared):
         masks: Masks | None = None,
         dstate: Array | None = None,
     ) -> float:
-        """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter.
-
-        Backpropagation through time over the window (Werbos 1990), truncated at its first step:
-        `state` is treated as a constant. `dstate`, where given, is the gradient of the final state and
-        becomes the gradient of the initial state.
+        """Backpropagation through time over the window (Werbos 1990), truncated at its first step:
+        `state` is treated as a constant. `dstate` (B, V + L·S·H), where given, is the gradient of the
+        final state and becomes that of the initial state.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         trace = self.forward(w, batch, state, ws, masks)
@@ -512,14 +495,9 @@ class Jordan(Declared):
             if keep is not None:
                 run(np.multiply, ds, keep[t], ds)
 
-    def read(self, params: Parameters, streams: int) -> Reading:
-        """A reader of `streams` streams, from the zero state."""
-        return Reading(self, params, streams)
-
     # Single steps
 
     def begin(self, params: Parameters, n: int) -> Steps:
-        """N texts before their first symbol."""
         R = blas.rows_at_once()
         K, V = -(-n // R), self.vocabulary_size
 

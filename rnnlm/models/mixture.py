@@ -127,11 +127,9 @@ class Mixture:
         return 1
 
     def begin(self, params: MixtureParams, n: int) -> Steps:
-        """N texts before their first symbol."""
         return Steps(self, params, n)
 
     def read(self, params: MixtureParams, streams: int) -> Reading:
-        """Streams of text before their first symbol."""
         return Reading(self, params, streams)
 
 
@@ -151,11 +149,9 @@ class PartsReading:
         """
         again = None
         for name, reader in self._readers.items():
-            if not isinstance(reader, ReadsWhole):
-                continue
-            losses = np.empty(len(ids) - 1)
-            if found := reader.whole(ids, workers, losses):
-                self._found[name] = losses
+            found = reader.whole(ids, workers, True) if isinstance(reader, ReadsWhole) else None
+            if found is not None and found.losses is not None:
+                self._found[name] = found.losses
                 again = found.read_again + (again or 0)
         return again
 
@@ -197,20 +193,17 @@ class Reading:
             losses[:] = nats
         return float(nats.sum())
 
-    def whole(self, ids: Array, workers: int, losses: Array | None = None) -> Whole | None:
-        """Read the text `ids` (n,) of one stream; None where no part is faster so.
-
-        `losses` (n - 1,), where given, receives the loss of each symbol but the first.
-        """
+    def whole(self, ids: Array, workers: int, keep: bool = False) -> Whole | None:
         again = self._parts.whole(ids, workers)
         if again is None:
             return None
         windows, nats = Streams(ids, 1, min(WINDOW, len(ids) - 1)), []
+        losses = np.empty(len(ids) - 1) if keep else None
         for k in range(len(windows)):
             own = None if losses is None else losses[k * WINDOW :][:WINDOW, None]
             nats.append(self(windows(0, k), own))
             report("evaluation", k + 1, len(windows))
-        return Whole(math.fsum(nats), again)
+        return Whole(math.fsum(nats), again, losses)
 
 
 class Steps:
@@ -226,7 +219,6 @@ class Steps:
         self._mixed = np.empty((n, model.vocabulary_size))
 
     def step(self, ids: Array | Sequence[int]) -> Array:
-        """Feed one id per text (N,); the log-probabilities (N, V), valid until the next step."""
         p = self._p
         for part, logits in zip(self._parts.values(), p, strict=True):
             logits[:] = part.step(ids)

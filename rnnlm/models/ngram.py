@@ -281,11 +281,9 @@ class NGram:
         return int(params["order"])
 
     def begin(self, params: Mapping[str, Array], n: int) -> Steps:
-        """N texts before their first symbol."""
         return Steps(self, params, n)
 
     def read(self, params: Mapping[str, Array], streams: int) -> Reading:
-        """Streams of text before their first symbol."""
         return Reading(self, params, streams)
 
 
@@ -441,7 +439,6 @@ class Steps:
         self.context = np.zeros(n, np.int8)
 
     def step(self, ids: Array | Sequence[int]) -> Array:
-        """Feed one id per text (N,); the log-probabilities (N, V), valid until the next step."""
         texts = zip(self._past, ids, self._logits, strict=True)
         for i, (past, symbol, row) in enumerate(texts):
             past.appendleft(int(symbol))

@@ -8,7 +8,6 @@ from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from ..arrays import Array, Shape
 from ..backend.initial import between_table_and_output, glorot_uniform, unit_variance, zeros
@@ -134,10 +133,7 @@ class Recurrent(Declared):
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """Every parameter under its name, in storage order.
-
-        All biases start at 0, unless the cell or the `initialisation` sets others.
-        """
+        """All biases start at 0, unless the cell or the `initialisation` sets others."""
         V, H, E = self.vocabulary_size, self.hidden_size, self.embedding_size
         first = between_table_and_output if self.tie else unit_variance
         found = {} if E is None else {"embedding": Parameter((V, E), first)}
@@ -169,7 +165,6 @@ class Recurrent(Declared):
         return self.hidden_size * (self.num_layers if self.skip else 1)
 
     def describe(self, params: Any = None) -> str:
-        """The model in one line; the parameters tell nothing beside."""
         tied = "tied " if self.tie else ""
         inputs = (
             f"{tied}embedding of {self.embedding_size}" if self.embedding_size else "one-hot input"
@@ -225,10 +220,6 @@ class Recurrent(Declared):
         """(L, S, B, H)."""
         return (self.num_layers, len(self.cell.states), B, self.hidden_size)
 
-    def zero_state(self, B: int, dtype: DTypeLike = np.float32) -> Array:
-        """The state before the first symbol: zeros."""
-        return np.zeros(self.state_shape(B), dtype)
-
     def activation_count(self, T: int, B: int, fresh: bool = False) -> int:
         """How many numbers are kept for a window of T steps and B streams.
 
@@ -261,19 +252,16 @@ class Recurrent(Declared):
         return R * (self.num_layers * per_layer * H + shared) + others
 
     def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
-        """About how many bytes a window takes in training: activations and recorded calls.
-
-        Where texts begin inside some windows (`fresh`), calls are recorded with and without them.
+        """Activations and recorded calls. Where texts begin inside some windows (`fresh`), calls are
+        recorded with and without them.
         """
         return 4 * self.activation_count(T, B, fresh) + self.calls_bytes(T, fresh)
 
     def calls_bytes(self, T: int, fresh: bool = False) -> int:
-        """About how many of them are for recorded calls, which are kept for every length T."""
         return (2 if fresh else 1) * self.num_layers * min(T, LONGEST_TAPE) * TAPE_BYTES
 
     @property
     def masked_weights(self) -> int:
-        """How many weights have a mask that drops them, the same for all streams."""
         return self.num_layers * count(self.packed) if self.weight_dropout else 0
 
     # The wiring: recorded calls, the same for windows and for single steps
@@ -298,19 +286,16 @@ class Recurrent(Declared):
         keep: Array | None,
         ws: Workspace,
         factors: Array | None = None,
-        projected: int = 0,
     ) -> None:
         """Record a layer: the projection of its input, the rows X or one-hot ids, and the cell's steps.
-        One-hot rows are multiplied by `factors` (T·B, 1), where given. Of so many gates the projection
-        is in z already (`projected`).
+        One-hot rows are multiplied by `factors` (T·B, 1), where given.
 
         z (G+saved, T, B, H) becomes the activations, s (S, T+1, B, H) the states. s_prev (S, T, B, H)
         are the states that the steps begin from: a view of s, or, with `keep` (T, B, 1), memory of its
         own, which becomes s times `keep`.
         """
         G, (_, T, B, *rest) = len(p["b"]), z.shape
-        own = {"Wx": p["Wx"][projected:], "b": p["b"][projected:]} if projected else p
-        projection(run, own, X, ids, z[projected:G].reshape(G - projected, T * B, *rest), factors)
+        projection(run, p, X, ids, z[:G].reshape(G, T * B, *rest), factors)
         for k in range(G, len(self.cell.gates)):
             assert X is not None
             run(np.multiply, X.reshape(z[k].shape), self.cell.scale[k], z[k])
@@ -352,9 +337,6 @@ class Recurrent(Declared):
     def activations(
         self, w: Weights, batch: Batch, state: Array, ws: Workspace
     ) -> list[dict[str, Array]]:
-        """For each layer, what its sigmoid gates and its output h are over a window, by name: each
-        (T, B, H). `state` becomes the final state.
-        """
         sigmoid = [k for k, scale in enumerate(self.cell.scale) if scale == 0.5]
         return [
             {self.cell.gates[k]: trace.z[k].copy() for k in sigmoid} | {"h": trace.s[0, 1:].copy()}
@@ -395,7 +377,6 @@ class Recurrent(Declared):
         backward: bool = True,
         empty: Callable[[Shape, np.dtype[Any]], Array] = np.empty,
     ) -> Weights:
-        """The parameters prepared for windows of `rows` streams; see `Weights`."""
         return Weights(self, params, rows, backward=backward, empty=empty)
 
     def forward(
@@ -406,63 +387,39 @@ class Recurrent(Declared):
         Returns a trace for each layer; `seen` makes the input of the softmax of them. `masks`
         gives the generator of the mask of each of `places`; without it there is no dropout.
         """
+        (T, B), H = batch.ids.shape, self.hidden_size
+        G, S = len(self.cell.gates), len(self.cell.states)
         ids, X = self.inputs(w, batch, ws)
         factors = self.input_factors(batch.ids, masks, ws)
         if factors is not None and X is not None:
             np.multiply(X, factors, X)
+        keep = keep_factors(batch, ws)
         traces = []
-        for layer in range(self.num_layers):
-            read = ids, X, factors
-            traces.append(self.forward_layer(w, layer, batch, *read, state, ws, masks))
+        for layer, p in enumerate(w.layers):
+            z = _window(ws, f"model.z.{layer}", G + self.cell.saved, T, B, H)
+            s = ws(f"model.s.{layer}", S, T + 1, B, H)
+            s_prev = s[:, :-1] if keep is None else ws(f"model.s_prev.{layer}", S, T, B, H)
+            s[:, 0] = state[layer]
+            if batch.fresh is not None:
+                s[:, 0, batch.fresh[0]] = 0
+            below = ids if X is None else X
+            rows = factors if X is None else None
+            memory = (z, s, s_prev, below, *(a for a in (keep, rows) if a is not None))
+            run = ws.tape(f"model.forward.{layer}", T, *memory, weights=w.number)
+            if not run.is_recorded:
+                self.record_layer(run, p, X, ids, z, s, s_prev, keep, ws, rows)
+            run.replay()
+            state[layer] = s[:, T]
+            y = s[0, 1:]
+            if self.residual and layer and X is not None:
+                y = np.add(y, X.reshape(T, B, H), ws(f"model.y.{layer}", T, B, H))
+            output = y
+            mask = self.mask(layer, batch.ids, masks, ws)
+            if mask is not None:
+                output = np.multiply(y, mask, ws(f"model.dropped.{layer}", T, B, H))
+            traces.append(LayerTrace(X, z, s, s_prev, y, mask, flat_rows(output), factors))
             X, factors = traces[-1].output, None
         return traces
-
-    def forward_layer(
-        self,
-        w: Weights,
-        layer: int,
-        batch: Batch,
-        ids: Array,
-        X: Array | None,
-        factors: Array | None,
-        state: Array,
-        ws: Workspace,
-        masks: Masks | None = None,
-        projected: Array | None = None,
-    ) -> LayerTrace:
-        """Run one layer over a batch, as `forward` does: it reads the rows X (T·B, D), or where that is
-        None, one-hot ids (T·B,). `projected` (g, T·B, H), where given, is the projection of the first g
-        gates.
-        """
-        (T, B), H = batch.ids.shape, self.hidden_size
-        G, S = len(self.cell.gates), len(self.cell.states)
-        keep = keep_factors(batch, ws)
-        z = _window(ws, f"model.z.{layer}", G + self.cell.saved, T, B, H)
-        s = ws(f"model.s.{layer}", S, T + 1, B, H)
-        s_prev = s[:, :-1] if keep is None else ws(f"model.s_prev.{layer}", S, T, B, H)
-        s[:, 0] = state[layer]
-        if batch.fresh is not None:
-            s[:, 0, batch.fresh[0]] = 0
-        below = ids if X is None else X
-        rows = factors if X is None else None
-        memory = (z, s, s_prev, below, *(a for a in (keep, rows) if a is not None))
-        run = ws.tape(f"model.forward.{layer}", T, *memory, weights=w.number)
-        gates = 0 if projected is None else len(projected)
-        if projected is not None:
-            np.copyto(z[:gates], projected.reshape(gates, T, B, H))
-        if not run.is_recorded:
-            p = w.layers[layer]
-            self.record_layer(run, p, X, ids, z, s, s_prev, keep, ws, rows, gates)
-        run.replay()
-        state[layer] = s[:, T]
-        y = s[0, 1:]
-        if self.residual and layer and X is not None:
-            y = np.add(y, X.reshape(T, B, H), ws(f"model.y.{layer}", T, B, H))
-        output = y
-        mask = self.mask(layer, batch.ids, masks, ws)
-        if mask is not None:
-            output = np.multiply(y, mask, ws(f"model.dropped.{layer}", T, B, H))
-        return LayerTrace(X, z, s, s_prev, y, mask, flat_rows(output), factors)
 
     def seen(self, traces: list[LayerTrace], ws: Workspace) -> Array:
         """What the softmax sees: O (T·B, output_size)."""
@@ -480,23 +437,18 @@ class Recurrent(Declared):
         ws: Workspace,
         losses: Array | None = None,
     ) -> float:
-        """Σ -ln p(target), in nats, over the targets that count; `state` becomes the final state.
-
-        `losses` (T, B), where given, receives the loss of each target.
-        """
-        top = self.seen(self.forward(w, batch, state, ws), ws)
-        return self.loss_of(w, top, batch, ws, losses)
+        return self.loss_of(w, self.forward(w, batch, state, ws), batch, ws, losses)
 
     def loss_of(
         self,
         w: Weights,
-        top: Array,
+        traces: list[LayerTrace],
         batch: Batch,
         ws: Workspace,
         losses: Array | None = None,
     ) -> float:
-        """The same, of what the softmax sees (T·B, output_size)."""
-        Wo, Wy = self.output_matrices(w.params)
+        """As `loss`, after `forward`."""
+        top, (Wo, Wy) = self.seen(traces, ws), self.output_matrices(w.params)
         return softmax_cross_entropy(
             top if Wo is None else np.matmul(top, Wo, ws("model.o", len(top), Wo.shape[1])),
             Wy,
@@ -521,15 +473,8 @@ class Recurrent(Declared):
         penalties: list[float] | None = None,
         dinput: Array | None = None,
     ) -> float:
-        """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter, with
-        `masks` also that of the penalties, each of which goes to the list `penalties`.
-
-        Backpropagation through time over the window (Werbos 1990), truncated at its first step:
-        `state` is treated as a constant. `dstate` (L, S, B, H), where given, is the gradient of the
-        final state and becomes the gradient of the initial state. `flow` (T, B), where given, has a
-        factor for the gradient that flows from each step to the step before, in all layers. `dh`
-        (L, T, B, H), where given, receives the gradient of every layer's output h at every step;
-        `dinput` (T, B) the norm of the gradient of the input, an embedding or a one-hot vector.
+        """Backpropagation through time over the window (Werbos 1990), truncated at its first step:
+        `state` is treated as a constant. With `masks`, `d` is the gradient of the penalties, too.
         """
         (T, B), H = batch.ids.shape, self.hidden_size
         traces = self.forward(w, batch, state, ws, masks)
@@ -670,13 +615,11 @@ class Recurrent(Declared):
             one_hot_projection_backward(ids, dX[None], d["embedding"][None], ws)
 
     def read(self, params: Parameters, streams: int) -> SegmentsReading:
-        """A reader of `streams` streams, from the zero state."""
         return SegmentsReading(self, params, streams)
 
     # Single steps
 
     def begin(self, params: Parameters, n: int) -> Steps:
-        """N texts before their first symbol."""
         return Steps(self, params, n, partial(self._record_output, params))
 
     def _record_output(

@@ -33,7 +33,7 @@ segment before which all was known.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -45,9 +45,8 @@ from ..backend.workers import SerialWorkers, WorkerPool, forked, shared_zeros
 from ..backend.workspace import Workspace
 from ..text.batches import Batch
 from ..watching import report
-from .apart import LayersApart
 from .base import Whole
-from .declared import finite
+from .declared import Reading, finite
 
 if TYPE_CHECKING:
     from .recurrent import Recurrent
@@ -73,45 +72,39 @@ def segments_of(symbols: int) -> int:
     return next((S for S in SEGMENTS if symbols >= S * S * SHORTEST), 1)
 
 
-class SegmentsReading(LayersApart):
-    """As `LayersApart`; a whole text is read in segments."""
+class SegmentsReading(Reading):
+    """As `Reading`, for a stack of recurrent layers; a whole text is read in segments."""
 
-    def whole(self, ids: Array, workers: int, losses: Array | None = None) -> Whole | None:
-        """Read the text `ids` (n,) of one stream; None where it is too short to pay.
+    def __init__(self, model: Recurrent, params: Parameters, streams: int) -> None:
+        super().__init__(model, params, streams)
+        self._stack = model
 
-        `losses` (n - 1,), where given, receives the loss of each symbol but the first. The bits do not
-        depend on the number of `workers`. It is reported as `evaluation` (watching.py).
-        """
+    def whole(self, ids: Array, workers: int, keep: bool = False) -> Whole | None:
+        """None where the text is too short to pay. It is reported as `evaluation` (watching.py)."""
         T = len(ids) - 1
         S = segments_of(T)
         if S == 1:
             return None
-        found = np.empty(0) if losses is None else losses
+        losses = shared_zeros((T,), np.float64) if keep else None
         before = T % S  # symbols that fit no segment
-        nats = list(self._onward(ids[: before + 1], found[:before], 1))
-        segments = Segments(
-            self._stack, self._weights.params, self._state, ids[before:], S, found.size > 0
-        )
+        nats = list(self._onward(ids, 0, before, losses))
+        own = None if losses is None else losses[before:]
+        segments = Segments(self._stack, self._weights.params, self._state, ids[before:], S, own)
         stand = segments.read(workers)
         self._state[:] = segments.starts[:, :, stand : stand + 1]
         nats += segments.sums[:, :stand].ravel().tolist()
         rest = before + stand * (T // S)
-        if losses is not None:
-            losses[before:rest] = segments.losses[:stand].ravel()
-        with closing(self._onward(ids[rest:], found[rest:], workers)) as losses_after:
-            for k, loss in enumerate(losses_after, 1):
-                nats.append(loss)
-                report("evaluation", min(k * WINDOW, T - rest), T - rest)
-        return Whole(finite(math.fsum(nats)), segments.read_again + T - rest)
+        for k, loss in enumerate(self._onward(ids, rest, T, losses), 1):
+            nats.append(loss)
+            report("evaluation", min(k * WINDOW, T - rest), T - rest)
+        return Whole(finite(math.fsum(nats)), segments.read_again + T - rest, losses)
 
-    def _onward(self, ids: Array, losses: Array, workers: int) -> Generator[float]:
-        """Go on with a text (n,) as one stream: the loss of each window."""
-        starts = range(0, len(ids) - 1, WINDOW)
-        cuts = (ids[k : k + WINDOW + 1].astype(np.intp)[:, None] for k in starts)
-        batches = (Batch(cut[:-1], cut[1:]) for cut in cuts)
-        yield from self.ahead(
-            batches, len(starts), workers, losses[:, None] if losses.size else None
-        )
+    def _onward(self, ids: Array, first: int, stop: int, losses: Array | None) -> Iterator[float]:
+        """Go on with symbols of a text (n,) as one stream: the loss of each window."""
+        for k in range(first, stop, WINDOW):
+            end = min(k + WINDOW, stop)
+            cut = ids[k : end + 1].astype(np.intp)[:, None]
+            yield self(Batch(cut[:-1], cut[1:]), None if losses is None else losses[k:end, None])
 
 
 class Segments:
@@ -120,11 +113,18 @@ class Segments:
     Recorded of the latest reading of each segment: the state before it (`starts`, of S + 1: the last is
     after the text), and for each block the sum of its losses (`sums`), the state after it (`states`),
     and of squashed numbers c the side on which they were beyond SATURATED all the time (`sides`: 1, -1,
-    else 0) and the product of their F (`kept`). With `keep`, each loss (S, L), too.
+    else 0) and the product of their F (`kept`). `losses` (S L,), of `shared_zeros`, where given, has
+    each loss.
     """
 
     def __init__(
-        self, model: Recurrent, params: Parameters, start: Array, ids: Array, S: int, keep: bool
+        self,
+        model: Recurrent,
+        params: Parameters,
+        start: Array,
+        ids: Array,
+        S: int,
+        losses: Array | None,
     ) -> None:
         self._rows, dtype = min(MOST_ROWS, S // 2), start.dtype
         self._model, self._squashed = model, model.cell.squashed
@@ -136,7 +136,7 @@ class Segments:
         self._blocks = [windows[k : k + n] for k in range(0, len(windows), n)]
         self.starts = np.zeros(model.state_shape(S + 1), dtype)
         self.starts[:, :, :1] = start
-        self.losses = shared_zeros(self._ids.shape if keep else (0, 0), np.float64)
+        self.losses = np.empty((0, 0)) if losses is None else losses.reshape(S, -1)
         self.read_again = 0
         # What workers have just read, and what is recorded of it
         blocks, shape = len(self._blocks), model.state_shape(S)
@@ -234,7 +234,7 @@ class Segments:
                 )
                 batch, losses = Batch(ids, targets), ws("segments.losses", *ids.shape, dtype=float)
                 traces = model.forward(w, batch, state, ws)
-                model.loss_of(w, model.seen(traces, ws), batch, ws, losses)
+                model.loss_of(w, traces, batch, ws, losses)
                 total += losses.sum(axis=0)
                 sides.append([_side(trace.s[q, 1:]) for trace in traces])
                 # In float64: in float32 products soon are so small that processors are slow

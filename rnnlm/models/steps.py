@@ -73,7 +73,6 @@ class Steps:
             record_output(run, X, ids, logits, ws)
 
     def step(self, ids: Array | Sequence[int]) -> Array:
-        """Feed one id per text; the logits (N, V) of the next symbol, valid until the next step."""
         self._ids[:] = ids
         self._tapes[0].replay()
         self._tapes.reverse()

@@ -20,7 +20,7 @@ from ..cells.rnn import ACTIVATIONS
 from ..config.kinds import Integer, Number, Text, option
 from ..text.batches import Batch
 from .base import Masks
-from .declared import Declared, Reading
+from .declared import Declared
 from .layers import (
     OutputGradients,
     dense_projection,
@@ -86,7 +86,7 @@ class Window(Declared):
 
     @property
     def parameters(self) -> dict[str, Parameter]:
-        """Every parameter under its name, in storage order. All biases start at 0."""
+        """All biases start at 0."""
         V, E, H = self.vocabulary_size, self.embedding_size, self.hidden_size
         found = {"embedding": Parameter((V, E), unit_variance)}
         for layer in range(self.num_layers):
@@ -100,7 +100,6 @@ class Window(Declared):
         return {"embedding": -2, "Wy": -1, "by": -1}
 
     def describe(self, params: Any = None) -> str:
-        """The model in one line; the parameters tell nothing beside."""
         dropout = f", dropout {self.dropout:g}" if self.dropout else ""
         return (
             f"window of {self.context}, embedding of {self.embedding_size}, {self.num_layers} x "
@@ -126,10 +125,9 @@ class Window(Declared):
         return Weights(params)
 
     def window_bytes(self, T: int, B: int, fresh: bool = False) -> int:
-        """About how many bytes a window takes in training, in float32.
-
-        For each row of a block: X, its gradient, the embeddings of X by symbol; the activations, with
-        dropout twice more; two gradients of activations; the logits. A second block adds a gradient.
+        """For each row of a block: X, its gradient, the embeddings of X by symbol; the activations,
+        with dropout twice more; two gradients of activations; the logits. A second block adds a
+        gradient.
         """
         c, H, V, L = self.context, self.hidden_size, self.vocabulary_size, self.num_layers
         R, before = T * B, (c - 1) * B
@@ -139,15 +137,6 @@ class Window(Declared):
         numbers += 2 * before * self.embedding_size + (self.num_parameters if n < R else 0)
         ids = 8 * (R + before) + 8 * (c + 4) * n + (8 * R if fresh else 0)
         return 4 * numbers + ids
-
-    def calls_bytes(self, T: int, fresh: bool = False) -> int:
-        """About how many of them are for recorded calls: there are none."""
-        return 0
-
-    @property
-    def masked_weights(self) -> int:
-        """How many weights have a mask that drops them: none."""
-        return 0
 
     # Windows
 
@@ -224,10 +213,6 @@ class Window(Declared):
     def loss(
         self, w: Weights, batch: Batch, state: Array, ws: Workspace, losses: Array | None = None
     ) -> float:
-        """Σ -ln p(target), in nats, over the targets that count; `state` becomes the final state.
-
-        `losses` (T, B), where given, receives the loss of each target.
-        """
         total = 0.0
         for block in blocks(batch, state, self.context, self.vocabulary_size, ws):
             total += softmax_cross_entropy(
@@ -250,7 +235,6 @@ class Window(Declared):
         scale: float,
         masks: Masks | None = None,
     ) -> float:
-        """The loss as in `loss`, and in `d` the gradient of scale · loss for every parameter."""
         total, into = 0.0, d
         drawn = [masks(layer) for layer in range(self.num_layers)] if masks and self.dropout else []
         for block in blocks(batch, state, self.context, self.vocabulary_size, ws):
@@ -272,14 +256,9 @@ class Window(Declared):
                 np.add(d.flat, into.flat, d.flat)
         return total
 
-    def read(self, params: Parameters, streams: int) -> Reading:
-        """A reader of `streams` streams, before their first symbol."""
-        return Reading(self, params, streams)
-
     # Single steps
 
     def begin(self, params: Parameters, n: int) -> Steps:
-        """N texts before their first symbol."""
         return Steps(self, params, n)
 
 
@@ -389,7 +368,6 @@ class Steps:
         self._logits = logits.reshape(-1, V)[:n]
 
     def step(self, ids: Array | Sequence[int]) -> Array:
-        """Feed one id per text; the logits (N, V) of the next symbol, valid until the next step."""
         self._rows[:, :-1] = self._rows[:, 1:]
         self._rows[:, -1] = ids
         self._rows[:, -1] += 1

@@ -13,26 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
-from conftest import TEXT, TINY, environment
+from commands import SETS, rnnlm
+from conftest import TEXT, environment
 
 from rnnlm import __version__, load, make_config
 from rnnlm.cli.arguments import argument
-from rnnlm.cli.main import COMMANDS, cli
+from rnnlm.cli.main import COMMANDS
 from rnnlm.wording import counted, quoted
-
-SETS = [part for key in TINY for part in ("--set", key)]
-
-
-def rnnlm(*args: object, code: int = 0, stdin: bytes | None = None) -> Result:
-    """Run a command in process; a traceback is never the answer."""
-    result = CliRunner().invoke(cli, [str(a) for a in args], input=stdin)
-    assert isinstance(result.exception, (SystemExit, type(None))), result.exception
-    assert result.exit_code == code, result.output
-    if code == 1:
-        assert result.stderr.startswith("Error: ")
-        assert result.stderr.count("\n") == 1
-    return result
 
 
 def process(*args: object, **kwargs: Any) -> subprocess.CompletedProcess[bytes]:

@@ -8,8 +8,8 @@ import statistics
 from pathlib import Path
 
 import pytest
+from commands import rnnlm
 from conftest import TEXT, tiny_config
-from test_cli import rnnlm
 
 from rnnlm import resume, train
 from rnnlm.cli import table

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
+from commands import rnnlm
 from conftest import TEXT
-from test_cli import rnnlm
 
 import rnnlm as library
 

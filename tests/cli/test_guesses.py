@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import SETS, rnnlm
 from conftest import TEXT
-from test_cli import SETS, rnnlm
 
 from rnnlm import (
     ConfigError,

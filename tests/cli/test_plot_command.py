@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import rnnlm
 from conftest import ROOT
-from test_cli import rnnlm
 
 from rnnlm.arrays import Array
 from rnnlm.pictures.curves import Curves, curves

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_cli import rnnlm
+from commands import rnnlm
 
 from rnnlm import Corpus
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_cli import rnnlm
+from commands import rnnlm
 
 from rnnlm import Corpus, DataError
 

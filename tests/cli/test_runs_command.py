@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from commands import rnnlm
 from conftest import ROOT, TEXT, tiny_config
-from test_cli import rnnlm
 
 from rnnlm import Training, make_config, train
 from rnnlm.training.comparison import unusual, words

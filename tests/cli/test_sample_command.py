@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from commands import rnnlm
 from conftest import TEXT
-from test_cli import rnnlm
 
 from rnnlm.text.alike import GROUPS, alike
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from commands import rnnlm
 from conftest import TEXT
 from sweeps import here
-from test_cli import rnnlm
 
 from rnnlm.backend import executors
 from rnnlm.cli.main import cli

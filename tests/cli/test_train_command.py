@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from commands import says
 from conftest import TEXT, TINY
 
 from rnnlm.cli import bars
 from rnnlm.cli.bars import BAR, PassBar, StepsBar, fitting
-from rnnlm.cli.main import cli
 from rnnlm.runs.checkpoint import Checkpoint
 from rnnlm.runs.folder import read_metrics
 
@@ -22,17 +21,9 @@ KEYS = (*TINY, "model.hidden_size=4", "train.threads=1", "data.path=text.txt")
 SETS = [part for key in KEYS for part in ("--set", key)]
 
 
-def rnnlm(*args: object, code: int = 0) -> str:
-    """A command in this process; all that it says."""
-    result = CliRunner().invoke(cli, [str(a) for a in args])
-    assert isinstance(result.exception, (SystemExit, type(None))), result.exception
-    assert result.exit_code == code, result.output
-    return result.output
-
-
 def train(*args: object, code: int = 0) -> str:
     """Train a tiny model on the text of `in_text`."""
-    return rnnlm("train", *SETS, *args, code=code)
+    return says("train", *SETS, *args, code=code)
 
 
 @pytest.fixture
@@ -141,7 +132,7 @@ def test_a_pass_has_a_bar_once_it_takes_longer_than_a_second(
 def test_a_pipe_gets_no_bars(in_text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long a pass takes."""
     monkeypatch.setattr(bars, "SHORT", 0.0)
-    assert "%" not in rnnlm("prepare", "text.txt", "--out", "data")
+    assert "%" not in says("prepare", "text.txt", "--out", "data")
 
 
 # Ends
@@ -179,16 +170,16 @@ def test_a_dry_run_says_what_limits_the_run_and_the_validations(in_text: Path) -
 
 def test_resume_without_a_name_takes_the_newest_run_that_is_not_finished(in_text: Path) -> None:
     """Which is said; where all are finished or there is none, that is said."""
-    assert "no run with a checkpoint" in rnnlm("train", "--resume", code=1)
+    assert "no run with a checkpoint" in says("train", "--resume", code=1)
     train("--set", "train.max_steps=1", "--run-dir", "runs/newest")
-    assert "is finished" in rnnlm("train", "--resume", code=1)
+    assert "is finished" in says("train", "--resume", code=1)
     shutil.copytree("runs/newest", "runs/killed")
     log = Path("runs/killed/metrics.jsonl")
     log.write_text(log.read_text().rsplit("\n", 2)[0] + "\n")
-    said = rnnlm("train", "--resume", "--set", "train.max_steps=2")
+    said = says("train", "--resume", "--set", "train.max_steps=2")
     assert "newest unfinished run: runs/killed\n" in said
     assert Checkpoint.load("runs/killed/last.npz").progress.step == 2
-    assert "--resume takes nothing" in rnnlm("train", "--resume", "--dry-run", code=2)
+    assert "--resume takes nothing" in says("train", "--resume", "--dry-run", code=2)
 
 
 def test_resume_or_start_starts_goes_on_and_is_content(in_text: Path) -> None:

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import says
 from conftest import TEXT
 from exchanged import random_checkpoint
 
 import rnnlm
 from rnnlm.cells import LSTM
-from rnnlm.cli.main import cli
 from rnnlm.errors import ConfigError, DataError
 from rnnlm.exchange import arpa
 from rnnlm.exchange.arpa import arpa_lines, token
@@ -274,12 +273,6 @@ def test_cuts_and_changed_bytes_are_refused_or_read(tmp_path: Path) -> None:
         attempt(whole[:i] + bytes([rng.integers(256)]) + whole[i + 1 :])
 
 
-def invoke(*arguments: Any) -> str:
-    done = CliRunner().invoke(cli, [str(a) for a in arguments])
-    assert done.exit_code == 0, done.output
-    return done.output
-
-
 @pytest.mark.parametrize("level", ["char", "byte"])
 def test_an_imported_model_is_a_run_like_any_other(
     text_file: Path, in_tmp: Path, level: str
@@ -292,8 +285,8 @@ def test_an_imported_model_is_a_run_like_any_other(
             run={"dir": "counted"},
         )
     )
-    assert "counted.arpa" in invoke("export", "counted", "--to", "arpa")
-    assert "model: 4-gram, smoothing imported" in invoke("import", "counted.arpa", "--out", "back")
+    assert "counted.arpa" in says("export", "counted", "--to", "arpa")
+    assert "model: 4-gram, smoothing imported" in says("import", "counted.arpa", "--out", "back")
     assert {p.name for p in Path("back").glob("*.*")} == {
         *("best.npz", "config.yaml", "last.npz", "metrics.jsonl")
     }
@@ -305,10 +298,10 @@ def test_an_imported_model_is_a_run_like_any_other(
     (record,) = rnnlm.read_metrics("back/metrics.jsonl")
     assert record["reason"] == "imported" and "4-gram" in record["model"]
     assert "smoothing: imported" in Path("back/config.yaml").read_text()
-    invoke("export", "back", "--to", "arpa", "--out", "again.arpa")
+    says("export", "back", "--to", "arpa", "--out", "again.arpa")
     first, again = (sorted(Path(f"{n}.arpa").read_bytes().split()) for n in ("counted", "again"))
     assert again == pytest.approx(first)
-    assert json.loads(invoke("eval", "back", "--text", text_file, "--json"))["symbols"] > 9000
+    assert json.loads(says("eval", "back", "--text", text_file, "--json"))["symbols"] > 9000
 
 
 @pytest.mark.parametrize("level", ["char", "byte"])
@@ -317,18 +310,18 @@ def test_a_model_of_lines_comes_back_as_one(text_file: Path, in_tmp: Path, level
     rules = {"path": str(text_file), "level": level, "unit": "line", "reverse": True}
     model = {"kind": "ngram", "order": 3}
     rnnlm.train(rnnlm.make_config(data=rules, model=model, run={"dir": "lines"}))
-    invoke("export", "lines", "--to", "arpa")
+    says("export", "lines", "--to", "arpa")
     text = Path("lines.arpa").read_text()
     assert "</s>" in text and r"\u{a}" not in text and "<0x0A>" not in text
     sets = [part for key in ("unit=line", "reverse=true") for part in ("--set", f"data.{key}")]
-    invoke("import", "lines.arpa", "--out", "a", *sets)
-    invoke("import", "lines.arpa", "--out", "b", "--vocab", "lines")
+    says("import", "lines.arpa", "--out", "a", *sets)
+    says("import", "lines.arpa", "--out", "b", "--vocab", "lines")
     runs = [rnnlm.load(run) for run in ("lines", "a", "b")]
     assert runs[0].format == runs[1].format == runs[2].format
     nats = [rnnlm.evaluate(run, TEXT[:500]).nats for run in runs]
     assert nats[1:] == pytest.approx([nats[0]] * 2, rel=1e-10)
-    done = CliRunner().invoke(cli, ["import", "lines.arpa", "--out", "c"])
-    assert "<s>, </s> or <unk> where it stands for no symbol" in done.output and done.exit_code == 1
+    said = says("import", "lines.arpa", "--out", "c", code=1)
+    assert "<s>, </s> or <unk> where it stands for no symbol" in said
 
 
 def test_nothing_is_overwritten_and_nothing_half_made_stays(text_file: Path, in_tmp: Path) -> None:

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import says
 from conftest import TEXT
 from exchanged import random_checkpoint
 
 import rnnlm
 from rnnlm.cells import GRU, LSTM
-from rnnlm.cli.main import cli
 from rnnlm.errors import DataError
 from rnnlm.exchange import FORMATS, safetensors
 from rnnlm.exchange.exporting import export
@@ -105,6 +104,5 @@ def test_a_file_is_named_after_its_run(in_tmp: Path) -> None:
 
 def test_export_without_a_format_names_them_all() -> None:
     """Nobody has to look them up."""
-    done = CliRunner().invoke(cli, ["export", "runs/a"])
-    assert done.exit_code == 2
-    assert all(name in done.output for name in FORMATS)
+    said = says("export", "runs/a", code=2)
+    assert all(name in said for name in FORMATS)

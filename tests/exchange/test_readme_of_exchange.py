@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import says
 from conftest import ROOT
 from exchanged import oracle_logits, random_checkpoint
 
 from rnnlm.cells import LSTM
-from rnnlm.cli.main import cli
 from rnnlm.exchange import FORMATS
 
 README = (ROOT / "rnnlm" / "exchange" / "README.md").read_text("utf-8")
@@ -21,7 +20,7 @@ README = (ROOT / "rnnlm" / "exchange" / "README.md").read_text("utf-8")
 
 def test_it_has_every_format() -> None:
     """Under a heading each, in the order of the table; the help of the command names them too."""
-    shown = CliRunner().invoke(cli, ["export", "--help"]).output
+    shown = says("export", "--help")
     assert all(re.search(rf"\b{name}\b", shown) for name in FORMATS)
     assert re.findall(r"^## `(\w+)`", README, re.M) == list(FORMATS)
 

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import math
-import threading
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from cases import every_cell
 from oracles import all_cells, model_losses
-from processes import children, forking
 
 from rnnlm.backend.params import Parameters
-from rnnlm.backend.workers import ForkedWorkers
-from rnnlm.cells import GRU, LSTM, SRU, Cell
-from rnnlm.errors import DataError, TrainingError
+from rnnlm.cells import Cell
+from rnnlm.errors import DataError
 from rnnlm.inference.evaluation import Evaluation, evaluate, perplexity
-from rnnlm.models import apart
 from rnnlm.models.recurrent import Recurrent
-from rnnlm.text.batches import Batch
-from rnnlm.watching import watching
 
 
 def small(cell: Cell, V: int = 11) -> tuple[Recurrent, Parameters]:
@@ -95,84 +89,3 @@ def test_perplexity_beyond_floats_is_none() -> None:
     """exp overflows from 710 nats."""
     assert perplexity(709.0) is not None
     assert perplexity(710.0) is None
-
-
-@forking
-@pytest.mark.parametrize("cell", [LSTM(), GRU(), SRU()], ids=lambda cell: type(cell).__name__)
-def test_layers_apart_have_the_bits_of_one_worker(
-    cell: Cell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With two workers and more, of three layers; the state and each loss; lines, a short window."""
-    monkeypatch.setattr(apart, "FEWEST", 0)
-    monkeypatch.setattr(apart, "forked", ForkedWorkers)
-    monkeypatch.setattr(apart, "MOST_WINDOWS", 2)
-    model = Recurrent(11, cell, 16, 3, residual=True)
-    params = model.init(np.random.default_rng(3))
-    params.flat *= 0.9
-    ids = np.random.default_rng(0).integers(11, size=300)
-    fresh = np.random.default_rng(1).random((300, 1)) < 0.02
-    batches = [
-        Batch(ids[k : k + 50, None], ids[k + 1 : k + 51, None], fresh[k : k + 50])
-        for k in range(0, 250, 50)
-    ]
-    batches.append(Batch(ids[250:290, None], ids[251:291, None]))
-    found = []
-    for workers in (1, 2, 4):
-        reader, losses = model.read(params, 1), np.zeros((290, 1))
-        each = list(reader.ahead(batches, len(batches), workers, losses))
-        found.append((each, losses.tolist(), reader(batches[0])))
-    assert found[0] == found[1] == found[2]
-    assert found[0][0] == pytest.approx([sum(losses) for losses in _cut(found[0][1])])
-
-
-def _cut(losses: list[list[float]]) -> list[list[float]]:
-    """The losses of each window of 50 steps."""
-    flat = [loss for (loss,) in losses]
-    return [flat[k : k + 50] for k in range(0, len(flat), 50)]
-
-
-@forking
-def test_no_worker_where_a_process_may_not_fork(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a thread beside, or few symbols, one process reads."""
-    model, params = small(all_cells()[0])
-    ids = np.random.default_rng(0).integers(11, size=300)
-    monkeypatch.setattr(ForkedWorkers, "__init__", lambda *_: pytest.fail("a fork"))
-    expected = evaluate(model, params, ids)
-    monkeypatch.setattr(apart, "FEWEST", 0)
-    ended = threading.Event()
-    thread = threading.Thread(target=ended.wait)
-    thread.start()
-    try:
-        assert evaluate(model, params, ids, workers=2) == expected
-    finally:
-        ended.set()
-        thread.join()
-
-
-@forking
-def test_an_interrupted_reading_leaves_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a watcher raises ends it, and the workers."""
-    monkeypatch.setattr(apart, "FEWEST", 0)
-    monkeypatch.setattr(apart, "forked", ForkedWorkers)
-    model, params = small(all_cells()[0])
-    before, seen = children(), []
-
-    def watch(*_: object) -> None:
-        seen.append(children() - before)
-        raise KeyboardInterrupt
-
-    with watching(watch), pytest.raises(KeyboardInterrupt):
-        evaluate(model, params, np.zeros(2000, np.uint8), workers=2)
-    assert [len(workers) for workers in seen] == [1]
-    assert children() == before
-
-
-@forking
-def test_an_infinite_loss_is_an_error_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever worker computed it."""
-    monkeypatch.setattr(apart, "FEWEST", 0)
-    monkeypatch.setattr(apart, "forked", ForkedWorkers)
-    model, params = small(all_cells()[0])
-    params["Wy"][:] = 3e38
-    with pytest.raises(TrainingError, match="not finite"):
-        evaluate(model, params, np.arange(300) % 11, workers=2)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from commands import rnnlm as command
 from conftest import TEXT, tiny_config
 from ngram_oracle import Oracle
 from oracles import all_cells, model_losses
@@ -17,7 +17,6 @@ import rnnlm
 from rnnlm.api.evaluation import evaluate_split
 from rnnlm.api.sampling import novel_lines
 from rnnlm.assembly import build_model, make_config
-from rnnlm.cli.main import cli
 from rnnlm.inference.evaluation import Evaluation, evaluate
 from rnnlm.inference.growing import StopText
 from rnnlm.inference.novel import KnownLines
@@ -151,13 +150,6 @@ def test_known_lines_are_found_by_their_ids() -> None:
             assert np.array(line, np.int64) in known
         for line in ([1], [2], [2, 1], [3, 1], [1, 2, 0]):
             assert np.array(line, np.int64) not in known
-
-
-def command(*args: object, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli, [str(a) for a in args])
-    assert isinstance(result.exception, (SystemExit, type(None))), result.exception
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")

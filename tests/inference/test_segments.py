@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import all_cells, model_losses
-from processes import forking
+from processes import children, forking
 
 from rnnlm.arrays import Array
 from rnnlm.backend.params import Parameters
@@ -137,10 +139,42 @@ def test_the_networks_of_a_mixture_are_read_so() -> None:
     assert abs(result.nats - expected) / 699 < 1e-6
 
 
+def test_no_worker_where_a_process_may_not_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a thread beside it one process reads, to the same bits."""
+    monkeypatch.setattr(ForkedWorkers, "__init__", lambda *_: pytest.fail("a fork"))
+    model, params = counter(np.array([0.5, -0.9, 0.4, 0.6]))
+    ids = np.random.default_rng(1).integers(4, size=300)
+    expected, ended = evaluate(model, params, ids, workers=1), threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    try:
+        assert evaluate(model, params, ids, workers=2) == expected
+    finally:
+        ended.set()
+        thread.join()
+
+
+@forking
+def test_an_interrupted_reading_leaves_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a watcher raises ends it, and the workers."""
+    monkeypatch.setattr(segments, "forked", ForkedWorkers)
+    model, params = counter(np.array([0.5, -0.9, 0.4, 0.6]))
+    before, seen = children(), []
+
+    def watch(*_: object) -> None:
+        seen.append(children() - before)
+        raise KeyboardInterrupt
+
+    with watching(watch), pytest.raises(KeyboardInterrupt):
+        evaluate(model, params, np.arange(300) % 4, workers=2)
+    assert [len(workers) for workers in seen] == [1]
+    assert children() == before
+
+
 @forking
 def test_workers_do_not_change_the_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """One to four, for four groups of rows."""
-    monkeypatch.setattr(segments, "forked", lambda n, jobs: ForkedWorkers(n, jobs))
+    monkeypatch.setattr(segments, "forked", ForkedWorkers)
     monkeypatch.setattr(segments, "MOST_ROWS", 1)
     model, params = counter(np.array([0.5, -0.9, 0.4, 0.6]))
     ids = np.random.default_rng(1).integers(4, size=300)
@@ -175,9 +209,7 @@ def test_records_do_not_grow_with_the_text() -> None:
     model, params = counter(np.array([0.5, -0.9, 0.4, 0.6]))
     sizes = []
     for n in (8001, 80001):
-        made = segments.Segments(
-            model, params, model.zero_state(1), np.zeros(n, np.uint8), 4, keep=False
-        )
+        made = segments.Segments(model, params, model.zero_state(1), np.zeros(n, np.uint8), 4, None)
         arrays = [a for name, a in vars(made).items() if isinstance(a, np.ndarray)]
         sizes.append(sum(a.nbytes for a in arrays if a.dtype != np.uint8))
     assert sizes[1] <= sizes[0] < 100_000

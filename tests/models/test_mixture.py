@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import rnnlm as command
+from commands import says
 from conftest import TEXT, tiny_config
 
 import rnnlm
 from rnnlm.backend import blas
-from rnnlm.cli.main import cli
 from rnnlm.errors import CheckpointError, ConfigError, DataError
 from rnnlm.models.mixture import PSEUDO_COUNT, Mixture, MixtureParams, em, fit_weights
 from rnnlm.models.ngram import NGram
@@ -248,16 +248,6 @@ def test_stored_arrays_come_back_and_others_are_refused() -> None:
 # Runs
 
 
-def command(*args: object, code: int = 0) -> str:
-    """What a command says; a traceback is never the answer."""
-    result = CliRunner().invoke(cli, [str(a) for a in args])
-    assert isinstance(result.exception, (SystemExit, type(None))), result.exception
-    assert result.exit_code == code, result.output
-    if code:
-        assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1
-    return result.output
-
-
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with a net, an n-gram and one without smoothing, of one prepared text; and strangers."""
@@ -287,7 +277,7 @@ def test_the_chain_of_commands(runs: Path, tmp_path: Path) -> None:
         shutil.copytree(runs / name, tmp_path / name)
     parts = [tmp_path / name for name in ("net", "ngram", "sparse")]
     run = tmp_path / "mixed"
-    said = command("mix", *parts, "--out", run, "--buckets", "context")
+    said = says("mix", *parts, "--out", run, "--buckets", "context")
     assert f"part 2, {parts[1] / 'best.npz'}: validation perplexity" in said
     assert f"part 3, {parts[2] / 'last.npz'}: validation perplexity infinite" in said
     assert "next: rnnlm sample" in said
@@ -297,9 +287,9 @@ def test_the_chain_of_commands(runs: Path, tmp_path: Path) -> None:
     assert events == [*[("part", "val")] * 3, ("eval", "val"), ("eval", "test"), ("end", None)]
     losses = [r["loss"] for r in rnnlm.read_metrics(run / "metrics.jsonl")]
     assert losses[3] < min(losses[:2]) and losses[2] is None
-    figures = json.loads(command("eval", run, "--split", "val", "--json"))
+    figures = json.loads(says("eval", run, "--split", "val", "--json"))
     assert figures["nats_per_symbol"] == losses[3] == rnnlm.load(run).progress.best_loss
-    told = command("info", run).splitlines()
+    told = says("info", run).splitlines()
     assert (
         told[1] == "model: mixture of 3 models, weights for each length of the context seen, 0 to 2"
     )
@@ -307,23 +297,21 @@ def test_the_chain_of_commands(runs: Path, tmp_path: Path) -> None:
         rnnlm.load(runs / "net").model.describe()
     )
     assert ": 3-gram, smoothing kneser_ney: " in told[3]
-    drawn = command("sample", run, "--prime", "The ", "--length", "50", "--seed", "1")
-    assert drawn == command("sample", run, "--prime", "The ", "--length", "50", "--seed", "1")
-    assert "=== sample 2 ===" in command("sample", run, "--num-samples", "2", "--top-k", "3")
-    again = command("mix", run, runs / "ngram", "--out", tmp_path / "again")
+    drawn = says("sample", run, "--prime", "The ", "--length", "50", "--seed", "1")
+    assert drawn == says("sample", run, "--prime", "The ", "--length", "50", "--seed", "1")
+    assert "=== sample 2 ===" in says("sample", run, "--num-samples", "2", "--top-k", "3")
+    again = says("mix", run, runs / "ngram", "--out", tmp_path / "again")
     assert any(line.startswith("    1: weight 0.") for line in again.splitlines())
     assert (
-        json.loads(command("eval", tmp_path / "again", "--split", "val", "--json"))[
-            "nats_per_symbol"
-        ]
+        json.loads(says("eval", tmp_path / "again", "--split", "val", "--json"))["nats_per_symbol"]
         <= losses[3] + 1e-6
     )
-    assert "(rnnlm mix makes one of" in command("train", "--resume", run, code=1)
+    assert "(rnnlm mix makes one of" in says("train", "--resume", run, code=1)
     sets = ("--set", f"data.path={runs / 'data'}", "--run-dir", tmp_path / "new")
-    assert "(rnnlm mix makes one of" in command("train", *sets, "--init-from", run, code=1)
+    assert "(rnnlm mix makes one of" in says("train", *sets, "--init-from", run, code=1)
     for config in ((), (run / "config.yaml",)):
         options = ("--set", "model.kind=mixture", *sets)
-        assert "(rnnlm mix makes one of" in command("train", *config, *options, code=1)
+        assert "(rnnlm mix makes one of" in says("train", *config, *options, code=1)
     assert not (tmp_path / "new").exists()
 
 
@@ -356,10 +344,7 @@ def test_a_mixture_in_a_script_and_its_checkpoint_to_the_bit(runs: Path, tmp_pat
 
 def test_parts_of_other_data_are_mixed_and_it_is_said(runs: Path, tmp_path: Path) -> None:
     """On the data of the first, or data that is named."""
-    said = CliRunner().invoke(
-        cli, ["mix", *map(str, (runs / "ngram", runs / "other")), "--out", str(tmp_path / "a")]
-    )
-    assert said.exit_code == 0
+    said = command("mix", runs / "ngram", runs / "other", "--out", tmp_path / "a")
     note = f"part 2, {runs / 'other' / 'best.npz'}: trained on other data than {runs / 'data'}\n"
     assert said.stderr == note
     result = rnnlm.mix(
@@ -409,9 +394,9 @@ def test_what_cannot_be_mixed_is_refused(
 ) -> None:
     """In one line, and no folder is left."""
     paths = [runs / name for name in names]
-    assert words in command("mix", *paths, *options, "--out", tmp_path / "run", code=1)
+    assert words in says("mix", *paths, *options, "--out", tmp_path / "run", code=1)
     assert not (tmp_path / "run").exists()
-    assert "already holds" in command("mix", runs / "net", runs / "ngram", "--out", runs, code=1)
+    assert "already holds" in says("mix", runs / "net", runs / "ngram", "--out", runs, code=1)
 
 
 def test_a_wrong_value_in_a_script_is_an_error_of_rnnlm(runs: Path, tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import both_depths, both_dtypes, masks
-from conftest import TEXT, tiny_config
+from conftest import TEXT
 from oracles import PHI, Other, Problem, Result, assert_is_gradient, cross_entropy
+from resumed import resumed
 
-from rnnlm import Checkpoint, evaluate, make_config, train
+from rnnlm import evaluate, make_config
 from rnnlm.arrays import Array
 from rnnlm.assembly import build_model
 from rnnlm.backend.params import Parameters
@@ -21,7 +22,6 @@ from rnnlm.errors import ConfigError, TrainingError
 from rnnlm.models import window
 from rnnlm.models.window import Window
 from rnnlm.text.batches import IGNORED, Batch
-from rnnlm.training.loop import Training
 from rnnlm.training.resume import adopt_config
 
 pytestmark = pytest.mark.usefixtures("one_blas_thread")
@@ -275,15 +275,7 @@ def test_a_run_of_lines_resumes_to_the_bit_evaluates_and_starts_others(
     """With dropout and texts that begin inside windows; what evaluation finds is the oracle's."""
     keys = ("model.kind=window", "model.context=5", "model.embedding_size=6", "model.dropout=0.1")
     keys += ("data.unit=line", "train.seq_length=24", "train.optimizer.learning_rate=0.02")
-    train(tiny_config(text_file, tmp_path / "whole", *keys))
-    with Training.start(tiny_config(text_file, tmp_path / "cut", *keys), "cut") as training:
-        for event in training.events(lambda: training.progress.step >= 50):
-            assert event.kind != "end"
-    with Training.resume(tmp_path / "cut") as training:
-        assert [event.kind for event in training.events()][-1] == "end"
-    a, b = (Checkpoint.load(tmp_path / name / "last.npz") for name in ("whole", "cut"))
-    np.testing.assert_array_equal(a.params.flat, b.params.flat)
-    np.testing.assert_array_equal(a.state, b.state)
+    a = resumed(text_file, tmp_path, 50, *keys)
     text = TEXT[:300]
     nats = 0.0
     for line in text.splitlines():

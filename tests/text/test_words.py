@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import rnnlm as command
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -19,7 +19,6 @@ import rnnlm
 from rnnlm.api.evaluation import evaluate_split
 from rnnlm.api.facts import describe
 from rnnlm.assembly import make_config
-from rnnlm.cli.main import cli
 from rnnlm.errors import ConfigError, DataError
 from rnnlm.inference.evaluation import Evaluation
 from rnnlm.text import words
@@ -294,10 +293,9 @@ def test_a_sample_goes_on_from_its_prime(run: rnnlm.TrainingResult, prime: str) 
 
 def test_commands_say_how_much_is_unknown_and_left_out(run: rnnlm.TrainingResult) -> None:
     """The space that ends a prime is not left out; `score` says the share of its text."""
-    at = str(run.folder)
-    options = ("--prime", "The ferry ", "--unknown", "skip", "--length", "2")
-    assert not CliRunner().invoke(cli, ["sample", at, *options]).stderr
-    said = CliRunner().invoke(cli, ["score", at, "--text", "The raft", "--text", "The ferry"])
+    options = ("--prime", "The ferry ", "--unknown", "skip", "--length", 2)
+    assert not command("sample", run.folder, *options).stderr
+    said = command("score", run.folder, "--text", "The raft", "--text", "The ferry")
     assert said.stderr.endswith("\n1 of 6 words (16.7 %) are <unk>\n")
 
 

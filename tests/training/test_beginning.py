@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from commands import rnnlm as command
 from conftest import TEXT, tiny_config
 
 import rnnlm
 from rnnlm.api.checkpoints import find_vocabulary
 from rnnlm.api.evaluation import evaluate_split
 from rnnlm.assembly import build_model
-from rnnlm.cli.main import cli
 from rnnlm.errors import ConfigError, DataError
 from rnnlm.runs.checkpoint import Checkpoint
 from rnnlm.runs.run_data import recorded_data
@@ -196,21 +195,18 @@ def test_the_command_line_says_what_was_kept(start: Checkpoint, tmp_path: Path) 
     data = tmp_path / "data"
     path = text_file(tmp_path, WITH_NEW)
     sets = [f"--set={key}" for key in (*STILL, "train.batch_size=4", "train.seq_length=32")]
-    run = ["train", f"--set=data.path={path}", *sets, "--run-dir", str(tmp_path / "run")]
-    begin = [*run, "--init-from", str(start.path)]
-    done = CliRunner().invoke(cli, [*begin, "--extend-vocab"])
-    assert done.exit_code == 0, done.output
-    assert "symbols added (2)" in done.stdout
-    assert "before the first step: validation perplexity" in done.stdout
-    info = CliRunner().invoke(cli, ["info", str(tmp_path / "run")])
-    assert f"began with: {start.path}" in info.stdout
-    done = CliRunner().invoke(cli, [*begin, "--extend-vocab", "--unknown", "skip"])
-    assert done.exit_code == 2
-    assert CliRunner().invoke(cli, [*run, "--extend-vocab"]).exit_code == 2
-    prepare = ["prepare", str(path), "--out", str(data), "--vocab", str(start.path)]
-    assert CliRunner().invoke(cli, prepare).exit_code == 1
-    done = CliRunner().invoke(cli, [*prepare, "--unknown", "skip"])
-    assert "characters outside the vocabulary left out" in done.stdout
+    run = ("train", f"--set=data.path={path}", *sets, "--run-dir", tmp_path / "run")
+    begin = (*run, "--init-from", start.path)
+    said = command(*begin, "--extend-vocab").stdout
+    assert "symbols added (2)" in said
+    assert "before the first step: validation perplexity" in said
+    assert f"began with: {start.path}" in command("info", tmp_path / "run").stdout
+    command(*begin, "--extend-vocab", "--unknown", "skip", code=2)
+    command(*run, "--extend-vocab", code=2)
+    prepare = ("prepare", path, "--out", data, "--vocab", start.path)
+    command(*prepare, code=1)
+    said = command(*prepare, "--unknown", "skip").stdout
+    assert "characters outside the vocabulary left out" in said
     assert find_vocabulary(data) == start.vocabulary
 
 

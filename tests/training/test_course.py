@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import TINY, tiny_config
-from test_train import assert_same_run, interrupted, run
+from resumed import assert_same_run, interrupted
 
-from rnnlm import make_config
+from rnnlm import make_config, train
 from rnnlm.config.kinds import Interval
 from rnnlm.config.schema import differences
 from rnnlm.errors import ConfigError
@@ -64,7 +64,7 @@ def test_a_run_goes_on_over_the_change_as_if_never_stopped(text_file: Path, tmp_
     """Interrupted in the middle; and with an epoch more, that of the longest windows."""
     varied = ("train.vary_length=0.5", "train.offset=random", "train.reset=0.3", "train.threads=1")
     keys = (*varied, "train.seq_length={0: 256, 1: 400, 2: 512}", "train.log_every=1 epoch")
-    run(tiny_config(text_file, tmp_path / "whole", *keys, "train.epochs=3"))
+    train(tiny_config(text_file, tmp_path / "whole", *keys, "train.epochs=3"))
     interrupted(tiny_config(text_file, tmp_path / "parts", *keys), 2)
     with Training.resume(tmp_path / "parts", ["train.epochs=3"]) as training:
         assert [e.record["epoch"] for e in training.events() if e.kind == "train"] == [3]

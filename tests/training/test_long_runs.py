@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import tiny_config
-from test_train import assert_same_run, metrics
+from resumed import assert_same_run, metrics
 
 from rnnlm.api.evaluation import evaluate_split
 from rnnlm.assembly import make_config

@@ -20,6 +20,7 @@ import pytest
 from cases import every_cell
 from conftest import ROOT, TEXT, TINY, tiny_config
 from oracles import all_cells, cell_keys
+from resumed import arrays, assert_same_run, interrupted, metrics
 
 from rnnlm import load
 from rnnlm.api.evaluation import evaluate_split
@@ -51,62 +52,10 @@ BY_LINES = "data.unit=line"
 SGD = "train.optimizer={name: sgd, momentum: 0.9}"
 PLATEAU = "train.schedule={name: plateau, patience: 1, warmup_steps: 3}"
 EMA = "train.average={name: ema, decay: 0.7}"
-TIMINGS = {"seconds", "symbols_per_second"}
 
 
 def run(config: Config, **kwargs: Any) -> list[Event]:
     return list(train_events(config, **kwargs))
-
-
-def metrics(folder: Path) -> list[dict[str, Any]]:
-    """The records of a run, timings left out."""
-    return [
-        {k: v for k, v in record.items() if k not in TIMINGS}
-        for record in read_metrics(folder / "metrics.jsonl")
-    ]
-
-
-def arrays(path: Path) -> dict[str, bytes]:
-    """The bits of everything in a checkpoint that is not a time or a place."""
-    at = Checkpoint.load(path)
-    return {
-        "params": at.params.flat.tobytes(),
-        "state": b"" if at.state is None else at.state.tobytes(),
-        **{name: vector.tobytes() for name, vector in at.optimizer_state.items()},
-        "progress": json.dumps(
-            [
-                at.progress.step,
-                at.progress.loss_sum,
-                at.progress.best_loss,
-                at.progress.best_step,
-                at.progress.bad_evals,
-                at.progress.val_loss,
-            ]
-        ).encode(),
-    }
-
-
-def assert_same_run(a: Path, b: Path) -> None:
-    assert metrics(a) == metrics(b)
-    assert arrays(a / "last.npz") == arrays(b / "last.npz")
-    assert arrays(a / "best.npz") == arrays(b / "best.npz")
-
-
-def interrupted(config: Config, steps: int, overrides: tuple[str, ...] = ()) -> None:
-    """Train, stopping every `steps` steps and going on in a new session."""
-    sessions = 0
-
-    def stop_after() -> Any:
-        count = iter(range(1, 10**6))
-        return lambda: next(count) >= steps
-
-    kinds = [event.kind for event in train_events(config, stop=stop_after())]
-    while kinds[-1] == "interrupted":
-        sessions += 1
-        with Training.resume(Path(config.run.dir or ""), overrides) as training:
-            kinds = [event.kind for event in training.events(stop_after())]
-    assert sessions > 2
-    assert kinds[-1] == "end"
 
 
 def test_a_training_returns_what_it_left(text_file: Path, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import every_cell
-from conftest import tiny_config
 from oracles import Problem
+from resumed import resumed
 
-from rnnlm import Checkpoint, ConfigError, make_config, train
+from rnnlm import ConfigError, make_config
 from rnnlm.arrays import Array
 from rnnlm.cells import Cell
 from rnnlm.cells.lstm import LSTM
@@ -21,7 +21,6 @@ from rnnlm.optim.optimizers import sgd
 from rnnlm.optim.truncation import TRUNCATIONS, random, regular
 from rnnlm.text.batches import Batch
 from rnnlm.training.engine import Engine
-from rnnlm.training.loop import Training
 from rnnlm.training.plan import trainable
 
 
@@ -110,15 +109,7 @@ def test_cuts_are_the_same_for_any_number_of_threads(threads: int) -> None:
 def test_a_run_with_random_cuts_resumes_to_the_bit(text_file: Path, tmp_path: Path) -> None:
     """Its draws depend on the step."""
     keys = ("train.truncation=random", "train.max_steps=5", "train.threads=1")
-    keys = (*keys, "data.val_fraction=0", "data.test_fraction=0")
-    train(tiny_config(text_file, tmp_path / "whole", *keys))
-    with Training.start(tiny_config(text_file, tmp_path / "cut", *keys), "cut") as training:
-        for _ in training.events(lambda: training.progress.step >= 2):
-            pass
-    with Training.resume(tmp_path / "cut") as training:
-        assert [event.kind for event in training.events()][-1] == "end"
-    a, b = (Checkpoint.load(tmp_path / n / "last.npz") for n in ("whole", "cut"))
-    np.testing.assert_array_equal(a.params.flat, b.params.flat)
+    resumed(text_file, tmp_path, 2, *keys)
 
 
 def test_a_truncation_is_chosen_by_its_name() -> None:
