@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 from contextvars import ContextVar
+from textwrap import TextWrapper
 
 typed: ContextVar[bool] = ContextVar("typed", default=False)  # whether a command is running
 
@@ -47,6 +48,13 @@ def brief(text: str, most: int = 80) -> str:
     """A text as an error shows it: not too long, and unable to control a terminal."""
     text = text if len(text) <= most else text[: most - 3] + "..."
     return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def wrapped(text: str, width: int, first: str = "", others: str = "") -> list[str]:
+    """Lines of so many characters, if no word is longer; `first` and `others` are their indents."""
+    wrapper = TextWrapper(width, initial_indent=first, subsequent_indent=others)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.wrap(text)
 
 
 def escaped(text: str, keep: str = "\n\t") -> str:
