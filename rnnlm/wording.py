@@ -10,6 +10,8 @@ from textwrap import TextWrapper
 
 typed: ContextVar[bool] = ContextVar("typed", default=False)  # whether a command is running
 
+by_config: ContextVar[bool] = ContextVar("by_config", default=False)  # whether a config says how
+
 
 def option(name: str, value: str | bool | None = None) -> str:
     """An option as whoever called writes it: `--unknown skip`, or `unknown="skip"` in a script."""
@@ -24,6 +26,11 @@ def option(name: str, value: str | bool | None = None) -> str:
 def setting(text: str) -> str:
     """An override of the config in the words of whoever called: `--set ...`, or text in quotes."""
     return f"--set {text}" if typed.get() else f'"{text}"'
+
+
+def of_text(name: str, value: str) -> str:
+    """A setting of how a text is read: an option of `prepare`, or a key of a config."""
+    return setting(f"data.{name}={value}") if by_config.get() else option(name, value)
 
 
 def counted(number: int, noun: str) -> str:
