@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 from ..errors import CheckpointError
 from ..runs.checkpoint import Glance, glance, read_progress
-from ..runs.folder import LOCK, is_finished, last_records
+from ..runs.folder import LOCK, is_finished, is_other_file, last_records
 from ..storage.atomic import is_locked
 from ..training.comparison import model_name, test_loss, unusual
 
@@ -60,10 +59,9 @@ def _runs_of(path: Path) -> list[Path]:
         if path.is_dir():
             own = (path / "best.npz").is_file() or (path / "last.npz").is_file()
             return [path] if own else sorted(run.parent for run in path.glob("*/last.npz"))
-        other = path.is_file() and path.suffix != ".npz" and not is_zipfile(path)
+        return [] if is_other_file(path) else [path]
     except OSError:
         return [path]
-    return [] if other else [path]
 
 
 def _is_run(path: Path) -> bool:

@@ -91,7 +91,7 @@ def command(
         return
     rows = []
     for path in checkpoint_or_run or [None]:
-        checkpoint = found(path)
+        checkpoint = found(path, "eval [RUN] --text")
         given_text = None if text is None else read_text(text, checkpoint)
         for learns in (None, learning) if dynamic else (None,):
             with passes_shown():
@@ -139,7 +139,7 @@ def _tune(
     """Show what one choice of options after another reaches, and the command with the best."""
     from ..api.evaluation import tune_split
 
-    checkpoint = found(path)
+    checkpoint = found(path, "eval [RUN] --text")
     noun = checkpoint.vocabulary.noun
     rows: list[dict[str, Any]] = []
     trials = tune_split(checkpoint, "val", data, unknown=unknown, dynamic=learning)

@@ -51,7 +51,7 @@ def command(
     from .scores import Table, ranked
 
     run, file = _run_and_file(names, texts)
-    checkpoint = found(run)
+    checkpoint = found(run, "score RUN")
     raw = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)  # lines come as they are written
     given = Input(Reader(checkpoint.format.rules, raw), file, texts)
     stop.at_first = end_cleanly
