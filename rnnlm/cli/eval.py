@@ -33,13 +33,16 @@ def _typed(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else f"{value}"
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _learning(command: Any) -> Any:
     """An option for each option of dynamic evaluation, with its help and default."""
     for name, declared in reversed(list(options(Dynamic).items())):
-        flag, default = f"--{name.replace('_', '-')}", _typed(declared.default)
         text = declared.doc.replace("`", "")
-        help_text = f"With --dynamic: {text}.  [default: {default}]"
-        command = click.option(flag, name, help=help_text)(command)
+        help_text = f"With --dynamic: {text}.  [default: {_typed(declared.default)}]"
+        command = click.option(_flag(name), name, help=help_text)(command)
     return command
 
 
@@ -82,11 +85,17 @@ def command(
     if text == "-" and len(checkpoint_or_run) > 1:
         raise click.UsageError("standard input can be read only once: name a file for --text")
     learning = _chosen(given)
-    if not dynamic and (tune or learning != Dynamic()):
-        raise click.UsageError("say --dynamic with options of dynamic evaluation")
+    if tune and (text is not None or split not in (None, "val")):
+        raise click.UsageError(
+            "--tune reads the validation text: write rnnlm eval RUN --dynamic --tune, and then add "
+            f"{'--split' if text is None else '--text'} to the command that it ends with"
+        )
+    if tune and len(checkpoint_or_run) > 1:
+        raise click.UsageError("--tune takes one run: write the command once for each")
+    about = [*["tune"] * tune, *(name for name, value in given.items() if value is not None)]
+    if about and not dynamic:
+        raise click.UsageError(f"{_flag(about[0])} is about --dynamic: add --dynamic")
     if tune:
-        if text is not None or len(checkpoint_or_run) > 1 or split not in (None, "val"):
-            raise click.UsageError("--tune takes one run, and reads validation text alone")
         _tune(next(iter(checkpoint_or_run), None), data, unknown, learning, form)
         return
     rows = []
@@ -158,7 +167,7 @@ def _tune(
     if form is not None:
         show_lines(table.FORMS[form](rows))
     best = min(rows, key=lambda row: row["nats_per_symbol"])
-    flags = (f"--{k.replace('_', '-')} {_typed(best[k])}" for k in result.dynamic or ())
+    flags = (f"{_flag(k)} {_typed(best[k])}" for k in result.dynamic or ())
     run = checkpoint.path if path is None else path
     said = "" if run is None else f"{argument(run)} "
     said += "" if data is None else f"--data {argument(data)} "

@@ -118,13 +118,18 @@ def test_tuning_prints_what_it_tried_and_what_to_give(runs: list[Path], tmp_path
     assert done.stderr == f"best: rnnlm eval {tmp_path}/mixed --dynamic {flags}\n"
     assert len({row["segment"] for row in tried}) > 1
     rnnlm("eval", runs[0], "--dynamic", "--tune", code=1)  # nothing to tune
-    for wrong in (
-        ("--tune",),
-        ("--dynamic", "--tune", "--split", "test"),
-        ("--rate", "0.1"),
-        ("--dynamic", "--rate", "x"),
+    for wrong, said in (
+        (("--tune",), "--tune is about --dynamic: add"),
+        (
+            ("--dynamic", "--tune", "--split", "test"),
+            "add --split to the command that it ends with",
+        ),
+        (("--tune", "--text", "a.txt"), "add --text to the command that it ends with"),
+        (("--weight-rate", "0.01"), "--weight-rate is about --dynamic: add --dynamic"),
+        (("--dynamic", "--rate", "x"), "--rate"),
+        ((runs[1], "--dynamic", "--tune"), "takes one run"),
     ):
-        rnnlm("eval", runs[0], *wrong, code=2)
+        assert said in rnnlm("eval", runs[0], *wrong, code=2).stderr
 
 
 def test_info_is_json_for_scripts(runs: list[Path]) -> None:
