@@ -9,11 +9,12 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..runs.checkpoint import Glance, glance, read_progress
-from ..runs.folder import LOCK, is_finished, is_other_file, last_records
+from ..runs.folder import DIVERGED, LOCK, is_other_file, last_records
 from ..storage.atomic import is_locked
 from ..training.comparison import model_name, test_loss, unusual
 
 TRAINING, STOPPED, FINISHED, DAMAGED = "training", "stopped", "finished", "damaged"
+ENDS = {"end": FINISHED, DIVERGED: DIVERGED}  # states by the event with which a log ends
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Listed:
     """A run. Losses are in nats per symbol; what is not known is None."""
 
     path: Path
-    state: str  # one of the four above
+    state: str  # one of those above
     model: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)  # keys that are not as by default
     step: int | None = None
@@ -81,10 +82,11 @@ def _listed(path: Path) -> Listed:
         preparing = locked and not (path / "last.npz").exists()
         return Listed(path, TRAINING) if preparing else Listed(path, DAMAGED, problem=str(error))
     p = run.progress
-    last = next(last_records(path), {}).get("step")
+    ending = next(last_records(path), {})
+    last = ending.get("step")
     return Listed(
         path,
-        TRAINING if locked else FINISHED if is_finished(path) else STOPPED,
+        TRAINING if locked else ENDS.get(str(ending.get("event")), STOPPED),
         model,
         unusual(run.config),
         max(p.step, last) if locked and type(last) is int else p.step,

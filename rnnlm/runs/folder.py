@@ -33,6 +33,7 @@ from .events import EventFile
 
 RUNS = Path("runs")
 LOCK = "lock"
+DIVERGED = "diverged"  # the event that a log ends with where training diverged
 ARCHIVE = b"PK"  # begins every checkpoint
 LONGEST_END = 1 << 16  # bytes of the record with which a log ends, at most
 # Content of every lock; it is written first, so the rest of the folder was made by a run
