@@ -61,13 +61,13 @@ def _opened(name: Path | None, overrides: tuple[str, ...]) -> GradientCheck:
 
 
 def _table(rows: Iterable[Derivative]) -> Iterator[str]:
-    cells = [("parameter", "shape", "analytic", "numerical", "error", "verdict")]
+    cells = [("parameter", "shape", "analytic", "numerical", "error", "")]
     cells += [
         (
             row.name,
-            " x ".join(map(str, row.shape)),
-            f"{row.analytic:.9g}",
-            f"{row.numerical:.9g}",
+            "x".join(map(str, row.shape)),
+            f"{row.analytic:.5e}",
+            f"{row.numerical:.5e}",
             f"{row.error:.1e}",
             "ok" if row.agrees else "WRONG",
         )
@@ -76,4 +76,4 @@ def _table(rows: Iterable[Derivative]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for name, shape, *figures, verdict in cells:
         numbers = (figure.rjust(w) for figure, w in zip(figures, widths[2:], strict=False))
-        yield "  ".join((name.ljust(widths[0]), shape.ljust(widths[1]), *numbers, verdict))
+        yield "  ".join((name.ljust(widths[0]), shape.ljust(widths[1]), *numbers, verdict)).rstrip()

@@ -313,7 +313,7 @@ def _per_character(record: dict[str, Any]) -> str:
     if record.get("nats_per_character") is None:
         return ""
     unknown = "; with <unk>" if "unknown" in record else ""
-    return f", {record['nats_per_character']:.4f} per character{unknown}"
+    return f", {record['nats_per_character']:.4f} nats/character{unknown}"
 
 
 def _event_line(record: dict[str, Any], noun: str) -> str:
@@ -323,7 +323,7 @@ def _event_line(record: dict[str, Any], noun: str) -> str:
         figures = "perplexity infinite: something has probability 0"
     else:
         figures = (
-            f"perplexity {figure(record['perplexity'])} ({record['loss']:.4f} nats per {noun}"
+            f"perplexity {figure(record['perplexity'])} ({record['loss']:.4f} nats/{noun}"
             f"{_per_character(record)})"
         )
     if record["event"] == "part":
@@ -334,7 +334,7 @@ def _event_line(record: dict[str, Any], noun: str) -> str:
     if "stretch" in record:
         figures = f"on the first {counted(record['stretch'], noun)}: {figures}"
     note = " (approximate: eval_streams > 1)" if record.get("approximate") else ""
-    best = ", best so far" if record["best"] else ""
+    best = ", best" if record["best"] else ""
     if not record["step"]:
         return f"before the first step: validation {figures}{note}"
     return f"epoch {record['epoch']:.4g}, step {record['step']}: validation {figures}{best}{note}"
