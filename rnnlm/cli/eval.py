@@ -101,7 +101,8 @@ def command(
     rows = []
     for path in checkpoint_or_run or [None]:
         checkpoint = found(path, "eval [RUN] --text")
-        given_text = None if text is None else read_text(text, checkpoint)
+        with passes_shown():
+            given_text = None if text is None else read_text(text, checkpoint)
         for learns in (None, learning) if dynamic else (None,):
             with passes_shown():
                 if given_text is not None:
