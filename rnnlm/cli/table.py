@@ -42,13 +42,14 @@ def show_rows(
     rows: Sequence[Row], form: str | None, least: Sequence[str] = (), keys: Sequence[str] = ()
 ) -> None:
     """Print rows in a form. On a terminal that is too narrow for an aligned table, the columns `least`
-    are left out one after another, and texts are cut. Where there is no room for all columns `keys`
-    then, which are keys of the config, they stand in words below each row.
+    are left out one after another, those without a value first, and texts are cut. Where there is no
+    room for all columns `keys` then, which are keys of the config, they stand in words below each row.
     """
     if form is not None or not sys.stdout.isatty():
         show_lines(FORMS[form](rows))
         return
     whole, width = _columns(rows), shutil.get_terminal_size().columns
+    least = sorted(least, key=lambda name: any(row.get(name) is not None for row in rows))
     columns = fitted(whole, least, width)
     below = columns is None and bool(keys)
     if below:
@@ -212,7 +213,7 @@ def _cell(value: Any) -> str:
 
 
 # The columns of `losses` that a narrow terminal does not show, the first first
-LEAST_OF_LOSSES = ("best run", "test spread", "best", "runs", "spread", "text")
+LEAST_OF_LOSSES = ("test spread", "best", "runs", "best run", "spread", "text")
 
 
 def losses(group: Group) -> Row:

@@ -76,6 +76,17 @@ def test_keys_without_room_stand_below_their_row(
     assert " ".join(" ".join(shown[4:]).split()) == ", ".join(words)
 
 
+def test_columns_without_a_value_are_the_first_to_go(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Runs of one seed have no spread; which run a row is, says more."""
+    rows = [{"loss": 1.5, "spread": None, "best run": "runs/a"}]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((18, 24)))
+    table.show_rows(rows, None, ("best run", "spread"))
+    assert capsys.readouterr().out.splitlines()[1].split() == ["1.5000", "runs/a"]
+
+
 def test_texts_are_cut_where_they_tell_least() -> None:
     """A path keeps its end, words their beginning; short headings stay different."""
     narrow = table._columns([{"a": 1, "b": 2.5, "c": 3, "d": 4}])
