@@ -122,6 +122,8 @@ def _config_and_name(source: Path | None, overrides: Iterable[str]) -> tuple[Con
         return make_config(None, *overrides), "run"
     if (source / "last.npz").is_file():
         raise click.UsageError(f"{source} is a run: go on with it by --resume {argument(source)}")
+    if source.suffix == ".npz":
+        raise click.UsageError(f"{source} is a checkpoint: begin with its weights by --init-from")
     if _is_config(source):
         if is_sweep(source):
             raise click.UsageError(f"{source} is a sweep: write rnnlm sweep {argument(source)}")

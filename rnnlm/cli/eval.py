@@ -210,7 +210,7 @@ def _lines(row: dict[str, Any], noun: str) -> Iterator[str]:
         yield f"{name.replace('_', ' ').replace('symbol', noun)}: {figure(value)}"
     if gap is not None:
         side = "above" if gap >= 0 else "below"
-        yield f"entropy of the source: {figure(entropy)}: {figure(abs(gap))} {side}"
+        yield f"{side} the entropy of the source ({figure(entropy)}): {figure(abs(gap))}"
     if unknown:
         what = share(unknown, symbols, noun)
         yield f"{what} are <unk>: nats per character do not compare with those of other models"

@@ -192,3 +192,4 @@ def test_a_run_in_the_place_of_a_text_is_to_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "run" / "last.npz").write_bytes(b"")
     said = rnnlm("train", tmp_path / "run", code=2)
     assert "is a run: go on with it by --resume" in said.stderr
+    assert "weights by --init-from" in rnnlm("train", "run/last.npz", code=2).stderr
