@@ -59,9 +59,9 @@ KNOWN_BEST = "best-of-last.npz"  # the best when last.npz was saved, if best.npz
 class Event:
     """Something that happened in a run.
 
-    `kind` is `step` (after every update), `train`, `eval`, `sample`, `end` or `interrupted`. `record`
-    holds its values under the names that they have in metrics.jsonl; `step` and `interrupted` are
-    not written there. Losses are in nats per symbol.
+    `kind` is `step` (after every update), `train`, `eval`, `sample`, `end`, `interrupted` or, before an
+    error, `diverged`. `record` holds its values under the names that they have in metrics.jsonl; `step`
+    and `interrupted` are not written there. Losses are in nats per symbol.
     """
 
     kind: str
@@ -237,12 +237,12 @@ class Training:
 
         `stop` is called after every step, and a few times a second during an evaluation; once it
         returns true, last.npz is saved and `interrupted` is the last event. Raises DivergedError when
-        the loss or the gradient is not finite, which is logged; last.npz stays as it was last saved.
+        the loss or the gradient is not finite, after `diverged`; last.npz stays as it was last saved.
         """
         try:
             yield from self._events(stop)
         except DivergedError:
-            self.run.log(self._record(DIVERGED))
+            yield self._log(DIVERGED)
             raise
 
     def _events(self, stop: Callable[[], bool]) -> Iterator[Event]:

@@ -547,7 +547,9 @@ def test_divergence_says_what_to_lower_and_keeps_the_last_finite_checkpoint(
         *("train.batch_size=4", "train.seq_length=32", "train.checkpoint_every=1"),
         *("train.optimizer={name: sgd, learning_rate: 1000}", "train.grad_clip=null"),
     )
-    err = here("train", *sets(*keys), "--run-dir", tmp_path / "a", code=1)
+    err = here("train", *sets(*keys), "--run-dir", tmp_path / "a", "--report", code=1)
+    page = (tmp_path / "a" / "report.html").read_text("utf-8")
+    assert "<dd>diverged</dd>" in page and 'http-equiv="refresh"' not in page
     said = re.search(r"Error: step (\d+): loss \S+, gradient norm \S+: training diverged", err)
     assert said
     assert "lower train.optimizer.learning_rate or set train.grad_clip.norm" in err
