@@ -19,3 +19,7 @@ class CheckpointError(RnnlmError):
 
 class TrainingError(RnnlmError):
     """Training that cannot go on; the last good checkpoint is kept."""
+
+
+class DivergedError(TrainingError):
+    """A loss, gradient or parameter left the range of numbers."""

@@ -6,8 +6,11 @@ import os
 import re
 import shlex
 from contextvars import ContextVar
+from textwrap import TextWrapper
 
 typed: ContextVar[bool] = ContextVar("typed", default=False)  # whether a command is running
+
+by_config: ContextVar[bool] = ContextVar("by_config", default=False)  # whether a config says how
 
 
 def option(name: str, value: str | bool | None = None) -> str:
@@ -23,6 +26,11 @@ def option(name: str, value: str | bool | None = None) -> str:
 def setting(text: str) -> str:
     """An override of the config in the words of whoever called: `--set ...`, or text in quotes."""
     return f"--set {text}" if typed.get() else f'"{text}"'
+
+
+def of_text(name: str, value: str) -> str:
+    """A setting of how a text is read: an option of `prepare`, or a key of a config."""
+    return setting(f"data.{name}={value}") if by_config.get() else option(name, value)
 
 
 def counted(number: int, noun: str) -> str:
@@ -47,6 +55,13 @@ def brief(text: str, most: int = 80) -> str:
     """A text as an error shows it: not too long, and unable to control a terminal."""
     text = text if len(text) <= most else text[: most - 3] + "..."
     return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def wrapped(text: str, width: int, first: str = "", others: str = "") -> list[str]:
+    """Lines of so many characters, if no word is longer; `first` and `others` are their indents."""
+    wrapper = TextWrapper(width, initial_indent=first, subsequent_indent=others)
+    wrapper.break_long_words = wrapper.break_on_hyphens = False
+    return wrapper.wrap(text)
 
 
 def escaped(text: str, keep: str = "\n\t") -> str:

@@ -8,7 +8,9 @@ from typing import Any
 from ..inference.evaluation import perplexity
 from ..runs.checkpoint import Checkpoint
 from ..text.vocabulary import Vocabulary
-from ..wording import counted, share
+from ..wording import counted, share, wrapped
+
+WIDTH = 80  # of lines that are lists
 
 
 def facts(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -45,7 +47,7 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
     told = facts(checkpoint)
     noun = told["symbol"]
     yield from f"model: {told['model']}".splitlines()
-    yield f"SHA-256 of the parameters: {told['params_sha256']}"
+    yield f"params SHA-256: {told['params_sha256']}"
     yield f"vocabulary: {counted(told['symbols'], noun)}: {told['vocabulary']}"
     if told["unknown"] is not None:
         trained = int(checkpoint.counts.sum())
@@ -64,7 +66,8 @@ def describe(checkpoint: Checkpoint) -> Iterator[str]:
     if begun := told["origin"]:
         yield f"began with: {begun['checkpoint']} ({begun['params_sha256'][:16]})"
     for entries in told["environments"]:
-        yield "computed by: " + ", ".join(f"{name} {value}" for name, value in entries.items())
+        said = ", ".join(f"{name} {value}" for name, value in entries.items())
+        yield from wrapped(f"computed by: {said}", WIDTH, others="  ")
     yield "config:"
     yield from ("  " + line for line in checkpoint.config.to_yaml().splitlines())
 

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from zipfile import is_zipfile
 
 from ..errors import CheckpointError
 from ..runs.checkpoint import Glance, glance, read_progress
-from ..runs.folder import LOCK, is_finished, last_records
+from ..runs.folder import DIVERGED, LOCK, is_other_file, last_records
 from ..storage.atomic import is_locked
 from ..training.comparison import model_name, test_loss, unusual
 
 TRAINING, STOPPED, FINISHED, DAMAGED = "training", "stopped", "finished", "damaged"
+ENDS = {"end": FINISHED, DIVERGED: DIVERGED}  # states by the event with which a log ends
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Listed:
     """A run. Losses are in nats per symbol; what is not known is None."""
 
     path: Path
-    state: str  # one of the four above
+    state: str  # one of those above
     model: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)  # keys that are not as by default
     step: int | None = None
@@ -60,10 +60,9 @@ def _runs_of(path: Path) -> list[Path]:
         if path.is_dir():
             own = (path / "best.npz").is_file() or (path / "last.npz").is_file()
             return [path] if own else sorted(run.parent for run in path.glob("*/last.npz"))
-        other = path.is_file() and path.suffix != ".npz" and not is_zipfile(path)
+        return [] if is_other_file(path) else [path]
     except OSError:
         return [path]
-    return [] if other else [path]
 
 
 def _is_run(path: Path) -> bool:
@@ -83,10 +82,11 @@ def _listed(path: Path) -> Listed:
         preparing = locked and not (path / "last.npz").exists()
         return Listed(path, TRAINING) if preparing else Listed(path, DAMAGED, problem=str(error))
     p = run.progress
-    last = next(last_records(path), {}).get("step")
+    ending = next(last_records(path), {})
+    last = ending.get("step")
     return Listed(
         path,
-        TRAINING if locked else FINISHED if is_finished(path) else STOPPED,
+        TRAINING if locked else ENDS.get(str(ending.get("event")), STOPPED),
         model,
         unusual(run.config),
         max(p.step, last) if locked and type(last) is int else p.step,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..errors import CheckpointError
 from ..wording import counted, quoted
 from .terminal import say_line
 
@@ -121,6 +122,8 @@ def _config_and_name(source: Path | None, overrides: Iterable[str]) -> tuple[Con
         return make_config(None, *overrides), "run"
     if (source / "last.npz").is_file():
         raise click.UsageError(f"{source} is a run: go on with it by --resume {argument(source)}")
+    if source.suffix == ".npz":
+        raise click.UsageError(f"{source} is a checkpoint: begin with its weights by --init-from")
     if _is_config(source):
         if is_sweep(source):
             raise click.UsageError(f"{source} is a sweep: write rnnlm sweep {argument(source)}")
@@ -163,11 +166,21 @@ def argument(path: Path) -> str:
     return quoted(f"./{path}" if str(path).startswith("-") else str(path))
 
 
-def found(path: Path | None) -> Checkpoint:
-    """The checkpoint that a user means; where nobody named it, it is said which it is."""
-    from ..api.checkpoints import load
+def found(path: Path | None, text: str = "train") -> Checkpoint:
+    """The checkpoint that a user means; where nobody named it, it is said which it is.
 
-    checkpoint = load(path)
+    `text` is the command, with an option, that takes a text: for where `path` names one.
+    """
+    from ..api.checkpoints import load
+    from ..runs.folder import is_other_file
+
+    try:
+        checkpoint = load(path)
+    except CheckpointError as error:
+        if path is None or not is_other_file(path):
+            raise
+        way = f"if it is a text, write rnnlm {text} {argument(path)}"
+        raise CheckpointError(f"{error}; {way}") from None
     if path is None:
         say_line(f"newest run: {checkpoint.path}")
     return checkpoint

@@ -58,7 +58,8 @@ class StepsBar:
     ) -> None:
         self.total, self._epochs, self._limit = total, epochs, limit
         self._first, self._began = done, seconds
-        self._epoch, self._pass, self._pass_began, self._drawn = "", "", 0.0, 0.0
+        self._figures: list[str] = []  # of the last step
+        self._pass, self._pass_began, self._drawn = "", 0.0, 0.0
         hidden = total == 1 or not sys.stderr.isatty()  # one step: there is nothing to see
         # A run that was made shorter may have more steps than it is to have
         self.bar = make_bar(max(total, done), initial=done, disable=hidden, bar_format=BAR)
@@ -66,12 +67,15 @@ class StepsBar:
     def step(self, record: dict[str, Any], others: Iterable[str]) -> None:
         """Show a step: epoch, loss and time left before the other figures."""
         self.bar.n = record["step"]
-        if self.bar.disable or not self._may_draw():
+        if self.bar.disable or not self._may_draw(last=record["step"] == self.total):
             return
-        self._epoch = f"epoch {record['epoch']:.2f}/{self._epochs}"
-        figures = [self._epoch, f"loss {record['loss']:.3f}", f"{self._left(record)} left", *others]
+        epoch, loss = f"epoch {record['epoch']:.2f}/{self._epochs}", f"loss {record['loss']:.3f}"
+        self._figures = [epoch, loss, f"{self._left(record)} left", *others]
+        self._show_figures()
+
+    def _show_figures(self) -> None:
         columns = self.bar.format_dict["ncols"] or 80
-        self.bar.set_description_str(fitting(figures, columns))
+        self.bar.set_description_str(fitting(self._figures, columns))
 
     def _left(self, record: dict[str, Any]) -> str:
         """Time left, as long for a step as those of this session took, with all between them."""
@@ -91,13 +95,14 @@ class StepsBar:
         left = duration((now - self._pass_began) / done * (total - done))
         if done == total:
             self._pass = ""
-        if self._may_draw():
-            parts = [self._epoch, f"{what} {done / total:.0%}", f"{left} left"]
-            self.bar.set_description_str(", ".join(filter(None, parts)))
+            self._show_figures()
+        elif self._may_draw():
+            parts = [*self._figures[:1], f"{what} {done / total:.0%}", f"{left} left"]
+            self.bar.set_description_str(", ".join(parts))
 
-    def _may_draw(self) -> bool:
+    def _may_draw(self, last: bool = False) -> bool:
         now = time.monotonic()
-        if now - self._drawn < REDRAW:
+        if now - self._drawn < REDRAW and not last:
             return False
         self._drawn = now
         return True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..wording import counted
-from .arguments import FILE, example
+from .arguments import FILE, example, settings
 from .bars import passes_shown
 from .terminal import show_lines
 
@@ -25,8 +25,8 @@ def command(config_or_run: Path | None, overrides: tuple[str, ...], wrong: str |
     """Check a model's gradients: analytic against numerical derivatives, in float64.
 
     For every parameter and the initial state, on a window of the training text: along a random
-    direction, and at the entry whose derivative is the largest. CONFIG gives the parameters that
-    training begins with, RUN those of its checkpoint.
+    direction, and at the entry whose derivative is the largest. CONFIG, or a text, gives the
+    parameters that training begins with, RUN those of its checkpoint.
     """
     with passes_shown():
         check = _opened(config_or_run, overrides)
@@ -44,7 +44,6 @@ def command(config_or_run: Path | None, overrides: tuple[str, ...], wrong: str |
 
 def _opened(name: Path | None, overrides: tuple[str, ...]) -> GradientCheck:
     from ..api.checkpoints import load
-    from ..assembly import make_config
     from ..config.tree import is_sweep
     from ..training.check import GradientCheck
     from .corpus import ready
@@ -55,20 +54,20 @@ def _opened(name: Path | None, overrides: tuple[str, ...]) -> GradientCheck:
         return GradientCheck.of_checkpoint(load(name))
     if name is not None and is_sweep(name):
         raise click.UsageError(f"{name} is a sweep: rnnlm check takes a config or a run")
-    config = make_config(name, *overrides)
+    config, _ = settings(name, overrides, None)
     if config.data.path is not None:
         ready(config.data.path)
     return GradientCheck.of_config(config)
 
 
 def _table(rows: Iterable[Derivative]) -> Iterator[str]:
-    cells = [("parameter", "shape", "analytic", "numerical", "error", "verdict")]
+    cells = [("parameter", "shape", "analytic", "numerical", "error", "")]
     cells += [
         (
             row.name,
-            " x ".join(map(str, row.shape)),
-            f"{row.analytic:.9g}",
-            f"{row.numerical:.9g}",
+            "x".join(map(str, row.shape)),
+            f"{row.analytic:.5e}",
+            f"{row.numerical:.5e}",
             f"{row.error:.1e}",
             "ok" if row.agrees else "WRONG",
         )
@@ -77,4 +76,4 @@ def _table(rows: Iterable[Derivative]) -> Iterator[str]:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for name, shape, *figures, verdict in cells:
         numbers = (figure.rjust(w) for figure, w in zip(figures, widths[2:], strict=False))
-        yield "  ".join((name.ljust(widths[0]), shape.ljust(widths[1]), *numbers, verdict))
+        yield "  ".join((name.ljust(widths[0]), shape.ljust(widths[1]), *numbers, verdict)).rstrip()

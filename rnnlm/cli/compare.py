@@ -29,5 +29,5 @@ def command(runs: tuple[Path, ...], form: str | None) -> None:
     for path in others if found else ():
         say_line(f"{path}: no run, and left out")
     groups = compare(map(look, found or others))  # says what is wrong where all are others
-    least = table.least_of_losses(groups[0].differs)
-    table.show_rows(list(map(table.losses, groups)), form, least)
+    rows = list(map(table.losses, groups))
+    table.show_rows(rows, form, table.LEAST_OF_LOSSES, [*groups[0].differs])

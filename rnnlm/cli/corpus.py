@@ -64,6 +64,7 @@ def _table() -> Iterator[str]:
 
     for name, text in TEXTS.items():
         here = ", in the cache" if is_cached(name) else ""
-        yield f"{PREFIX}{name}: {text.what}; {text.bytes:,} bytes, {text.licence}{here}"
-        yield f"    {text.address}"
-        yield f"    {text.recipe}: validation loss {text.loss} nats per character"
+        yield f"{PREFIX}{name}: {text.bytes:,} bytes, {text.licence}{here}"
+        yield f"  {text.what}"
+        yield f"  {text.address}"
+        yield f"  validation {text.loss} nats per character: {text.recipe}"

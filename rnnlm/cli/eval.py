@@ -33,13 +33,16 @@ def _typed(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else f"{value}"
 
 
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _learning(command: Any) -> Any:
     """An option for each option of dynamic evaluation, with its help and default."""
     for name, declared in reversed(list(options(Dynamic).items())):
-        flag, default = f"--{name.replace('_', '-')}", _typed(declared.default)
         text = declared.doc.replace("`", "")
-        help_text = f"With --dynamic: {text}.  [default: {default}]"
-        command = click.option(flag, name, help=help_text)(command)
+        help_text = f"With --dynamic: {text}.  [default: {_typed(declared.default)}]"
+        command = click.option(_flag(name), name, help=help_text)(command)
     return command
 
 
@@ -82,17 +85,24 @@ def command(
     if text == "-" and len(checkpoint_or_run) > 1:
         raise click.UsageError("standard input can be read only once: name a file for --text")
     learning = _chosen(given)
-    if not dynamic and (tune or learning != Dynamic()):
-        raise click.UsageError("say --dynamic with options of dynamic evaluation")
+    if tune and (text is not None or split not in (None, "val")):
+        raise click.UsageError(
+            "--tune reads the validation text: write rnnlm eval RUN --dynamic --tune, and then add "
+            f"{'--split' if text is None else '--text'} to the command that it ends with"
+        )
+    if tune and len(checkpoint_or_run) > 1:
+        raise click.UsageError("--tune takes one run: write the command once for each")
+    about = [*["tune"] * tune, *(name for name, value in given.items() if value is not None)]
+    if about and not dynamic:
+        raise click.UsageError(f"{_flag(about[0])} is about --dynamic: add --dynamic")
     if tune:
-        if text is not None or len(checkpoint_or_run) > 1 or split not in (None, "val"):
-            raise click.UsageError("--tune takes one run, and reads validation text alone")
         _tune(next(iter(checkpoint_or_run), None), data, unknown, learning, form)
         return
     rows = []
     for path in checkpoint_or_run or [None]:
-        checkpoint = found(path)
-        given_text = None if text is None else read_text(text, checkpoint)
+        checkpoint = found(path, "eval [RUN] --text")
+        with passes_shown():
+            given_text = None if text is None else read_text(text, checkpoint)
         for learns in (None, learning) if dynamic else (None,):
             with passes_shown():
                 if given_text is not None:
@@ -139,7 +149,7 @@ def _tune(
     """Show what one choice of options after another reaches, and the command with the best."""
     from ..api.evaluation import tune_split
 
-    checkpoint = found(path)
+    checkpoint = found(path, "eval [RUN] --text")
     noun = checkpoint.vocabulary.noun
     rows: list[dict[str, Any]] = []
     trials = tune_split(checkpoint, "val", data, unknown=unknown, dynamic=learning)
@@ -158,7 +168,7 @@ def _tune(
     if form is not None:
         show_lines(table.FORMS[form](rows))
     best = min(rows, key=lambda row: row["nats_per_symbol"])
-    flags = (f"--{k.replace('_', '-')} {_typed(best[k])}" for k in result.dynamic or ())
+    flags = (f"{_flag(k)} {_typed(best[k])}" for k in result.dynamic or ())
     run = checkpoint.path if path is None else path
     said = "" if run is None else f"{argument(run)} "
     said += "" if data is None else f"--data {argument(data)} "
@@ -200,7 +210,7 @@ def _lines(row: dict[str, Any], noun: str) -> Iterator[str]:
         yield f"{name.replace('_', ' ').replace('symbol', noun)}: {figure(value)}"
     if gap is not None:
         side = "above" if gap >= 0 else "below"
-        yield f"entropy of the source: {figure(entropy)}: {figure(abs(gap))} {side}"
+        yield f"{side} the entropy of the source ({figure(entropy)}): {figure(abs(gap))}"
     if unknown:
         what = share(unknown, symbols, noun)
         yield f"{what} are <unk>: nats per character do not compare with those of other models"

@@ -75,7 +75,7 @@ def _tables(layers: list[LayerFlow]) -> Iterator[str]:
 def _curve(layer: LayerFlow, low: float, high: float) -> Iterator[str]:
     """A row for each lag; the bar shows the logarithm of the median, from `low` to `high`."""
     n = layer.norms.shape[1]
-    yield f"norm of the gradient of a loss with respect to h, so many steps before ({n} gradients)"
+    yield f"gradient norm of a loss with respect to h, so many steps before ({n} gradients)"
     span = max(high - low, math.log(10))  # a curve that is flat has bars that are equal
     linear = "" if layer.linear is None else "    linear"
     yield f"{'lag':>5}  {'median':>8}  {'quartiles':>18}{linear}"
@@ -96,8 +96,8 @@ def _figures(layer: LayerFlow) -> Iterator[str]:
     for name, (singular, moduli) in layer.matrices.items():
         middle = singular[len(singular) // 2]
         yield (
-            f"{name}: spectral radius {moduli[0]:.4g}, singular values {singular[0]:.4g} (largest), "
-            f"{middle:.4g} (median), {singular[-1]:.4g} (smallest)"
+            f"{name}: spectral radius {moduli[0]:.4g}, singular values {singular[-1]:.4g} to "
+            f"{singular[0]:.4g}, median {middle:.4g}"
         )
     for name, (low, high, zero) in layer.saturated.items():
         what, least = ("output h", -0.9) if name == "h" else (f"gate {name}", 0.1)

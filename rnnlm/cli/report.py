@@ -46,7 +46,7 @@ def command(
 
     The file needs no network and no server. An older report at the same place is replaced.
     """
-    checkpoint = found(run)
+    checkpoint = found(run, "report [RUN] --text")
     other = None
     if against is not None:
         from ..api.checkpoints import load

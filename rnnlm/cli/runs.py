@@ -33,7 +33,7 @@ AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 @table.form
 def command(folder: Path | None, sort: str, form: str | None) -> None:
     """List the runs in a folder (./runs), finished or not, and how each of them stands: training,
-    stopped, finished, or damaged. Losses are in nats per symbol, the best one of validation.
+    stopped, finished, diverged, or damaged. Losses are in nats per symbol, the best one of validation.
 
     `rnnlm compare` groups runs that you name by what they differ in; this one tells what there is.
     """

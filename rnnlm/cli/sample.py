@@ -112,7 +112,7 @@ def command(
         raise click.UsageError("--append adds to a file: name it with --output")
     if as_json and (no_prime or separator is not None):
         raise click.UsageError("--json has the prime and each text apart: it excludes the others")
-    checkpoint = found(checkpoint_or_run)
+    checkpoint = found(checkpoint_or_run, "sample [RUN] --prime-file")
     start = _prime(checkpoint, prime, prime_file, escapes)
     if escapes:
         options["stop"] = unescaped(options["stop"], in_bytes=False)

@@ -51,7 +51,7 @@ def command(
     from .scores import Table, ranked
 
     run, file = _run_and_file(names, texts)
-    checkpoint = found(run)
+    checkpoint = found(run, "score RUN")
     raw = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)  # lines come as they are written
     given = Input(Reader(checkpoint.format.rules, raw), file, texts)
     stop.at_first = end_cleanly
@@ -76,8 +76,8 @@ def _run_and_file(names: tuple[str, ...], texts: tuple[str, ...]) -> tuple[Path 
             "name a run or not, and then a FILE, - for standard input, or --text"
         )
     runs, file = (names, None) if texts else (names[:-1], names[-1])
-    if file is not None and Path(file).is_dir():
-        raise click.UsageError(f"{file} is a folder: name a run or not, and then a FILE, or -")
+    if file is not None and (Path(file).is_dir() or file.endswith(".npz")):
+        raise click.UsageError(f"{file} is no text: name a run or not, and then a FILE, or -")
     return (Path(runs[0]) if runs else None), file
 
 

@@ -76,8 +76,8 @@ def command(
         todo = counted(len(left), "run")
         say(f"stopped, {todo} to do; to go on: rnnlm sweep {argument(sweep_file)}{where}")
         end_cleanly(stop.signal or signal.SIGTERM)
-    differs = sweep.settings[0].differs
-    table.show_rows(_rows(opened, errors), form, (*LEAST, *table.least_of_losses(differs)))
+    least, keys = (*LEAST, *table.LEAST_OF_LOSSES), [*sweep.settings[0].differs]
+    table.show_rows(_rows(opened, errors), form, least, keys)
     return 1 if errors else 0
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..wording import escaped
+from ..wording import escaped, wrapped
 from .terminal import figure, say_line, show_lines
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ Row = Mapping[str, Any]
 GAP = 2  # spaces between two columns
 SHORTEST = 16  # characters that a text keeps before a column is left out for it, and
 LEAST = 6  # where none can be left out
+INDENT = " " * 6  # of what stands below a row
 
 
 def form(command: Any) -> Any:
@@ -37,18 +38,39 @@ def form(command: Any) -> Any:
     return command
 
 
-def show_rows(rows: Sequence[Row], form: str | None, least: Sequence[str] = ()) -> None:
+def show_rows(
+    rows: Sequence[Row], form: str | None, least: Sequence[str] = (), keys: Sequence[str] = ()
+) -> None:
     """Print rows in a form. On a terminal that is too narrow for an aligned table, the columns `least`
-    are left out one after another, and texts are cut.
+    are left out one after another, those without a value first, and texts are cut. Where there is no
+    room for all columns `keys` then, which are keys of the config, they stand in words below each row.
     """
     if form is not None or not sys.stdout.isatty():
         show_lines(FORMS[form](rows))
         return
-    whole = _columns(rows)
-    columns = fitted(whole, least, shutil.get_terminal_size().columns)
-    show_lines(_aligned(columns))
+    whole, width = _columns(rows), shutil.get_terminal_size().columns
+    least = sorted(least, key=lambda name: any(row.get(name) is not None for row in rows))
+    columns = fitted(whole, least, width)
+    below = columns is None and bool(keys)
+    if below:
+        whole = [c for c in whole if c.name not in keys]
+        columns = fitted(whole, least, width)
+    if columns is None:
+        columns = _squeezed([c for c in _short(whole) if c.name not in least], width)
+    head, *lines = _aligned(columns)
+    show_lines([head])
+    for line, row in zip(lines, rows, strict=True):
+        show_lines([line, *(_in_words(row, keys, width) if below else ())])
     if missing := [c.name for c in whole if c.name not in {c.name for c in columns}]:
         say_line(f"not shown on so narrow a terminal: {', '.join(missing)}")
+
+
+def _in_words(row: Row, keys: Sequence[str], width: int) -> list[str]:
+    """The keys of a row that have a value, in lines of so many characters."""
+    from ..training.comparison import words
+
+    said = words({key: row[key] for key in keys if row[key] is not None})
+    return wrapped(said, width, INDENT, INDENT)
 
 
 @dataclass(frozen=True)
@@ -79,25 +101,36 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
     ]
 
 
-def fitted(columns: Sequence[Column], least: Sequence[str], most: int) -> list[Column]:
+def fitted(columns: Sequence[Column], least: Sequence[str], most: int) -> list[Column] | None:
     """Columns for a line of `most` characters: as they are, with short headings, with texts that are
-    cut, the first column's at last, and without those of `least`, one after another.
+    cut but in the first column, and without those of `least`, one after another. None where there is
+    no room for the others.
     """
     if _width(columns) <= most:
         return [*columns]
-    heads = short_keys([c.name for c in columns])
-    kept = [replace(c, cells=[h, *c.cells[1:]]) for c, h in zip(columns, heads, strict=True)]
+    kept = _short(columns)
     for left_out in range(len(least) + 1):
         kept = [c for c in kept if c.name not in least[:left_out]]
         for longest in range(max(SHORTEST, *(c.width for c in kept)), SHORTEST - 1, -1):
             found = [kept[0], *(c.cut(longest) for c in kept[1:])]
             if _width(found) <= most:
                 return found
-    for longest in range(max(LEAST, *(c.width for c in kept)), LEAST - 1, -1):
-        found = [c.cut(longest) for c in kept]
+    return None
+
+
+def _squeezed(columns: Sequence[Column], most: int) -> list[Column]:
+    """Columns for a line of `most` characters, their texts cut as far as it takes."""
+    for longest in range(max(LEAST, *(c.width for c in columns)), LEAST - 1, -1):
+        found = [c.cut(longest) for c in columns]
         if _width(found) <= most:
             break
     return found
+
+
+def _short(columns: Sequence[Column]) -> list[Column]:
+    """Columns with short headings."""
+    heads = short_keys([c.name for c in columns])
+    return [replace(c, cells=[h, *c.cells[1:]]) for c, h in zip(columns, heads, strict=True)]
 
 
 def short_keys(names: Sequence[str]) -> list[str]:
@@ -179,11 +212,8 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else escaped(str(value), keep="")
 
 
-def least_of_losses(differs: Mapping[str, Any]) -> tuple[str, ...]:
-    """The columns of `losses` that a narrow terminal does not show, the first first; the keys in which
-    the rows differ last.
-    """
-    return ("best run", "test spread", "best", "runs", "spread", "text", *[*differs][:0:-1])
+# The columns of `losses` that a narrow terminal does not show, the first first
+LEAST_OF_LOSSES = ("test spread", "best", "runs", "best run", "spread", "text")
 
 
 def losses(group: Group) -> Row:

@@ -13,7 +13,7 @@ import click
 
 from ..backend.launchers import started_as
 from ..config.kinds import Interval
-from ..errors import RnnlmError, TrainingError
+from ..errors import DivergedError, RnnlmError, TrainingError
 from ..interrupts import end_cleanly, stop
 from ..watching import watching
 from ..wording import counted
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..training.loop import Event, Training
 
 
+LOWER = 3  # by what the learning rate of a run that diverged is divided
 NEWEST = Path("newest\0")  # stands for no name: no file can have this one
 
 
@@ -242,7 +243,7 @@ def show_training(
     p, t = training.progress, training.config.train
     limit = None if t.max_minutes is None else 60 * t.max_minutes
     steps = StepsBar(training.total_steps, t.epochs, p.step, p.seconds, limit)
-    with steps.bar, watching(steps.watch):
+    with _divergence_answered(training), steps.bar, watching(steps.watch):
         for event in training.events(stop):
             _show_event(event, steps, training)
             if reported is not None:
@@ -252,6 +253,23 @@ def show_training(
         say(f"{at}; to go on: rnnlm train --resume {folder}")
         end_cleanly(stop.signal or 0)
     show(f'next: rnnlm sample {folder} --prime "..."\n      rnnlm eval {folder}')
+
+
+@contextmanager
+def _divergence_answered(training: Training | AtOnce) -> Iterator[None]:
+    """Say what to write where a run diverges: a new one, from the best weights if any were measured."""
+    try:
+        yield
+    except DivergedError as error:
+        folder, t = training.run.folder, training.config.train
+        config, new = folder / "config.yaml", folder.with_name(f"{folder.name}-2")
+        measured = training.progress.best_step is not None
+        weights = f"--init-from {argument(folder)} " if measured else ""
+        rate = f"optimizer.learning_rate={t.optimizer['learning_rate'] / LOWER:.1g}"
+        raise DivergedError(
+            f"{error}; try: rnnlm train {argument(config)} {weights}--run-dir {argument(new)} "
+            f"--set train.{rate if t.grad_clip else 'grad_clip.norm=5'}"
+        ) from None
 
 
 def _show_event(event: Event, steps: StepsBar, training: Training | AtOnce) -> None:
@@ -295,7 +313,7 @@ def _per_character(record: dict[str, Any]) -> str:
     if record.get("nats_per_character") is None:
         return ""
     unknown = "; with <unk>" if "unknown" in record else ""
-    return f", {record['nats_per_character']:.4f} per character{unknown}"
+    return f", {record['nats_per_character']:.4f} nats/character{unknown}"
 
 
 def _event_line(record: dict[str, Any], noun: str) -> str:
@@ -305,7 +323,7 @@ def _event_line(record: dict[str, Any], noun: str) -> str:
         figures = "perplexity infinite: something has probability 0"
     else:
         figures = (
-            f"perplexity {figure(record['perplexity'])} ({record['loss']:.4f} nats per {noun}"
+            f"perplexity {figure(record['perplexity'])} ({record['loss']:.4f} nats/{noun}"
             f"{_per_character(record)})"
         )
     if record["event"] == "part":
@@ -316,7 +334,7 @@ def _event_line(record: dict[str, Any], noun: str) -> str:
     if "stretch" in record:
         figures = f"on the first {counted(record['stretch'], noun)}: {figures}"
     note = " (approximate: eval_streams > 1)" if record.get("approximate") else ""
-    best = ", best so far" if record["best"] else ""
+    best = ", best" if record["best"] else ""
     if not record["step"]:
         return f"before the first step: validation {figures}{note}"
     return f"epoch {record['epoch']:.4g}, step {record['step']}: validation {figures}{best}{note}"

@@ -14,7 +14,7 @@ from ..arrays import Array, Shape
 from ..backend import blas
 from ..backend.params import Parameter, Parameters, check_array, count
 from ..backend.workspace import Workspace
-from ..errors import TrainingError
+from ..errors import DivergedError
 from ..text.batches import Batch
 from .base import TrainableModel
 
@@ -124,7 +124,7 @@ class Reading:
 
 
 def finite(loss: float) -> float:
-    """The loss of a window. Raises TrainingError where it is not finite."""
+    """The loss of a window. Raises DivergedError where it is not finite."""
     if not math.isfinite(loss):  # a softmax gives no probability of 0
-        raise TrainingError("the model's predictions are not finite: its weights are too large")
+        raise DivergedError("the model's predictions are not finite: its weights are too large")
     return loss

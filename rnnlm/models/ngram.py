@@ -132,10 +132,7 @@ class NGram:
         seen = sum(len(level.ngrams) for level in to_levels(params))
         line += f": {seen:,} n-grams"
         if fallback := [f"{k + 1}" for k in np.flatnonzero(params["fallback"])]:
-            line += (
-                f"; order {', '.join(fallback)}: the counts allow no discounts, so they are "
-                f"{', '.join(f'{D:g}' for D in FALLBACK.values)}"
-            )
+            line += f"; order {', '.join(fallback)}: default discounts"
         return line
 
     # Estimation

@@ -138,6 +138,7 @@ class Segments:
         self.starts[:, :, :1] = start
         self.losses = np.empty((0, 0)) if losses is None else losses.reshape(S, -1)
         self.read_again = 0
+        self._before = 0  # blocks that were read before those that are read now, for a report
         # What workers have just read, and what is recorded of it
         blocks, shape = len(self._blocks), model.state_shape(S)
         self._sum = shared_zeros((S,), np.float64)
@@ -188,6 +189,7 @@ class Segments:
             if not live.any():
                 break
             groups = self._groups(live)
+            self._before = k if first else blocks + k
             pool.run(self.work, k, [groups[worker::workers] for worker in range(workers)])
             read = live.copy()
             if first or k == blocks - 1:
@@ -206,13 +208,15 @@ class Segments:
             if not first:
                 length = min(block[-1].stop, self._ids.shape[1]) - block[0].start
                 self.read_again += length * int(np.count_nonzero(read))
-            self._report(k + 1 if first else blocks + k + 1)
         return np.zeros_like(live)
 
-    def _report(self, blocks: int) -> None:
-        """So many blocks are read, of those of the first pass and, as a guess, a quarter more."""
-        total = len(self._blocks) * 5 // 4
-        report("evaluation", min(blocks, total), total)
+    def _report(self, blocks: float) -> None:
+        """So many blocks are read, of those of the first pass and, as a guess, a quarter more.
+
+        They are reported as windows, since a block of a long text takes seconds.
+        """
+        total, windows = len(self._blocks) * 5 // 4, len(self._blocks[0])
+        report("evaluation", math.ceil(min(blocks, total) * windows), total * windows)
 
     def _groups(self, live: Array) -> list[Array]:
         """The segments (S,) to read, so many together; the last group is filled up with one of them."""
@@ -224,6 +228,8 @@ class Segments:
         """Read a block of a worker's groups of rows."""
         model, w, ws = self._model, self._weights, self._ws
         q, f = model.cell.squashed, model.cell.forgetting
+        reads = len(shares[worker]) * len(self._blocks[block])
+        done = 0
         for rows in shares[worker]:
             state = self._state[:, :, rows]
             total, sides, kept = np.zeros(state.shape[2]), [], []
@@ -241,6 +247,9 @@ class Segments:
                 kept.append([trace.z[f].prod(axis=1, dtype=float) for trace in traces])
                 if len(self.losses):
                     self.losses[rows, columns] = losses.T
+                done += 1
+                if worker == 0:  # the process that is watched
+                    self._report(self._before + done / reads)
             self._state[:, :, rows] = state
             self._sum[rows] = total
             self._side[:, :, rows] = _common(np.array(sides))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..runs.checkpoint import Checkpoint
-from ..runs.folder import read_metrics
+from ..runs.folder import DIVERGED, read_metrics
 from .charts import Series, chart
 from .labels import readable
 from .page import Section
@@ -72,6 +72,7 @@ def head(log: Log, state: str = "stopped or training") -> str:
     test, end = log.last(event="eval", split="test"), log.last(event="end")
     best = log.last(event="eval", split="val", best=True)
     latest = log.records[-1] if log.records else {}
+    state = DIVERGED if latest.get("event") == DIVERGED else state
     figures = [
         ("test perplexity", _figure(test, "perplexity")),
         (f"bits per {log.noun}, test", _figure(test, "bits_per_symbol")),

@@ -33,6 +33,8 @@ from .events import EventFile
 
 RUNS = Path("runs")
 LOCK = "lock"
+DIVERGED = "diverged"  # the event that a log ends with where training diverged
+ARCHIVE = b"PK"  # begins every checkpoint
 LONGEST_END = 1 << 16  # bytes of the record with which a log ends, at most
 # Content of every lock; it is written first, so the rest of the folder was made by a run
 MARK = b"rnnlm locks this file while it trains in this folder\n"
@@ -306,6 +308,8 @@ def find_checkpoint(path: Path | None) -> Path:
     if path is None:
         return _newest()
     try:
+        if is_other_file(path):
+            raise CheckpointError(f"{path}: not an rnnlm checkpoint, nor a run folder")
         if not path.is_dir():
             return path
         if found := _checkpoints(path):
@@ -313,6 +317,15 @@ def find_checkpoint(path: Path | None) -> Path:
     except OSError as error:
         raise _failed(path, "look for a checkpoint", error) from None
     raise CheckpointError(f"{path}: not a run folder: it has neither best.npz nor last.npz")
+
+
+def is_other_file(path: Path) -> bool:
+    """Whether a path is a file that is no checkpoint, nor meant to be one: a text, for instance."""
+    with suppress(OSError):
+        if path.suffix != ".npz" and path.is_file():
+            with path.open("rb") as file:
+                return not file.read(len(ARCHIVE)).startswith(ARCHIVE)
+    return False
 
 
 def find_unfinished() -> Path:

@@ -13,7 +13,7 @@ from ..text.corpus import CORPUS_FILE, SPLITS, Corpus, is_unfinished
 from ..text.format import TextRules
 from ..text.prepare import prepare, prepare_again
 from ..text.vocabulary import NewSymbols
-from ..wording import option, setting
+from ..wording import by_config, option, setting
 from .checkpoint import Checkpoint
 
 
@@ -63,19 +63,23 @@ def open_data(
         _check_decoding(d, rules)
         settings = rules.settings()
         reverse = settings.pop("reverse")
-        corpus = prepare(
-            [name],
-            folder,
-            **settings,
-            shuffle_lines=d.shuffle_lines,
-            val_fraction=d.val_fraction,
-            test_fraction=d.test_fraction,
-            vocabulary=None if start is None else start.vocabulary,
-            min_count=d.min_count,
-            max_vocabulary=d.max_vocabulary,
-            unknown=unknown,
-            most=most,
-        )
+        before = by_config.set(True)
+        try:
+            corpus = prepare(
+                [name],
+                folder,
+                **settings,
+                shuffle_lines=d.shuffle_lines,
+                val_fraction=d.val_fraction,
+                test_fraction=d.test_fraction,
+                vocabulary=None if start is None else start.vocabulary,
+                min_count=d.min_count,
+                max_vocabulary=d.max_vocabulary,
+                unknown=unknown,
+                most=most,
+            )
+        finally:
+            by_config.reset(before)
         corpus = facing(corpus, reverse)
     return config.with_values("data", **corpus.format.rules.settings()), corpus
 

@@ -205,7 +205,7 @@ class Corpus(Contents):
         noun, counts, unseen = self.format.noun, self.counts, self.unseen.tolist()
         lines = [
             f"{counted(int(counts.sum()), noun)}, {np.count_nonzero(counts):,} distinct, "
-            f"entropy of their frequencies {self.entropy:.4f} nats per {noun}",
+            f"unigram entropy {self.entropy:.4f} nats per {noun}",
             ", ".join(f"{name} {self.length(name):,}" for name in SPLITS),
         ]
         if self.format.rules.of_lines:

@@ -24,7 +24,7 @@ from typing import IO, Any, TypeAlias
 from ..errors import DataError
 from ..storage.atomic import as_path
 from ..watching import report
-from ..wording import option, setting
+from ..wording import of_text
 from .format import TextRules
 
 CHUNK = 1 << 20  # bytes of text read at a time
@@ -363,11 +363,8 @@ class Reader:
     def _advice(self, encoding: str, other: str = "latin-1") -> str:
         if not self._for_training:
             return f"the model reads {encoding}: convert the file"
-        return (
-            f"name its encoding, or use {option('level', 'byte')}: prepare takes "
-            f"{option('encoding', other)}, train {setting(f'data.encoding={other}')} or "
-            f"{setting('data.level=byte')}"
-        )
+        ways = of_text("encoding", other), of_text("level", "byte")
+        return f"name its encoding, perhaps {ways[0]}, or use {ways[1]}"
 
     def _refuse_wide(self, name: str, encoding: str, begins: bytes) -> None:
         """Raise DataError for a text that is in an encoding of two or four bytes a character, and is to

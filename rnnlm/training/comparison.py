@@ -78,6 +78,8 @@ def _settings(run: Glance) -> dict[str, Any]:
     last = _last(run)
     ended = next(last_records(run.path.parent), {}).get("event") in ("end", None)  # None: no log
     keys = {k: v for k, v in flat(last.config.to_dict()) if k not in PASSED_OVER}
+    if not isinstance(run.model, TrainableModel):  # which takes nothing of it
+        keys = {key: value for key, value in keys.items() if not key.startswith("train.")}
     text = run.data.get("fingerprint", "")[:8]
     return {**keys, "text": text, STOPPED: None if ended else last.progress.step}
 

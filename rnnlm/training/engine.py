@@ -29,7 +29,7 @@ from ..backend.ranks import EndedError, Joined, Ranks, world
 from ..backend.seeds import Purpose, generator
 from ..backend.workers import WorkerPool, available_cores, make_pool, shared_zeros
 from ..backend.workspace import Workspace
-from ..errors import TrainingError
+from ..errors import DivergedError
 from ..models.base import TrainableModel
 from ..optim.averages import move
 from ..optim.optimizers import BY_MATRIX, Optimizer, state_names
@@ -225,7 +225,7 @@ class Engine:
         Returns the mean loss in nats per symbol and the gradient's norm before clipping. At least one
         target of the batch must count: without one there is no mean.
 
-        Raises TrainingError when one of them is not finite: nothing is changed then. Raises it too when
+        Raises DivergedError when one of them is not finite: nothing is changed then. Raises it too when
         the update made parameters or optimizer state that are not finite, and when a worker process has
         ended, perhaps during an update: then parameters and optimizer state must not be used any more.
         """
@@ -332,7 +332,7 @@ class Engine:
     def _clipping_factor(self, loss: float, norm: float, step: int, learning_rate: float) -> float:
         """The factor that clips the gradient by norm, else 1.
 
-        Raises TrainingError when loss or norm is not finite, or too large for the optimizer.
+        Raises DivergedError when loss or norm is not finite, or too large for the optimizer.
         """
         kind, limit = self.clip or ("none", math.inf)
         factor = min(1.0, limit / norm) if kind == "norm" and norm > 0 else 1.0
@@ -341,7 +341,7 @@ class Engine:
         fits = clipped * factor * max(1.0, learning_rate) < LARGEST
         if not (math.isfinite(loss) and math.isfinite(norm) and fits):
             way = f"train.grad_clip.{kind}" if self.clip else "set train.grad_clip.norm"
-            raise TrainingError(
+            raise DivergedError(
                 f"step {step}: loss {loss:g}, gradient norm {norm:g}: training diverged, and the "
                 f"update was not made; lower train.optimizer.learning_rate or {way}"
             )
@@ -386,7 +386,7 @@ class Engine:
 
     def _check_update(self, step: int) -> None:
         if self._not_finite.any():
-            raise TrainingError(
+            raise DivergedError(
                 f"step {step}: the update made parameters that are not finite: training diverged; "
                 "lower train.optimizer.learning_rate; the last checkpoint is kept"
             )

@@ -25,7 +25,7 @@ from ..backend.params import Parameters
 from ..backend.seeds import Purpose, generator
 from ..config.kinds import Interval
 from ..config.schema import Config
-from ..errors import CheckpointError, TrainingError
+from ..errors import CheckpointError, DivergedError
 from ..inference.evaluation import evaluate_text, figures
 from ..inference.sampling import generate, texts
 from ..models.base import TrainableModel
@@ -34,7 +34,7 @@ from ..optim.optimizers import OPTIMIZERS
 from ..optim.schedules import SCHEDULES, Position
 from ..optim.truncation import TRUNCATIONS
 from ..runs.checkpoint import WEIGHTS, Checkpoint, Progress
-from ..runs.folder import Run, numbered
+from ..runs.folder import DIVERGED, Run, numbered
 from ..runs.provenance import recorded
 from ..runs.run_data import data_record, open_data, recorded_data, same_data
 from ..storage.atomic import as_path, keep_as, patiently
@@ -59,9 +59,9 @@ KNOWN_BEST = "best-of-last.npz"  # the best when last.npz was saved, if best.npz
 class Event:
     """Something that happened in a run.
 
-    `kind` is `step` (after every update), `train`, `eval`, `sample`, `end` or `interrupted`. `record`
-    holds its values under the names that they have in metrics.jsonl; `step` and `interrupted` are
-    not written there. Losses are in nats per symbol.
+    `kind` is `step` (after every update), `train`, `eval`, `sample`, `end`, `interrupted` or, before an
+    error, `diverged`. `record` holds its values under the names that they have in metrics.jsonl; `step`
+    and `interrupted` are not written there. Losses are in nats per symbol.
     """
 
     kind: str
@@ -236,9 +236,16 @@ class Training:
         """Train to the end and yield each event when it happens.
 
         `stop` is called after every step, and a few times a second during an evaluation; once it
-        returns true, last.npz is saved and `interrupted` is the last event. Raises TrainingError when
-        the loss or the gradient is not finite; last.npz stays as it was last saved.
+        returns true, last.npz is saved and `interrupted` is the last event. Raises DivergedError when
+        the loss or the gradient is not finite, after `diverged`; last.npz stays as it was last saved.
         """
+        try:
+            yield from self._events(stop)
+        except DivergedError:
+            yield self._log(DIVERGED)
+            raise
+
+    def _events(self, stop: Callable[[], bool]) -> Iterator[Event]:
         p, t = self.progress, self.config.train
         self._saved_at = time.monotonic()
         self._session_start = time.perf_counter() - p.seconds
@@ -502,7 +509,7 @@ class Training:
     def _log(self, kind: str, loss: float | None = None, **values: Any) -> Event:
         record = self._record(kind, loss) | values
         if loss is not None and not math.isfinite(loss):
-            raise TrainingError(
+            raise DivergedError(
                 f"step {self.progress.step}: the {values.get('split', kind)} loss is {loss}: training "
                 "diverged; lower train.optimizer.learning_rate"
             )

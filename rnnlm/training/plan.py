@@ -46,7 +46,7 @@ def plan(model: TrainableModel, config: Config, corpus: Corpus, course: Course) 
         for s in course.stages
     )
     _, number, windows = first
-    left_out = f"; {counted(windows.left_out(0), noun)} left out" if corpus.scale == 1 else ""
+    left_out = f"; {windows.left_out(0):,} left out" if corpus.scale == 1 else ""
     yield (
         f"steps: {counted(t.epochs, 'epoch')} of {number}: "
         f"{counted(t.batch_size, 'stream')}, {counted(windows.seq_length, noun)} each"

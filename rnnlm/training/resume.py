@@ -16,7 +16,7 @@ from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import is_prepared
 from ..storage.atomic import same_folder
 from ..text.format import TextRules
-from ..wording import option
+from ..wording import option, quoted
 
 # Keys that a resume may change, because they change no parameter at any step. LENGTH must stay where
 # the schedule depends on it; the text is compared by its content.
@@ -115,7 +115,7 @@ def resumed_config(
                 if fixed_length
                 else ""
             )
-            way = f" with {option('init_from')}"
+            way = f" with {option('init_from')} {quoted(str(folder))}"
             raise ConfigError(
                 f"{folder}: cannot resume with {key} changed from {before} to {after}{why}: set "
                 f"it back, or start a new run{'' if key.startswith('model.') else way}"

@@ -7,8 +7,9 @@ from pathlib import Path
 from click.testing import CliRunner
 from conftest import TINY, tiny_config
 
+from rnnlm.cli.check import _table
 from rnnlm.cli.main import cli
-from rnnlm.training.check import STATE, GradientCheck
+from rnnlm.training.check import STATE, Derivative, GradientCheck
 from rnnlm.training.loop import Training
 
 
@@ -44,6 +45,12 @@ def test_any_single_wrong_gradient_is_caught(text_file: Path, tmp_path: Path) ->
     for wrong in subject.arrays:
         failed = [row.name.split("[")[0] for row in subject.derivatives(wrong) if not row.agrees]
         assert failed == [wrong, wrong]
+
+
+def test_the_table_is_no_wider_than_a_terminal() -> None:
+    """Of 80 columns, for a network of two layers of 128."""
+    at = Derivative("layers.1.Wx[3,127,127]", (4, 128, 128), -1.234567891e-05, -1.234567892e-05)
+    assert max(map(len, _table([at]))) <= 80
 
 
 def test_a_run_is_checked_as_it_is(text_file: Path, tmp_path: Path) -> None:

@@ -402,8 +402,9 @@ def test_byte_level_from_end_to_end(tmp_path: Path) -> None:
         "--run-dir", tmp_path / "run",
     )  # fmt: skip
     evaluated, described = rnnlm("eval", tmp_path / "run"), rnnlm("info", tmp_path / "run")
-    for said in (trained.output, evaluated.output, described.output):
-        assert "per byte" in said
+    for done, unit in ((trained, "nats/byte"), (evaluated, "per byte"), (described, "per byte")):
+        said = done.output
+        assert unit in said
         assert "characters predicted" not in said
         assert "characters/s" not in said
     assert "\nnats per character: " in evaluated.stdout

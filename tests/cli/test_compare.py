@@ -11,7 +11,7 @@ import pytest
 from commands import rnnlm
 from conftest import TEXT, tiny_config
 
-from rnnlm import resume, train
+from rnnlm import make_config, resume, train
 from rnnlm.cli import table
 from rnnlm.runs.checkpoint import glance
 from rnnlm.training.comparison import labels
@@ -70,6 +70,18 @@ def test_runs_that_ended_otherwise_are_rows_of_their_own(runs: list[Path], tmp_p
     assert sorted(row["runs"] for row in rows.values()) == [1, 1, 2]
     names = labels([glance(run / "best.npz") for run in (runs[0], short)])
     assert names == [f"{runs[0]}: max_steps None", f"{short}: max_steps 3"]
+
+
+def test_a_model_that_counts_takes_nothing_of_train(runs: list[Path], tmp_path: Path) -> None:
+    """So its row has no value there; and keys that differ are those of the runs that have them."""
+    counts = ("model.kind=ngram", "model.order=2", f"run.dir={tmp_path}/n")
+    ngram = train(make_config(None, f"data.path={runs[0].parent}/text.txt", *counts)).folder
+    lines = rnnlm("compare", runs[0], ngram, "--json").stdout.splitlines()
+    assert {key for key in json.loads(lines[0]) if "." in key} == {"model.kind"}
+    rates = tiny_config(runs[0].parent / "text.txt", tmp_path / "r", *QUICK, "train.batch_size=30")
+    lines = rnnlm("compare", runs[0], ngram, train(rates).folder, "--json").stdout.splitlines()
+    found = {row["model.kind"]: row["train.batch_size"] for row in map(json.loads, lines)}
+    assert found["ngram"] is None and found["recurrent"] in (30, 32)
 
 
 def test_the_table_is_readable(runs: list[Path], tmp_path: Path) -> None:

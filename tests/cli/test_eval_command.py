@@ -36,6 +36,26 @@ def test_it_says_what_it_evaluated(runs: list[Path], tmp_path: Path) -> None:
     assert found["text"] == str(tmp_path / "a.txt")
 
 
+def test_a_text_where_a_run_is_expected_gets_what_to_write(
+    runs: list[Path], tmp_path: Path
+) -> None:
+    """By each command its own way; a checkpoint that is damaged is not taken for a text."""
+    (text := tmp_path / "a.txt").write_text("Mara sold the map")
+    for command, way in (
+        (["eval"], f"rnnlm eval [RUN] --text {text}"),
+        (["sample"], f"rnnlm sample [RUN] --prime-file {text}"),
+        (["score", text], f"rnnlm score RUN {text}"),
+        (["info"], f"rnnlm train {text}"),
+    ):
+        said = rnnlm(*command, text, code=1).stderr
+        assert said == (
+            f"Error: {text}: not an rnnlm checkpoint, nor a run folder; if it is a text, write {way}\n"
+        )
+    assert "nor a run folder\n" in rnnlm("compare", text, code=1).stderr
+    (damaged := tmp_path / "damaged").write_bytes((runs[0] / "best.npz").read_bytes()[:-9])
+    assert "if it is a text" not in rnnlm("eval", damaged, code=1).stderr
+
+
 def test_several_runs_are_one_table(runs: list[Path]) -> None:
     """In each form the same figures, a line for each run; they are those of one run."""
     each = [json.loads(rnnlm("eval", run, "--json").stdout) for run in runs]
@@ -98,13 +118,18 @@ def test_tuning_prints_what_it_tried_and_what_to_give(runs: list[Path], tmp_path
     assert done.stderr == f"best: rnnlm eval {tmp_path}/mixed --dynamic {flags}\n"
     assert len({row["segment"] for row in tried}) > 1
     rnnlm("eval", runs[0], "--dynamic", "--tune", code=1)  # nothing to tune
-    for wrong in (
-        ("--tune",),
-        ("--dynamic", "--tune", "--split", "test"),
-        ("--rate", "0.1"),
-        ("--dynamic", "--rate", "x"),
+    for wrong, said in (
+        (("--tune",), "--tune is about --dynamic: add"),
+        (
+            ("--dynamic", "--tune", "--split", "test"),
+            "add --split to the command that it ends with",
+        ),
+        (("--tune", "--text", "a.txt"), "add --text to the command that it ends with"),
+        (("--weight-rate", "0.01"), "--weight-rate is about --dynamic: add --dynamic"),
+        (("--dynamic", "--rate", "x"), "--rate"),
+        ((runs[1], "--dynamic", "--tune"), "takes one run"),
     ):
-        rnnlm("eval", runs[0], *wrong, code=2)
+        assert said in rnnlm("eval", runs[0], *wrong, code=2).stderr
 
 
 def test_info_is_json_for_scripts(runs: list[Path]) -> None:

@@ -141,6 +141,11 @@ def test_advice_is_in_the_words_of_whoever_called(in_tmp: Path) -> None:
             prepare(name, arguments)
         assert called in str(error.value)
         assert "--" not in str(error.value)
+    said = rnnlm("train", "a.txt", code=1).stderr  # which has other options than prepare
+    assert "--set data.encoding=latin-1, or use --set data.level=byte" in said, said
+    assert "--level" not in said
+    with pytest.raises(RnnlmError, match=re.escape('use "data.level=byte"')):
+        train(make_config(None, "data.path=a.txt"))
 
 
 def test_wrong_arguments_in_a_script_are_one_line(in_tmp: Path) -> None:
@@ -187,3 +192,4 @@ def test_a_run_in_the_place_of_a_text_is_to_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "run" / "last.npz").write_bytes(b"")
     said = rnnlm("train", tmp_path / "run", code=2)
     assert "is a run: go on with it by --resume" in said.stderr
+    assert "weights by --init-from" in rnnlm("train", "run/last.npz", code=2).stderr

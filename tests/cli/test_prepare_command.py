@@ -88,7 +88,7 @@ def test_what_is_no_text_is_named_or_left_out_and_counted(books: Path) -> None:
             "\ufeffab".encode("utf-16-be"),
             "looks like utf-16, not utf-8: name its encoding",
         ),
-        ("a.txt", "ab ".encode("utf-16-le"), "--encoding utf-16-le"),
+        ("a.txt", "ab ".encode("utf-16-le"), "looks like utf-16-le, not utf-8"),
     ],
 )
 def test_documents_are_refused_with_what_converts_them(

@@ -28,8 +28,8 @@ def test_eval_says_how_far_a_model_is_above_the_source(in_tmp: Path) -> None:
     assert row["source_entropy"] == entropy
     assert row["above_source"] == row["nats_per_symbol"] - entropy
     assert abs(row["above_source"]) < 0.01
-    side = "above" if row["above_source"] >= 0 else "below"
-    assert f"source: {entropy:.4f}: {abs(row['above_source']):.4f} {side}" in told
+    side, gap = "above" if row["above_source"] >= 0 else "below", abs(row["above_source"])
+    assert f"{side} the entropy of the source ({entropy:.4f}): {gap:.4f}\n" in told
     assert (
         "source"
         not in rnnlm("eval", "run", "--text", "chain/corpus.json", "--unknown", "skip").stdout

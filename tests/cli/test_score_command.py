@@ -159,7 +159,9 @@ def test_rank_refuses_more_than_it_can_hold(
     assert "--rank holds all rows" in rnnlm(run, file, "--rank", code=1).stderr
 
 
-@pytest.mark.parametrize("args", [[], ["a", "b", "c"], ["a", "b", "--text", "c"], ["."]], ids=str)
+@pytest.mark.parametrize(
+    "args", [[], ["a", "b", "c"], ["a", "b", "--text", "c"], ["."], ["a.npz"]], ids=str
+)
 def test_wrong_usage_says_what_to_name(args: list[str]) -> None:
-    """A folder without a file is taken for a run whose text was forgotten."""
+    """A folder or checkpoint without a file is taken for a run whose text was forgotten."""
     assert "name a run or not, and then a FILE" in rnnlm(*args, code=2).stderr

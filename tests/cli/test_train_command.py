@@ -105,6 +105,20 @@ def test_a_validation_is_seen_in_the_bar_of_the_training(monkeypatch: pytest.Mon
     assert "validation 50%, 00:10 left" in shown.getvalue()
 
 
+def test_the_bar_of_a_run_ends_with_its_last_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn however soon it comes; a validation and a test take its place only while they last."""
+    terminal(monkeypatch)
+    monkeypatch.setattr(bars, "REDRAW", 1000)
+    steps = StepsBar(total=2, epochs=1, done=0, seconds=0.0, limit=None)
+    with steps.bar:
+        for step in (1, 2):
+            record = {"step": step, "epoch": step / 2, "loss": 3.0 - step, "seconds": float(step)}
+            steps.step(record, iter(()))
+        for done in (1, 2):
+            steps.watch("test", done, 2)
+        assert steps.bar.desc == "epoch 1.00/1, loss 1.000, 00:00 left"
+
+
 def test_a_pass_has_a_bar_once_it_takes_longer_than_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -183,8 +183,11 @@ def test_workers_do_not_change_the_bits(monkeypatch: pytest.MonkeyPatch) -> None
     assert found[0].read_again
 
 
-def test_progress_goes_up_to_its_end() -> None:
-    """Of the segments; then, where they are given up, of what is read as one stream."""
+def test_progress_goes_up_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the segments, from the first window on, since a block of a long text takes seconds; then,
+    where they are given up, of what is read as one stream.
+    """
+    monkeypatch.setattr(segments, "MOST_BLOCKS", 2)
     model, params = counter(np.array([0.5, -0.9, 0.4, 0.6]))
     seen: list[tuple[int, int]] = []
     with watching(lambda _, done, total: seen.append((done, total))):
@@ -192,6 +195,7 @@ def test_progress_goes_up_to_its_end() -> None:
     passes = [seen[: k + 1] for k, (done, total) in enumerate(seen) if done == total]
     done = [done for done, _ in passes[0]]
     assert done == sorted(done)
+    assert done[0] == 1 and len(set(done)) > 12
     assert len({total for _, total in passes[0]}) == 1
     assert seen[-1][0] == seen[-1][1]
 

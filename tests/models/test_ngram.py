@@ -134,7 +134,7 @@ def test_a_model_says_that_its_discounts_fell_back() -> None:
     params = model.fit(np.array([0, 1] * 20))
     assert params["fallback"].tolist() == [1, 1]
     assert params["discounts"].tolist() == [[0.5, 1, 1.5]] * 2
-    assert "order 1, 2: the counts allow no discounts" in model.describe(params)
+    assert "; order 1, 2: default discounts" in model.describe(params)
     assert model.describe() == "2-gram, smoothing kneser_ney"
 
 

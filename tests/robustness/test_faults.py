@@ -26,7 +26,7 @@ from faults import command, differences, environment, finish, here, rnnlm, start
 from processes import forking
 from soak import Cycle, soak
 
-from rnnlm import Checkpoint, Corpus, RnnlmError, make_config, prepare, train
+from rnnlm import Checkpoint, Corpus, RnnlmError, make_config, prepare, read_metrics, train
 from rnnlm.assembly import build_model
 from rnnlm.storage.atomic import atomic_write
 from rnnlm.text.format import LEVELS, TextFormat, TextRules
@@ -547,13 +547,25 @@ def test_divergence_says_what_to_lower_and_keeps_the_last_finite_checkpoint(
         *("train.batch_size=4", "train.seq_length=32", "train.checkpoint_every=1"),
         *("train.optimizer={name: sgd, learning_rate: 1000}", "train.grad_clip=null"),
     )
-    err = here("train", *sets(*keys), "--run-dir", tmp_path / "a", code=1)
+    err = here("train", *sets(*keys), "--run-dir", tmp_path / "a", "--report", code=1)
+    page = (tmp_path / "a" / "report.html").read_text("utf-8")
+    assert "<dd>diverged</dd>" in page and 'http-equiv="refresh"' not in page
     said = re.search(r"Error: step (\d+): loss \S+, gradient norm \S+: training diverged", err)
     assert said
     assert "lower train.optimizer.learning_rate or set train.grad_clip.norm" in err
     kept = Checkpoint.load(tmp_path / "a" / "last.npz")
     assert kept.progress.step == int(said[1]) - 1
     assert np.isfinite(kept.params.flat).all()
+    log = list(read_metrics(tmp_path / "a"))
+    assert (log[-1]["event"], log[-1]["step"]) == ("diverged", int(said[1]) - 1)
+    assert '"state": "diverged"' in here("runs", tmp_path, "--json")
+    # a resume repeats it, and leaves one such record; the command that is printed does something else
+    assert said[0] in here("train", "--resume", tmp_path / "a", code=1)
+    assert [r["event"] for r in read_metrics(tmp_path / "a")].count("diverged") == 1
+    _, _, printed = err.rstrip().partition("try: rnnlm ")
+    assert printed.endswith("--set train.grad_clip.norm=5")
+    here(*shlex.split(printed), *sets("train.max_steps=1", "train.optimizer.learning_rate=0.01"))
+    assert Checkpoint.load(tmp_path / "a-2" / "last.npz").config.train.grad_clip == {"norm": 5.0}
 
     # and where the weights that a run starts from overflow in the validation before the first step
     kept.params.flat[:] = 3e38

@@ -304,7 +304,7 @@ def test_the_summary_says_what_matters(tmp_path: Path) -> None:
     corpus = prepare("-", tmp_path / "1", stdin=stream("abcd" * 10), val_fraction=0.1)
     assert corpus.entropy == pytest.approx(np.log(4), rel=1e-12)
     assert corpus.summary() == [
-        "40 characters, 4 distinct, entropy of their frequencies 1.3863 nats per character",
+        "40 characters, 4 distinct, unigram entropy 1.3863 nats per character",
         "train 34, val 4, test 2",
     ]
     corpus = prepare("-", tmp_path / "2", stdin=stream("a\r\n" * 9 + "é"), test_fraction=0.1)
