@@ -47,6 +47,8 @@ from .provenance import Environment, checked
 FORMAT = "rnnlm-checkpoint"
 VERSION = 2
 MAX_CONFIG = 1 << 16  # characters: YAML is slow to read, and a config is a page of text
+# Keys of the data, and of the checkpoint that a run began with
+RECORDS = {"data": ("folder", "fingerprint"), "origin": ("checkpoint", "params_sha256")}
 WEIGHTS = "weights"  # among the optimizer's vectors
 MAX_TEXT = 1 << 25  # bytes of the text format's JSON: enough for all of Unicode
 
@@ -142,8 +144,8 @@ class Checkpoint:
             _restore(self.config, self.model, arrays)
             arrays["text"] = _text_member(self.format, self.config)
             _progress(asdict(self.progress))
-            _data(self.data)
-            _origin(self.origin)
+            _record("data", self.data)
+            _record("origin", self.origin)
             checked([*self.environments])
         except (ValueError, DataError) as error:
             raise CheckpointError(
@@ -197,14 +199,14 @@ class Checkpoint:
             params=params,
             counts=arrays["counts"],
             progress=_progress(meta["progress"]),
-            data=_data(meta["data"]),
+            data=_record("data", meta["data"]),
             optimizer_state={
                 name.removeprefix("optimizer."): array.copy()
                 for name, array in own.items()
                 if name.startswith("optimizer.")
             },
             state=arrays["state"].copy() if "state" in arrays else None,
-            origin=_origin(meta.get("origin", {})),
+            origin=_record("origin", meta.get("origin", {})),
             environments=checked(meta.get("environments", [])),
             lead=arrays["lead"].copy() if "lead" in arrays else np.zeros(0, np.uint32),
             path=path,
@@ -325,7 +327,8 @@ def glance(path: Path) -> Glance:
         config = read_config(_config_text(arrays["config"]), f"{path}: config")
         counts = arrays["counts"]
         check_array("counts", counts, (counts.size,), np.int64)
-        return Glance(path, config, _progress(meta["progress"]), _data(meta["data"]), counts)
+        progress, data = _progress(meta["progress"]), _record("data", meta["data"])
+        return Glance(path, config, progress, data, counts)
 
 
 def read_progress(path: Path) -> Progress:
@@ -371,24 +374,13 @@ def _read_meta(path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
     return meta
 
 
-def _data(values: Any) -> dict[str, str]:
-    """The record of the data, from JSON: nothing, or a folder and a fingerprint."""
-    match values:
-        case {"folder": str(), "fingerprint": str()} if len(values) == 2:
-            return dict(values)
-        case {} if values == {}:
-            return {}
-    raise ValueError("data")
-
-
-def _origin(values: Any) -> dict[str, str]:
-    """The record of the checkpoint that a run began with, from JSON: nothing, or its path and hash."""
-    match values:
-        case {"checkpoint": str(), "params_sha256": str()} if len(values) == 2:
-            return dict(values)
-        case {} if values == {}:
-            return {}
-    raise ValueError("origin")
+def _record(name: str, values: Any) -> dict[str, str]:
+    """The record of a name in RECORDS, from JSON: nothing, or a text under each of its keys."""
+    if not isinstance(values, dict) or values.keys() not in (set(), set(RECORDS[name])):
+        raise ValueError(name)
+    if not all(isinstance(value, str) for value in values.values()):
+        raise ValueError(name)
+    return dict(values)
 
 
 def _progress(values: dict[str, Any]) -> Progress:
