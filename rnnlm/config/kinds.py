@@ -251,6 +251,11 @@ class Chosen(Kind):
     takes_mapping: ClassVar[bool] = True
 
 
+def chosen_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of what is chosen by `name`, without that."""
+    return {name: value for name, value in values.items() if name != "name"}
+
+
 MODEL = Chosen(table="model", default="recurrent", by="kind")
 
 

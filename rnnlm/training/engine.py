@@ -24,7 +24,7 @@ import numpy as np
 
 from ..arrays import Array, Shape
 from ..backend import blas
-from ..backend.params import Parameters
+from ..backend.params import Parameters, is_matrix
 from ..backend.ranks import EndedError, Joined, Ranks, world
 from ..backend.seeds import Purpose, generator
 from ..backend.workers import WorkerPool, available_cores, make_pool, shared_zeros
@@ -95,6 +95,15 @@ def training_bytes(
     return weights + ids + mine * (window + calls)
 
 
+def whole_matrices(model: TrainableModel, optimizer: Optimizer) -> list[str]:
+    """The parameters whose matrices an optimizer updates as a whole: not those with a row for each
+    symbol.
+    """
+    if optimizer not in BY_MATRIX:
+        return []
+    return [n for n in model.shapes if is_matrix(n) and model.symbol_axes.get(n) != -2]
+
+
 class Lane:
     """The buffers in which `shards` (their numbers) are computed one after another.
 
@@ -163,8 +172,7 @@ class Engine:
         ranks.give(params.flat)
         # Flat vectors are worked on in chunks: rank r takes those from one border to the next
         spared = params.biases() if options.get("spare_biases") else []
-        tables = [name for name, axis in model.symbol_axes.items() if axis == -2]
-        matrices = params.matrices(but=tables) if optimizer in BY_MATRIX else []
+        matrices = params.matrices(whole_matrices(model, optimizer))
         chunks, self._spared, self._matrices = _chunks(size, spared, matrices)
         self._chunk_shares = ranks.shares(len(chunks))
         ends = [0, *(chunk.stop for chunk in chunks)]
