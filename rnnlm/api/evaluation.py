@@ -11,12 +11,11 @@ from ..errors import DataError
 from ..inference.dynamic import Texts, evaluate_dynamic, tune
 from ..inference.evaluation import Evaluation, evaluate_text
 from ..inference.learning import Dynamic
-from ..runs.checkpoint import Checkpoint
+from ..runs.checkpoint import Checkpoint, check_checkpoint
 from ..runs.run_data import recorded_data
 from ..text.corpus import Corpus
 from ..text.vocabulary import Unknown
 from ..wording import counted
-from .checkpoints import check_checkpoint
 
 
 def evaluate(

@@ -319,6 +319,14 @@ class Glance:
         return TextRules.of(self.config.data).kind.noun
 
 
+def check_checkpoint(value: object, where: str = "") -> None:
+    """Raise CheckpointError, which begins with `where`, for what is no checkpoint."""
+    if not isinstance(value, Checkpoint):
+        raise CheckpointError(
+            f"{where}expected a checkpoint, as rnnlm.load returns one, not {shown(value)}"
+        )
+
+
 def glance(path: Path) -> Glance:
     """Read what a checkpoint says of its run. Raises CheckpointError as `load` does."""
     arrays = read_npz(path, only=("meta", "config", "counts"))
