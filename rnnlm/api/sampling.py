@@ -57,14 +57,7 @@ def generate(
     vocabulary (`unknown="skip"` leaves them out).
     """
     pieces = stream(
-        checkpoint,
-        prime,
-        length,
-        seed=seed,
-        stop=stop,
-        unknown=unknown,
-        novel=novel,
-        **filters,
+        checkpoint, prime, length, seed=seed, stop=stop, unknown=unknown, novel=novel, **filters
     )
     return "".join(pieces)
 

@@ -351,9 +351,8 @@ class Reader:
                     if raw.bytes >= self._left:
                         self.cut = True
                         break
-                while not self.cut and raw.read(
-                    CHUNK
-                ):  # the hash also covers what a decompressor leaves unread
+                # The hash also covers what a decompressor leaves unread
+                while not self.cut and raw.read(CHUNK):
                     pass
         except UNREADABLE as error:
             raise _unreadable(name, error) from None

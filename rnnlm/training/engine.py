@@ -42,9 +42,8 @@ MIN_ROWS_TO_SPLIT = 16  # below, two half-batches cost more than one whole
 MAX_LANES = 8  # bounds the memory for gradients and activations, whatever the batch
 LARGEST = 1e18  # the largest gradient norm that an optimizer is given
 ID_BYTES = 65  # of a symbol: its id and its target in three places, and the order by symbol
-TAPES = (
-    24  # kept of each name: of every length that windows have, with texts that begin inside or not
-)
+# Kept of each name: of every length that windows have, with texts that begin inside or not
+TAPES = 24
 CHUNK = 32768  # elements of a flat vector that are summed or updated at a time
 
 
