@@ -1,16 +1,22 @@
 """Checkpoints: one .npz with all that sampling from a model or scoring a text needs.
 
-Members: the parameters under their names (`layers.0.Wh`, ...), for a model that is trained step by step
-`optimizer.<name>` (the optimizer's vectors, in the parameters' order; `optimizer.weights`, what it
-updates, where the parameters are an average) and `state` (L, S, B, H; the carried hidden state), `text`
-(the text
-format's JSON, as bytes), `counts` (of each symbol in the training text), perhaps `lead` (ids that come
-before a sample without a prime), `config` (YAML) and `meta`
-(JSON: format, version, position, losses, the data's fingerprint, each array's dtype, shape and CRC-32;
-in newer files also the environments that computed them, and the checkpoint that a run with --init-from
-began with). Version 1, that of rnnlm 0.1.0, has `vocabulary` (the symbols' numbers) instead of `text`,
-and its text rules are those of the config. Random numbers are functions of the seed and the step (see
-seeds.py), so no state of a generator is saved.
+Members:
+
+- the parameters under their names (`layers.0.Wh`, ...)
+- `text`: the text format's JSON, as bytes
+- `counts`: of each symbol in the training text
+- `lead`, not in all: ids that come before a sample without a prime
+- `config`: YAML
+- `meta`: JSON with format, version, position, losses, the data's fingerprint, each array's dtype, shape
+  and CRC-32; in newer files also the environments that computed them, and the checkpoint that a run
+  with --init-from began with
+- of a model that is trained step by step, `optimizer.<name>`: the optimizer's vectors, in the order of
+  the parameters; where these are an average, also `optimizer.weights`, what the optimizer updates
+- of such a model also `state` (L, S, B, H): the carried hidden state
+
+Version 1, that of rnnlm 0.1.0, has `vocabulary` (the symbols' numbers) instead of `text`, and its text
+rules are those of the config. Random numbers are functions of the seed and the step (see seeds.py), so
+no state of a generator is saved.
 """
 
 from __future__ import annotations
