@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from .inference.evaluation import Evaluation as Evaluation
     from .inference.learning import Dynamic as Dynamic
     from .runs.checkpoint import Checkpoint as Checkpoint
-    from .runs.folder import read_metrics as read_metrics
     from .runs.history import history as history
+    from .runs.history import read_metrics as read_metrics
     from .text.corpus import Corpus as Corpus
     from .text.prepare import prepare as prepare
     from .text.vocabulary import Vocabulary as Vocabulary
@@ -54,9 +54,8 @@ _HOMES = {
     "text.corpus": ("Corpus",),
     "text.prepare": ("prepare",),
     "errors": ("CheckpointError", "ConfigError", "DataError", "RnnlmError", "TrainingError"),
-    "runs.folder": ("read_metrics",),
     "inference.learning": ("Dynamic",),
-    "runs.history": ("history",),
+    "runs.history": ("history", "read_metrics"),
     "inference.evaluation": ("Evaluation",),
     "training.loop": ("Event", "Training"),
     "training.mixing": ("mix",),

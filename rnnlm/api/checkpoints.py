@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 from ..runs.checkpoint import Checkpoint, Glance, glance
-from ..runs.folder import find_checkpoint
+from ..runs.finding import find_checkpoint
 from ..runs.run_data import is_prepared
 from ..storage.atomic import as_path
 from ..text.corpus import Corpus

@@ -10,7 +10,8 @@ from zipfile import is_zipfile
 
 from ..errors import CheckpointError
 from ..runs.checkpoint import Glance, glance, read_progress
-from ..runs.folder import LOCK, is_finished, last_records
+from ..runs.folder import LOCK
+from ..runs.history import is_finished, last_records
 from ..storage.atomic import is_locked
 from ..training.comparison import model_name, test_loss, unusual
 

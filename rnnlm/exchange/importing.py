@@ -13,7 +13,8 @@ from ..assembly import build_model, make_config, read_config
 from ..config.schema import Config, flat
 from ..errors import CheckpointError, ConfigError, DataError
 from ..runs.checkpoint import Checkpoint, Progress
-from ..runs.folder import Run, find_checkpoint
+from ..runs.finding import find_checkpoint
+from ..runs.folder import Run
 from ..runs.run_data import is_prepared
 from ..storage.atomic import as_path, check_new
 from ..text.corpus import Corpus

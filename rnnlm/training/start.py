@@ -8,7 +8,7 @@ from pathlib import Path
 from ..config.schema import Config
 from ..errors import ConfigError
 from ..runs.checkpoint import Checkpoint, check_checkpoint
-from ..runs.folder import is_finished
+from ..runs.history import is_finished
 from ..text.format import check_new_symbols
 from ..text.vocabulary import NewSymbols
 from . import plan

@@ -37,7 +37,9 @@ from rnnlm.models.base import TrainableModel
 from rnnlm.models.recurrent import TAPE_BYTES
 from rnnlm.optim.optimizers import OPTIMIZERS
 from rnnlm.runs.checkpoint import Checkpoint
-from rnnlm.runs.folder import Run, find_checkpoint, read_metrics
+from rnnlm.runs.finding import find_checkpoint
+from rnnlm.runs.folder import Run
+from rnnlm.runs.history import read_metrics
 from rnnlm.runs.run_data import recorded_data
 from rnnlm.text.batches import Batch, Streams
 from rnnlm.text.corpus import Corpus
