@@ -202,17 +202,16 @@ class Reader:
         self.newlines_added = 0
         self.position = 0  # bytes that were read so far, as they are on disk
         self.sources: list[Source] = []
-        self._read, self._total = 0, 0  # bytes; a total of 0 is not known
+        self._total = 0  # bytes of all files; 0: not known
 
     def expect(self, files: Mapping[str, Iterable[str]]) -> None:
         """Say which files will be read, so that a watcher hears how much there is to read."""
         names = [name for listed in files.values() for name in listed]
-        with suppress(OSError):  # a file that is gone is an error when it is read
-            self._total = 0 if STDIN in names else sum(Path(name).stat().st_size for name in names)
+        self._total = 0 if STDIN in names else size_on_disk(names)
 
     def _count(self, size: int) -> None:
-        self._read += size
-        report("reading", self._read, self._total)
+        self.position += size
+        report("reading", self.position, self._total)
 
     def blocks(self, names: Iterable[str]) -> Iterator[str] | Iterator[bytes]:
         """The files joined, a block at a time.
@@ -273,9 +272,7 @@ class Reader:
                     raw = _HashedFile(stack.enter_context(Path(name).open("rb")), self._count)
                 decompressed = COMPRESSED.get(Path(name).suffix.lower())
                 file = decompressed(raw) if decompressed else raw
-                before = self.position
                 while block := file.read(CHUNK):
-                    self.position = before + raw.bytes
                     yield block
                     if raw.bytes >= self._left:
                         self.cut = True
