@@ -54,7 +54,7 @@ def plan(model: TrainableModel, config: Config, corpus: Corpus, course: Course) 
     )
     yield from _learning(config, course, corpus.scale)
     val = Validation.of(config, course, len(corpus["val"]))
-    early = "" if val.apart is None else f", first after step {val.apart:,}"
+    early = "" if val.first_after is None else f", first after step {val.first_after:,}"
     if not val.whole:
         size = f"{val.symbols:,} of {counted(len(corpus['val']), noun)}"
         yield f"validation: on the first {size}{early}; on all of them at the end"
