@@ -12,24 +12,36 @@ __version__ = "0.1.0"
 TYPE_CHECKING = False  # typing's own takes a while to load, and signals are caught after this
 
 if TYPE_CHECKING:
-    from .api.checkpoints import load
-    from .api.evaluation import evaluate
-    from .api.sampling import generate, samples, stream
-    from .api.scoring import next_probabilities, score, surprisal
-    from .assembly import make_config
-    from .config.schema import Config
-    from .errors import CheckpointError, ConfigError, DataError, RnnlmError, TrainingError
-    from .inference.evaluation import Evaluation
-    from .inference.learning import Dynamic
-    from .runs.checkpoint import Checkpoint
-    from .runs.folder import read_metrics
-    from .runs.history import history
-    from .text.corpus import Corpus
-    from .text.prepare import prepare
-    from .text.vocabulary import Vocabulary
-    from .training.loop import Event, Training
-    from .training.mixing import mix
-    from .training.result import TrainingResult, resume, train, train_events
+    from .api.checkpoints import load as load
+    from .api.evaluation import evaluate as evaluate
+    from .api.sampling import generate as generate
+    from .api.sampling import samples as samples
+    from .api.sampling import stream as stream
+    from .api.scoring import next_probabilities as next_probabilities
+    from .api.scoring import score as score
+    from .api.scoring import surprisal as surprisal
+    from .assembly import make_config as make_config
+    from .config.schema import Config as Config
+    from .errors import CheckpointError as CheckpointError
+    from .errors import ConfigError as ConfigError
+    from .errors import DataError as DataError
+    from .errors import RnnlmError as RnnlmError
+    from .errors import TrainingError as TrainingError
+    from .inference.evaluation import Evaluation as Evaluation
+    from .inference.learning import Dynamic as Dynamic
+    from .runs.checkpoint import Checkpoint as Checkpoint
+    from .runs.history import history as history
+    from .runs.history import read_metrics as read_metrics
+    from .text.corpus import Corpus as Corpus
+    from .text.prepare import prepare as prepare
+    from .text.vocabulary import Vocabulary as Vocabulary
+    from .training.loop import Event as Event
+    from .training.loop import Training as Training
+    from .training.mixing import mix as mix
+    from .training.result import TrainingResult as TrainingResult
+    from .training.result import resume as resume
+    from .training.result import train as train
+    from .training.result import train_events as train_events
 
 _HOMES = {
     "api.checkpoints": ("load",),
@@ -42,9 +54,8 @@ _HOMES = {
     "text.corpus": ("Corpus",),
     "text.prepare": ("prepare",),
     "errors": ("CheckpointError", "ConfigError", "DataError", "RnnlmError", "TrainingError"),
-    "runs.folder": ("read_metrics",),
     "inference.learning": ("Dynamic",),
-    "runs.history": ("history",),
+    "runs.history": ("history", "read_metrics"),
     "inference.evaluation": ("Evaluation",),
     "training.loop": ("Event", "Training"),
     "training.mixing": ("mix",),
@@ -53,38 +64,8 @@ _HOMES = {
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = [
-    "Checkpoint",
-    "CheckpointError",
-    "Config",
-    "ConfigError",
-    "Corpus",
-    "DataError",
-    "Dynamic",
-    "Evaluation",
-    "Event",
-    "RnnlmError",
-    "Training",
-    "TrainingError",
-    "TrainingResult",
-    "Vocabulary",
-    "evaluate",
-    "generate",
-    "history",
-    "load",
-    "make_config",
-    "mix",
-    "next_probabilities",
-    "prepare",
-    "read_metrics",
-    "resume",
-    "samples",
-    "score",
-    "stream",
-    "surprisal",
-    "train",
-    "train_events",
-]
+if not TYPE_CHECKING:  # type checkers know the names from above
+    __all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> object:
@@ -98,4 +79,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*__all__, "__version__"])
+    return sorted([*_HOME, "__version__"])

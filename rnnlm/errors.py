@@ -1,4 +1,4 @@
-"""The errors a user can mend: what is wrong, where, and what to do, in one line each."""
+"""The errors a user can fix: what is wrong, where, and what to do, in one line each."""
 
 
 class RnnlmError(Exception):

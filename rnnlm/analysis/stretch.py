@@ -62,18 +62,25 @@ class Stretch:
         return borders[:-1], np.diff(borders)
 
     @property
-    def fed(self) -> tuple[Array, Array, int]:
-        """What a model reads to predict the symbols (m,), before which the state is zero (m,), and how
-        many symbols are not predicted: 1 where there is no newline that could begin a text, else 0.
+    def read(self) -> tuple[Array, Array]:
+        """All that a model reads (m,), a newline first where there is one, and before which of it the
+        state is zero (m,).
         """
         newline = self.format.newline
-        start = [] if newline is None else [newline]
-        fed = np.append(np.array(start, np.intp), self.ids[:-1]).astype(np.intp)
-        fresh = np.zeros(len(fed), np.bool_)
+        read = np.append([] if newline is None else [newline], self.ids).astype(np.intp)
+        fresh = np.zeros(len(read), np.bool_)
         if self.format.rules.of_lines:
-            fresh |= fed == newline
+            fresh |= read == newline
         fresh[:1] = True
-        return fed, fresh, len(self.ids) - len(fed)
+        return read, fresh
+
+    @property
+    def fed(self) -> tuple[Array, Array, int]:
+        """The same without the last symbol: what is read to predict the others. And how many are not
+        predicted: 1 where there is no newline that could begin a text, else 0.
+        """
+        read, fresh = self.read
+        return read[:-1], fresh[:-1], len(self.ids) - len(read) + 1
 
 
 def of_split(checkpoint: Checkpoint, most: int) -> Stretch:
@@ -84,8 +91,8 @@ def of_split(checkpoint: Checkpoint, most: int) -> Stretch:
     """
     corpus = recorded_data(checkpoint)
     for split, name in (("test", "the test text"), ("val", "the validation text")):
-        if len(corpus[split]) > 1:
-            return _beginning(checkpoint.format, corpus[split], most, name)
+        if len(ids := corpus[split]) > 1:
+            return _beginning(checkpoint.format, ids, most, name, len(ids))
     raise DataError("the run has neither a test text nor a validation text: name a file: --text")
 
 
@@ -116,13 +123,12 @@ def of_file(checkpoint: Checkpoint, path: Path, most: int, unknown: Unknown = "e
 
 
 def _beginning(
-    text_format: TextFormat, ids: Array, most: int, name: str, total: int | None = -1
+    text_format: TextFormat, ids: Array, most: int, name: str, total: int | None
 ) -> Stretch:
     """The first symbols of ids (n,), at most so many; of lines whole ones, unless the first is long.
 
     `total` is how many symbols there are; None: nobody counted.
     """
-    total = len(ids) if total == -1 else total
     first = np.asarray(text_format.beginning(ids, most) if len(ids) > most else ids, np.intp)
     first = first if len(first) else np.asarray(ids[:most], np.intp)
     noun, n = text_format.noun, len(first)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..arrays import Array
 from ..backend import blas
+from ..backend.params import Parameters
 from ..backend.workspace import Workspace
 from ..inference.evaluation import CHUNK
 from ..inference.gradients import saturation
@@ -133,16 +134,13 @@ def correlation(h: Array, values: Array) -> Array:
     return found
 
 
-def _activations(model: UnrolledModel, params: object, stretch: Stretch) -> list[dict[str, Array]]:
+def _activations(
+    model: UnrolledModel, params: Parameters, stretch: Stretch
+) -> list[dict[str, Array]]:
     """Gates and outputs of each layer after each symbol (n, H), in the order of the text."""
-    newline, ids = stretch.format.newline, stretch.ids
-    read = np.append([] if newline is None else [newline], ids).astype(np.intp)
-    fresh = np.zeros(len(read), np.bool_)
-    if stretch.format.rules.of_lines:
-        fresh |= read == newline
-    fresh[0] = True
+    read, fresh = stretch.read
     with blas.one_thread(), np.errstate(all="ignore"):
-        w, ws = model.weights(params, 1, backward=False), Workspace()  # type: ignore[arg-type]
+        w, ws = model.weights(params, 1, backward=False), Workspace()
         state, seen = model.zero_state(1), []
         for k in range(0, len(read), CHUNK):
             part = read[k : k + CHUNK, None]
@@ -151,7 +149,7 @@ def _activations(model: UnrolledModel, params: object, stretch: Stretch) -> list
                 model.activations(w, Batch(part, targets, fresh[k : k + CHUNK, None]), state, ws)
             )
             report("units", min(k + CHUNK, len(read)), len(read))
-    order = stretch.order + len(read) - len(ids)
+    order = stretch.order + len(read) - len(stretch.ids)
     return [
         {
             name: np.concatenate([part[layer][name][:, 0] for part in seen])[order]

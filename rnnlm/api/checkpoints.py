@@ -6,12 +6,11 @@ from pathlib import Path
 
 from ..errors import CheckpointError
 from ..runs.checkpoint import Checkpoint, Glance, glance
-from ..runs.folder import find_checkpoint
+from ..runs.finding import find_checkpoint
 from ..runs.run_data import is_prepared
 from ..storage.atomic import as_path
 from ..text.corpus import Corpus
 from ..text.vocabulary import Vocabulary
-from ..wording import shown
 
 
 def load(path: str | Path | None = None) -> Checkpoint:
@@ -46,11 +45,3 @@ def find_vocabulary(path: str | Path) -> Vocabulary:
     if is_prepared(path):
         return Corpus.open(path).vocabulary
     return load(path).vocabulary
-
-
-def check_checkpoint(value: object) -> None:
-    """Raise CheckpointError for what is no checkpoint."""
-    if not isinstance(value, Checkpoint):
-        raise CheckpointError(
-            f"expected a checkpoint, as rnnlm.load returns one, not {shown(value)}"
-        )

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from ..arrays import Array
 from ..errors import DataError
-from ..inference.dynamic import Texts, evaluate_dynamic, tune
+from ..inference.dynamic import Texts, evaluate_dynamic
 from ..inference.evaluation import Evaluation, evaluate_text
 from ..inference.learning import Dynamic
-from ..runs.checkpoint import Checkpoint
+from ..inference.tuning import tune
+from ..runs.checkpoint import Checkpoint, check_checkpoint
 from ..runs.run_data import recorded_data
 from ..text.corpus import Corpus
 from ..text.vocabulary import Unknown
 from ..wording import counted
-from .checkpoints import check_checkpoint
 
 
 def evaluate(
@@ -66,7 +66,7 @@ def tune_split(
     unknown: Unknown = "error",
     dynamic: Dynamic,
 ) -> Iterator[tuple[Dynamic, Evaluation]]:
-    """A split evaluated with one choice of rates after another: see `inference.dynamic.tune`."""
+    """A split evaluated with one choice of rates after another: see `inference.tuning.tune`."""
     ids, left_out, _ = _of_split(checkpoint, split, data, unknown)
     texts = _texts(checkpoint, ids)
     for tried, result in tune(checkpoint.model, checkpoint.params, texts, dynamic):

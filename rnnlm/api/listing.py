@@ -9,7 +9,9 @@ from typing import Any
 
 from ..errors import CheckpointError
 from ..runs.checkpoint import Glance, glance, read_progress
-from ..runs.folder import DIVERGED, LOCK, is_other_file, last_records
+from ..runs.finding import is_other_file
+from ..runs.folder import LOCK
+from ..runs.history import DIVERGED, last_records
 from ..storage.atomic import is_locked
 from ..training.comparison import model_name, test_loss, unusual
 

@@ -16,11 +16,10 @@ from ..inference.growing import GrowingText, grow
 from ..inference.novel import KnownLines
 from ..inference.sampling import generate as generate_ids
 from ..inference.sampling import texts
-from ..runs.checkpoint import Checkpoint
+from ..runs.checkpoint import Checkpoint, check_checkpoint
 from ..runs.run_data import recorded_data
 from ..text.vocabulary import Unknown
 from ..wording import counted, option, shown
-from .checkpoints import check_checkpoint
 
 MOST_SYMBOLS = 10**12  # of a sample; more than half a year of work
 MOST_SAMPLES = 1 << 16  # side by side
@@ -58,14 +57,7 @@ def generate(
     vocabulary (`unknown="skip"` leaves them out).
     """
     pieces = stream(
-        checkpoint,
-        prime,
-        length,
-        seed=seed,
-        stop=stop,
-        unknown=unknown,
-        novel=novel,
-        **filters,
+        checkpoint, prime, length, seed=seed, stop=stop, unknown=unknown, novel=novel, **filters
     )
     return "".join(pieces)
 

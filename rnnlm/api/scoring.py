@@ -11,10 +11,9 @@ from ..arrays import Array
 from ..backend import blas
 from ..errors import DataError
 from ..inference.scoring import Lines, Scorer, Scores, Stream, in_batches
-from ..runs.checkpoint import Checkpoint
+from ..runs.checkpoint import Checkpoint, check_checkpoint
 from ..text.vocabulary import Unknown
 from ..wording import shown
-from .checkpoints import check_checkpoint
 
 
 def score(

@@ -76,8 +76,8 @@ def _signals_held() -> Iterator[None]:
 def begin(parent: int | None = None) -> None:
     """Make a new process ready: a first signal is noted, and a task asks `interrupts.stop` for it.
 
-    The end of the parent is such a signal. Without a task the process ends soon after it, or after a
-    SIGTERM: with that a pool ends the others when one of its processes was killed.
+    The end of the parent counts as a signal. A process without a task ends soon after that, and after a
+    SIGTERM, which a pool sends to the others when one of its processes was killed.
     """
     stop.at_first = _note
     stop.catch()

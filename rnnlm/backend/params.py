@@ -109,13 +109,11 @@ class Parameters(Mapping[str, Array]):
         """Where the biases stand in `flat`, in order."""
         return [where for name, where in self._places() if is_bias(name)]
 
-    def matrices(self, but: Container[str] = ()) -> list[tuple[slice, Shape]]:
-        """Where each matrix (K, N) stands in `flat`, and its shape, in order; none of the parameters
-        named in `but`.
-        """
+    def matrices(self, names: Container[str]) -> list[tuple[slice, Shape]]:
+        """Where each matrix (K, N) of these parameters stands in `flat`, and its shape, in order."""
         found = []
         for name, where in self._places():
-            if is_matrix(name) and name not in but:
+            if name in names:
                 shape = self[name].shape[-2:]
                 starts = range(where.start, where.stop, math.prod(shape))
                 found += [(slice(at, at + starts.step), shape) for at in starts]

@@ -46,9 +46,8 @@ class PackedMatrix:
         the same for all gates.
         """
         G, K, N = shape
-        if joined and (
-            G == 1 or N % WIDTHS[-1] == 0
-        ):  # else the bits are others than of each alone
+        # For other widths the bits are not those of each gate alone
+        if joined and (G == 1 or N % WIDTHS[-1] == 0):
             return cls(allocate((K, 1, G, N)).transpose(2, 1, 0, 3), joined)
         width = N if rows is None else tile_width(rows, K, N)
         return cls(allocate((G, N // width, K, width)))

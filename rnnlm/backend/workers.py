@@ -158,8 +158,7 @@ class ForkedWorkers:
 
     They see the parent's memory as it was then. Of later changes they see only those in memory from
     `shared_zeros`. They end when the pool is closed or the parent has ended, however it ended. They
-    ignore SIGNALS, since a terminal sends Ctrl-C to the workers too: the parent
-    decides.
+    ignore SIGNALS, since a terminal sends Ctrl-C to the workers too: the parent decides.
     """
 
     def __init__(self, size: int, jobs: Sequence[Job]) -> None:

@@ -172,7 +172,7 @@ def found(path: Path | None, text: str = "train") -> Checkpoint:
     `text` is the command, with an option, that takes a text: for where `path` names one.
     """
     from ..api.checkpoints import load
-    from ..runs.folder import is_other_file
+    from ..runs.finding import is_other_file
 
     try:
         checkpoint = load(path)

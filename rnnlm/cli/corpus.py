@@ -33,7 +33,8 @@ def get(name: str, out: Path | None) -> None:
 
     A text that is in the cache is not fetched again.
     """
-    from ..corpora.fetch import PREFIX, check_new, copy
+    from ..corpora.fetch import PREFIX, copy
+    from ..storage.atomic import check_new
 
     stop.at_first = end_cleanly
     if out is not None:

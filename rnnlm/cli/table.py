@@ -205,9 +205,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, bool):  # as a config has it
         return str(value).lower()
     if isinstance(value, float):
-        small = (
-            0 < abs(value) < 1e-3
-        )  # a learning rate: four places would not tell two of them apart
+        # A learning rate: four places would not tell two of them apart
+        small = 0 < abs(value) < 1e-3
         return f"{value:.4g}" if small else figure(value)
     return f"{value:,}" if isinstance(value, int) else escaped(str(value), keep="")
 

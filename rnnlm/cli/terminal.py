@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-from ..errors import DataError
 from ..interrupts import stop
 from ..wording import escaped
 
@@ -125,17 +124,16 @@ def open_output(path: Path | None, append: bool = False) -> Iterator[Write]:
 
         yield write
         return
-    try:
-        with path.open(
-            "a" if append else "x", encoding="utf-8", newline="", errors="surrogatepass"
-        ) as file:
-            yield file.write
-    except FileExistsError:
-        raise DataError(
-            f"{path}: exists already, and is not overwritten (--append adds to it)"
-        ) from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot write: {error.strerror}") from None
+    from ..storage.atomic import check_new, writing
+
+    if not append:
+        check_new(path, " (--append adds to it)")
+    mode = "a" if append else "x"
+    with (
+        writing(path),
+        path.open(mode, encoding="utf-8", newline="", errors="surrogatepass") as file,
+    ):
+        yield file.write
 
 
 class Lenient:

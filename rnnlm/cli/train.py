@@ -150,7 +150,7 @@ def command(
 
 
 def _newest() -> Path:
-    from ..runs.folder import find_unfinished
+    from ..runs.finding import find_unfinished
 
     folder = find_unfinished()
     say(f"newest unfinished run: {folder}")

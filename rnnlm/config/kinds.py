@@ -12,6 +12,7 @@ import dataclasses
 import difflib
 import inspect
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,12 +25,9 @@ NUMBER = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+
 INTERVAL = re.compile(r"([^ ]+)(?: +(step|epoch|minute)s?)?")
 NAME = re.compile(r"[a-z0-9_]{1,32}")  # of one of several
 BOOLEANS = {
-    "true": True,
-    "True": True,
-    "TRUE": True,
-    "false": False,
-    "False": False,
-    "FALSE": False,
+    word: value
+    for value in (True, False)
+    for word in (str(value).lower(), str(value), str(value).upper())
 }
 
 
@@ -121,12 +119,12 @@ class Number(Kind):
     def check(self, value: float) -> None:
         """Raise RefusedError for a value outside the limits."""
         for limit, wrong, words in (
-            (self.low, lambda bound: value < bound, "at least"),
-            (self.above, lambda bound: value <= bound, "above"),
-            (self.high, lambda bound: value > bound, "at most"),
-            (self.below, lambda bound: value >= bound, "below"),
+            (self.low, operator.lt, "at least"),
+            (self.above, operator.le, "above"),
+            (self.high, operator.gt, "at most"),
+            (self.below, operator.ge, "below"),
         ):
-            if limit is not None and wrong(limit):  # type: ignore[no-untyped-call]
+            if limit is not None and wrong(value, limit):
                 raise RefusedError(f"{words} {limit}")
 
     def words(self) -> str:
@@ -251,6 +249,11 @@ class Chosen(Kind):
     default: str = ""
     by: str = "name"
     takes_mapping: ClassVar[bool] = True
+
+
+def chosen_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of what is chosen by `name`, without that."""
+    return {name: value for name, value in values.items() if name != "name"}
 
 
 MODEL = Chosen(table="model", default="recurrent", by="kind")

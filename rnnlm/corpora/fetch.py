@@ -22,11 +22,13 @@ from urllib.error import HTTPError, URLError
 from ..errors import DataError
 from ..storage.atomic import (
     atomic_write,
+    check_new,
     make_folder,
     patiently,
     release_lock,
     sync_folder,
     take_lock,
+    writing,
 )
 from ..wording import brief, shown
 from .table import TEXTS, PublicText
@@ -121,17 +123,8 @@ def fetch(name: str) -> Iterator[int]:
 def copy(name: str, out: Path) -> None:
     """Copy a text from the cache. Raises DataError where `out` is there already, or not writable."""
     check_new(out)
-    try:
-        with place(name).open("rb") as source, atomic_write(out) as file:
-            shutil.copyfileobj(source, file)
-    except OSError as error:
-        raise DataError(f"{out}: cannot write: {error.strerror or error}") from None
-
-
-def check_new(out: Path) -> None:
-    """Raise DataError where something has that name."""
-    if os.path.lexists(out):
-        raise DataError(f"{out}: exists already, and is not overwritten")
+    with writing(out), place(name).open("rb") as source, atomic_write(out) as file:
+        shutil.copyfileobj(source, file)
 
 
 def _transfer(name: str, text: PublicText, part: Path) -> Iterator[int]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import DataError
 from ..runs.checkpoint import Checkpoint
-from ..storage.atomic import as_path, atomic_write
+from ..storage.atomic import as_path, atomic_write, check_new, writing
 from ..wording import shown
 from . import FORMATS
 
@@ -35,12 +33,10 @@ def export(checkpoint: Checkpoint, to: str, out: str | Path | None = None) -> li
         raise DataError(f"{path}: a file of the format {to} is named *{ends[0]}")
     paths = [path.with_suffix(end) for end in ends]
     for path in paths:
-        if os.path.lexists(path):
-            raise DataError(
-                f"{path}: exists already, and is not overwritten: name another with --out"
-            )
+        check_new(path, ": name another with --out")
     for path, content in zip(paths, files.values(), strict=True):
-        _write(path, content)
+        with writing(path), atomic_write(path) as file:
+            file.writelines(content)
     return paths
 
 
@@ -48,12 +44,3 @@ def _name(checkpoint: Checkpoint) -> str:
     """The name of the run, or of a checkpoint that is in none."""
     path = (checkpoint.path or Path("model")).absolute()
     return path.parent.name if path.stem in ("best", "last") and path.parent.name else path.stem
-
-
-def _write(path: Path, content: Iterable[bytes]) -> None:
-    try:
-        with atomic_write(path) as file:
-            for piece in content:
-                file.write(piece)
-    except OSError as error:
-        raise DataError(f"{path}: cannot write: {error.strerror or error}") from None

@@ -13,9 +13,10 @@ from ..assembly import build_model, make_config, read_config
 from ..config.schema import Config, flat
 from ..errors import CheckpointError, ConfigError, DataError
 from ..runs.checkpoint import Checkpoint, Progress
-from ..runs.folder import Run, find_checkpoint
+from ..runs.finding import find_checkpoint
+from ..runs.folder import Run
 from ..runs.run_data import is_prepared
-from ..storage.atomic import as_path
+from ..storage.atomic import as_path, check_new
 from ..text.corpus import Corpus
 from ..text.format import TextFormat, TextRules
 from ..text.sources import read_text
@@ -42,7 +43,7 @@ def import_model(
     path, out = as_path(path, DataError), as_path(out, CheckpointError)
     read = _reader(path)
     if out.is_dir() and any(out.iterdir()):
-        raise DataError(f"{out}: exists already, and is not overwritten: name another with --out")
+        check_new(out, ": name another with --out")
     data = make_config(None, *(o for o in overrides if o.startswith(("data.", "data="))))
     rules = TextRules.of(data.data)
     symbols = None if vocabulary is None else _symbols(as_path(vocabulary, DataError), rules)

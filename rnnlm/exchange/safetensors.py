@@ -4,7 +4,7 @@
     header      JSON: name -> dtype, shape and place in the data; and texts under `__metadata__`
     data        the arrays in C order, little-endian, one after another with nothing between
 
-It is read and written here, as it takes fewer lines than to ask for a package.
+They are read and written without the package of that name.
 """
 
 from __future__ import annotations

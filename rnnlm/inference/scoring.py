@@ -5,10 +5,10 @@ start symbol, the newline, and the newline that ends it is predicted too. Where 
 newline, there is no end symbol, and the first symbol has the probability of its frequency in the
 training text.
 
-The bits of a line do not depend on the lines beside it. All windows have one size, so all products
-have, and lines stand only in rows that a product treats alike (`blas.rows_alike`). So workers can
-read some of them each. A line of more than
-LONG symbols is read by itself: one stream takes less time for it than many of which one is at work.
+The bits of a line do not depend on the lines beside it. All windows, and so all products, have one
+size, and lines stand only in rows that a product treats alike (`blas.rows_alike`). So workers can read
+some of them each. A line of more than LONG symbols is read by itself: one stream takes less time for it
+than many of which one is at work.
 """
 
 from __future__ import annotations

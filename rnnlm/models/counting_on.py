@@ -1,5 +1,7 @@
-"""An n-gram that counts on while it reads: what every symbol would be predicted with, were the model
-fitted again before it on the training text and what was read of this one, its discounts held.
+"""An n-gram that also counts what it reads.
+
+Each symbol is predicted as by a model fitted again on the training text and all symbols before it, with
+the discounts of training.
 
 Nothing is fitted again. A count at a step is the count in the training text and how often the n-gram
 was touched by the steps before, and that is a sum over earlier steps of the same n-gram. So all steps

@@ -33,7 +33,7 @@ from ..config.kinds import Integer, Number, Text, option
 from ..errors import ConfigError, DataError
 from ..text.batches import Batch
 from .counting import Counted, count_levels, text_lengths
-from .smoothing import FALLBACK, SMOOTHINGS, Counts, Discounts
+from .smoothing import SMOOTHINGS, Counts, Discounts
 
 Params = dict[str, Array]
 

@@ -15,16 +15,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Annotated
 
 import numpy as np
 
 from ..arrays import Array
-from ..config.kinds import Integer, Number
-
-Share = Annotated[float, Number(low=0, below=1)]  # of the past in a moving average
-Count = Annotated[int, Integer(low=0, high=10**6)]
-Times = Annotated[int, Integer(low=1, high=10**6)]
+from .limits import Count, Share, Times
 
 
 def none(n: int, epoch: float, losses: Sequence[float]) -> None:

@@ -26,9 +26,8 @@ import numpy as np
 
 from ..arrays import Array
 from ..config.kinds import Number
+from .limits import Rate, Share
 
-Rate = Annotated[float, Number(low=0, high=1e6)]
-Share = Annotated[float, Number(low=0, below=1)]  # of the past in a moving average; 1 never forgets
 Small = Annotated[float, Number(low=1e-30, high=1e6)]  # above 0 in float32: it is divided by
 
 
@@ -71,10 +70,7 @@ def rmsprop(
     """s = ρ s + (1 - ρ) g²;  w -= lr · g / (√s + ε)  (Tieleman and Hinton 2012, lecture 6e)."""
     _moving_average(square, g, tmp, decay)
     np.sqrt(square, tmp)
-    np.add(tmp, epsilon, tmp)
-    np.divide(g, tmp, tmp)
-    np.multiply(tmp, learning_rate, tmp)
-    np.subtract(w, tmp, w)
+    _divided_step(w, g, tmp, learning_rate, epsilon)
 
 
 def adagrad(
@@ -91,10 +87,7 @@ def adagrad(
     np.multiply(g, g, tmp)
     np.add(square, tmp, square)
     np.sqrt(square, tmp)
-    np.add(tmp, epsilon, tmp)
-    np.divide(g, tmp, tmp)
-    np.multiply(tmp, learning_rate, tmp)
-    np.subtract(w, tmp, w)
+    _divided_step(w, g, tmp, learning_rate, epsilon)
 
 
 def adam(
@@ -122,10 +115,7 @@ def adam(
     # w -= lr / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε)
     np.sqrt(v, tmp)
     np.multiply(tmp, 1 / math.sqrt(1 - beta2**t), tmp)
-    np.add(tmp, epsilon, tmp)
-    np.divide(m, tmp, tmp)
-    np.multiply(tmp, learning_rate / (1 - beta1**t), tmp)
-    np.subtract(w, tmp, w)
+    _divided_step(w, m, tmp, learning_rate / (1 - beta1**t), epsilon)
 
 
 def adamw(
@@ -211,6 +201,14 @@ def orthogonal(a: Array) -> Array:
         xx = x @ x.T
         x = 3.4445 * x + (2.0315 * (xx @ xx) - 4.775 * xx) @ x
     return x.T if a.shape[0] > a.shape[1] else x
+
+
+def _divided_step(w: Array, g: Array, tmp: Array, learning_rate: float, epsilon: float) -> None:
+    """w -= lr · g / (tmp + ε)"""
+    np.add(tmp, epsilon, tmp)
+    np.divide(g, tmp, tmp)
+    np.multiply(tmp, learning_rate, tmp)
+    np.subtract(w, tmp, w)
 
 
 def _moving_average(square: Array, g: Array, tmp: Array, decay: float) -> None:

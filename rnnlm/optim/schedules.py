@@ -14,12 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
-from ..config.kinds import Integer, Number
+from ..config.kinds import Number
+from .limits import Count, Rate, Times
 
 Factor = Annotated[float, Number(low=0, high=1)]
-Rate = Annotated[float, Number(low=0, high=1e6)]
-Count = Annotated[int, Integer(low=0, high=10**6)]
-Times = Annotated[int, Integer(low=1, high=10**6)]
 Half = Annotated[float, Number(above=0, high=0.5)]
 
 

@@ -18,14 +18,14 @@ from ..arrays import Array
 from ..config.kinds import Number
 
 Draws = Callable[[], np.random.Generator]
-Share = Annotated[float, Number(above=0, high=1)]
+Probability = Annotated[float, Number(above=0, high=1)]
 
 
 def regular(T: int, B: int, draws: Draws) -> None:
     """No cuts inside the window: all factors are 1, and None says so."""
 
 
-def random(T: int, B: int, draws: Draws, *, keep: Share = 0.9) -> Array:
+def random(T: int, B: int, draws: Draws, *, keep: Probability = 0.9) -> Array:
     """At each step the gradient flows on with probability `keep`, divided by it, and is cut else
     (Tallec and Ollivier 2017, arXiv:1705.08209, with one probability for all steps).
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError
 from ..inference.gradients import LayerFlow
-from ..storage.atomic import atomic_write
+from ..storage.atomic import atomic_write, check_new, writing
 from ..wording import option
 from .curves import STEPS, Curves, noun, unit
 
@@ -180,16 +180,14 @@ def check_picture(path: Path, name: str, force: bool = False) -> None:
     known = FigureCanvasBase.get_supported_filetypes()
     if path.suffix[1:] not in known:
         raise ConfigError(f"{option(name)}: {path} must end in one of .{', .'.join(known)}")
-    if path.exists() and not force:
-        raise DataError(f"{path}: exists already, and is not overwritten")
+    if not force:
+        check_new(path)
 
 
 def write_picture(figure: Any, path: Path) -> None:
     """Draw a matplotlib Figure into a file, whole or not at all. Raises DataError where that fails."""
     from matplotlib import rc_context
 
-    try:
-        with rc_context({"svg.fonttype": "none"}), atomic_write(path) as file:  # letters stay text
-            figure.savefig(file, format=path.suffix[1:], dpi=150)
-    except OSError as error:
-        raise DataError(f"{path}: cannot write: {error.strerror or error}") from None
+    letters_stay_text = rc_context({"svg.fonttype": "none"})
+    with letters_stay_text, writing(path), atomic_write(path) as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=150)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from ..runs.folder import DIVERGED, read_metrics
+from ..runs.history import DIVERGED, read_metrics
 from ..training.at_once import AtOnce
 from ..training.loop import Event, Training
 from .log import Log, config, head, log_sections

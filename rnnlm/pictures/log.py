@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..runs.checkpoint import Checkpoint
-from ..runs.folder import DIVERGED, read_metrics
+from ..runs.history import DIVERGED, read_metrics
 from .charts import Series, chart
 from .labels import readable
 from .page import Section

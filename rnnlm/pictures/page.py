@@ -24,7 +24,7 @@ import numpy as np
 from .. import __version__
 from ..arrays import Array
 from ..errors import DataError
-from ..storage.atomic import atomic_write
+from ..storage.atomic import atomic_write, check_new, writing
 from . import colours
 
 MARK = b'<meta name="generator" content="rnnlm">'  # in the first bytes of every page
@@ -90,15 +90,13 @@ def packed(values: Array, kind: str) -> list[str]:
 
 def check_place(path: Path) -> None:
     """Raise DataError where a page cannot be written: something is there that is no page of ours."""
-    try:
+    with writing(path):
         if os.path.lexists(path):
             with path.open("rb") as file:
                 if MARK not in file.read(BEGINNING):
-                    raise DataError(f"{path}: exists already, and is not overwritten")
+                    check_new(path)
         elif not path.parent.is_dir():
             raise DataError(f"{path.parent}: no such folder: make it, or name another file")
-    except OSError as error:
-        raise _failed(path, error) from None
 
 
 def write_page(path: Path, content: bytes) -> None:
@@ -107,12 +105,5 @@ def write_page(path: Path, content: bytes) -> None:
     Raises DataError as `check_place` does, and where it cannot be written.
     """
     check_place(path)
-    try:
-        with atomic_write(path) as file:
-            file.write(content)
-    except OSError as error:
-        raise _failed(path, error) from None
-
-
-def _failed(path: Path, error: OSError) -> DataError:
-    return DataError(f"{path}: cannot write the report: {error.strerror or error}")
+    with writing(path), atomic_write(path) as file:
+        file.write(content)

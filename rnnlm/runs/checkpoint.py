@@ -1,16 +1,22 @@
 """Checkpoints: one .npz with all that sampling from a model or scoring a text needs.
 
-Members: the parameters under their names (`layers.0.Wh`, ...), for a model that is trained step by step
-`optimizer.<name>` (the optimizer's vectors, in the parameters' order; `optimizer.weights`, what it
-updates, where the parameters are an average) and `state` (L, S, B, H; the carried hidden state), `text`
-(the text
-format's JSON, as bytes), `counts` (of each symbol in the training text), perhaps `lead` (ids that come
-before a sample without a prime), `config` (YAML) and `meta`
-(JSON: format, version, position, losses, the data's fingerprint, each array's dtype, shape and CRC-32;
-in newer files also the environments that computed them, and the checkpoint that a run with --init-from
-began with). Version 1, that of rnnlm 0.1.0, has `vocabulary` (the symbols' numbers) instead of `text`,
-and its text rules are those of the config. Random numbers are functions of the seed and the step (see
-seeds.py), so no state of a generator is saved.
+Members:
+
+- the parameters under their names (`layers.0.Wh`, ...)
+- `text`: the text format's JSON, as bytes
+- `counts`: of each symbol in the training text
+- `lead`, not in all: ids that come before a sample without a prime
+- `config`: YAML
+- `meta`: JSON with format, version, position, losses, the data's fingerprint, each array's dtype, shape
+  and CRC-32; in newer files also the environments that computed them, and the checkpoint that a run
+  with --init-from began with
+- of a model that is trained step by step, `optimizer.<name>`: the optimizer's vectors, in the order of
+  the parameters; where these are an average, also `optimizer.weights`, what the optimizer updates
+- of such a model also `state` (L, S, B, H): the carried hidden state
+
+Version 1, that of rnnlm 0.1.0, has `vocabulary` (the symbols' numbers) instead of `text`, and its text
+rules are those of the config. Random numbers are functions of the seed and the step (see seeds.py), so
+no state of a generator is saved.
 """
 
 from __future__ import annotations
@@ -47,6 +53,8 @@ from .provenance import Environment, checked
 FORMAT = "rnnlm-checkpoint"
 VERSION = 2
 MAX_CONFIG = 1 << 16  # characters: YAML is slow to read, and a config is a page of text
+# Keys of the data, and of the checkpoint that a run began with
+RECORDS = {"data": ("folder", "fingerprint"), "origin": ("checkpoint", "params_sha256")}
 WEIGHTS = "weights"  # among the optimizer's vectors
 MAX_TEXT = 1 << 25  # bytes of the text format's JSON: enough for all of Unicode
 
@@ -142,8 +150,8 @@ class Checkpoint:
             _restore(self.config, self.model, arrays)
             arrays["text"] = _text_member(self.format, self.config)
             _progress(asdict(self.progress))
-            _data(self.data)
-            _origin(self.origin)
+            _record("data", self.data)
+            _record("origin", self.origin)
             checked([*self.environments])
         except (ValueError, DataError) as error:
             raise CheckpointError(
@@ -197,14 +205,14 @@ class Checkpoint:
             params=params,
             counts=arrays["counts"],
             progress=_progress(meta["progress"]),
-            data=_data(meta["data"]),
+            data=_record("data", meta["data"]),
             optimizer_state={
                 name.removeprefix("optimizer."): array.copy()
                 for name, array in own.items()
                 if name.startswith("optimizer.")
             },
             state=arrays["state"].copy() if "state" in arrays else None,
-            origin=_origin(meta.get("origin", {})),
+            origin=_record("origin", meta.get("origin", {})),
             environments=checked(meta.get("environments", [])),
             lead=arrays["lead"].copy() if "lead" in arrays else np.zeros(0, np.uint32),
             path=path,
@@ -317,6 +325,14 @@ class Glance:
         return TextRules.of(self.config.data).kind.noun
 
 
+def check_checkpoint(value: object, where: str = "") -> None:
+    """Raise CheckpointError, which begins with `where`, for what is no checkpoint."""
+    if not isinstance(value, Checkpoint):
+        raise CheckpointError(
+            f"{where}expected a checkpoint, as rnnlm.load returns one, not {shown(value)}"
+        )
+
+
 def glance(path: Path) -> Glance:
     """Read what a checkpoint says of its run. Raises CheckpointError as `load` does."""
     arrays = read_npz(path, only=("meta", "config", "counts"))
@@ -325,7 +341,8 @@ def glance(path: Path) -> Glance:
         config = read_config(_config_text(arrays["config"]), f"{path}: config")
         counts = arrays["counts"]
         check_array("counts", counts, (counts.size,), np.int64)
-        return Glance(path, config, _progress(meta["progress"]), _data(meta["data"]), counts)
+        progress, data = _progress(meta["progress"]), _record("data", meta["data"])
+        return Glance(path, config, progress, data, counts)
 
 
 def read_progress(path: Path) -> Progress:
@@ -371,24 +388,13 @@ def _read_meta(path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
     return meta
 
 
-def _data(values: Any) -> dict[str, str]:
-    """The record of the data, from JSON: nothing, or a folder and a fingerprint."""
-    match values:
-        case {"folder": str(), "fingerprint": str()} if len(values) == 2:
-            return dict(values)
-        case {} if values == {}:
-            return {}
-    raise ValueError("data")
-
-
-def _origin(values: Any) -> dict[str, str]:
-    """The record of the checkpoint that a run began with, from JSON: nothing, or its path and hash."""
-    match values:
-        case {"checkpoint": str(), "params_sha256": str()} if len(values) == 2:
-            return dict(values)
-        case {} if values == {}:
-            return {}
-    raise ValueError("origin")
+def _record(name: str, values: Any) -> dict[str, str]:
+    """The record of a name in RECORDS, from JSON: nothing, or a text under each of its keys."""
+    if not isinstance(values, dict) or values.keys() not in (set(), set(RECORDS[name])):
+        raise ValueError(name)
+    if not all(isinstance(value, str) for value in values.values()):
+        raise ValueError(name)
+    return dict(values)
 
 
 def _progress(values: dict[str, Any]) -> Progress:

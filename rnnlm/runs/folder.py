@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -17,7 +17,6 @@ from ..config.schema import Config
 from ..errors import CheckpointError
 from ..storage.atomic import (
     OWN_FILE,
-    as_path,
     atomic_write,
     is_temporary,
     make_folder,
@@ -30,12 +29,10 @@ from ..text.corpus import FILES, is_aside
 from ..wording import option, quoted
 from .checkpoint import read_progress
 from .events import EventFile
+from .history import read_metrics
 
 RUNS = Path("runs")
 LOCK = "lock"
-DIVERGED = "diverged"  # the event that a log ends with where training diverged
-ARCHIVE = b"PK"  # begins every checkpoint
-LONGEST_END = 1 << 16  # bytes of the record with which a log ends, at most
 # Content of every lock; it is written first, so the rest of the folder was made by a run
 MARK = b"rnnlm locks this file while it trains in this folder\n"
 BEFORE_FIRST = {LOCK, "config.yaml", "metrics.jsonl", "data"}  # made before the first checkpoint
@@ -74,7 +71,7 @@ class Run:
         try:
             return cls._create(folder, make_folder(folder))
         except (OSError, ValueError) as error:
-            raise _failed(folder, "make the run folder", error) from None
+            raise failed(folder, "make the run folder", error) from None
 
     @classmethod
     def create_for(cls, config: Config, name: str) -> Run:
@@ -94,7 +91,7 @@ class Run:
                     break
             return cls._create(folder, True)
         except (OSError, ValueError) as error:
-            raise _failed(RUNS / stem, "make the run folder", error) from None
+            raise failed(RUNS / stem, "make the run folder", error) from None
 
     @classmethod
     def _create(cls, folder: Path, made: bool) -> Run:
@@ -124,7 +121,7 @@ class Run:
             read_progress(folder / "last.npz")
             run = cls(folder, _take_lock(folder))
         except OSError as error:
-            raise _failed(folder, "open the run folder", error) from None
+            raise failed(folder, "open the run folder", error) from None
         remove_temporaries(folder)
         return run
 
@@ -181,7 +178,7 @@ class Run:
             with atomic_write(self.folder / "config.yaml") as file:
                 file.write(data)
         except OSError as error:
-            raise _failed(self.folder / "config.yaml", f"write {len(data)} bytes", error) from None
+            raise failed(self.folder / "config.yaml", f"write {len(data)} bytes", error) from None
 
     def open_metrics(self, length: int, events_since: float | None = None) -> None:
         """Cut `metrics.jsonl` to `length` bytes, and open it for appending.
@@ -208,7 +205,7 @@ class Run:
                 )
             os.ftruncate(self._metrics, length)
         except OSError as error:
-            raise _failed(self.metrics, "open", error) from None
+            raise failed(self.metrics, "open", error) from None
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one JSON object as a line."""
@@ -223,7 +220,7 @@ class Run:
                 for known in read_metrics(self.metrics) if begun else (record,):
                     self._events.add(known)
         except OSError as error:
-            raise _failed(self.metrics, f"write {len(data)} bytes", error) from None
+            raise failed(self.metrics, f"write {len(data)} bytes", error) from None
 
     def metrics_length(self) -> int:
         """The length of `metrics.jsonl` in bytes, once they are safe on disk."""
@@ -232,7 +229,7 @@ class Run:
             os.fsync(self._metrics)
             return os.fstat(self._metrics).st_size
         except OSError as error:
-            raise _failed(self.metrics, "write", error) from None
+            raise failed(self.metrics, "write", error) from None
 
     def prune(self, keep: int) -> None:
         """Delete all but the newest `keep` numbered checkpoints."""
@@ -242,10 +239,11 @@ class Run:
             for path in paths[: max(0, len(paths) - keep)]:
                 patiently(path.unlink, True)
         except OSError as error:
-            raise _failed(self.folder, "delete old checkpoints", error) from None
+            raise failed(self.folder, "delete old checkpoints", error) from None
 
 
-def _failed(path: Path, what: str, error: OSError | ValueError) -> CheckpointError:
+def failed(path: Path, what: str, error: OSError | ValueError) -> CheckpointError:
+    """The error for what a system does not do with a file or folder."""
     return CheckpointError(f"{path}: cannot {what}: {getattr(error, 'strerror', None) or error}")
 
 
@@ -303,98 +301,6 @@ def _take_lock(folder: Path) -> int:
         ) from None
 
 
-def find_checkpoint(path: Path | None) -> Path:
-    """The checkpoint that a user means: a file, a run folder's best or last, or the newest run's."""
-    if path is None:
-        return _newest()
-    try:
-        if is_other_file(path):
-            raise CheckpointError(f"{path}: not an rnnlm checkpoint, nor a run folder")
-        if not path.is_dir():
-            return path
-        if found := _checkpoints(path):
-            return found[0]
-    except OSError as error:
-        raise _failed(path, "look for a checkpoint", error) from None
-    raise CheckpointError(f"{path}: not a run folder: it has neither best.npz nor last.npz")
-
-
-def is_other_file(path: Path) -> bool:
-    """Whether a path is a file that is no checkpoint, nor meant to be one: a text, for instance."""
-    with suppress(OSError):
-        if path.suffix != ".npz" and path.is_file():
-            with path.open("rb") as file:
-                return not file.read(len(ARCHIVE)).startswith(ARCHIVE)
-    return False
-
-
-def find_unfinished() -> Path:
-    """The folder of the newest run that is not finished."""
-    try:
-        return _newest(_unfinished).parent
-    except CheckpointError:
-        if RUNS.is_dir() and any(map(is_finished, RUNS.iterdir())):
-            raise CheckpointError(
-                f"every run under ./{RUNS} is finished: to make one longer, name it and raise what "
-                "limits it, as in --resume RUN --set train.epochs=20"
-            ) from None
-        raise
-
-
-def is_finished(run: Path) -> bool:
-    """Whether the log of a run says that it came to its end."""
-    return bool(next(last_records(run), {}).get("event") == "end")
-
-
-def last_records(run: Path) -> Iterator[dict[str, Any]]:
-    """The last records in the log of a run, the last one first; none where it cannot be read.
-
-    They are those in its last LONGEST_END bytes, up to a line that is not a record.
-    """
-    with suppress(OSError, CheckpointError):
-        with (run / "metrics.jsonl").open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - LONGEST_END))
-            lines = file.read().splitlines()
-        for line in reversed(lines):
-            yield _record(line, str(run))
-
-
-def _checkpoints(run: Path) -> list[Path]:
-    """The best and the last checkpoint of a run, those that exist."""
-    return [path for path in (run / "best.npz", run / "last.npz") if path.is_file()]
-
-
-def _unfinished(run: Path) -> list[Path]:
-    """The last checkpoint of a run that can go on."""
-    return [] if is_finished(run) else [path for path in [run / "last.npz"] if path.is_file()]
-
-
-def _newest(checkpoints: Callable[[Path], list[Path]] = _checkpoints) -> Path:
-    """The checkpoint of the run that started last, even if unreadable: never an older run's."""
-    found: list[tuple[float, Path]] = []
-    try:
-        for run in RUNS.iterdir() if RUNS.is_dir() else ():
-            with suppress(OSError):  # no permission, or just deleted
-                if paths := checkpoints(run):
-                    found.append((_started(paths), paths[0]))
-    except OSError as error:
-        raise _failed(RUNS, "look for runs", error) from None
-    if not found:
-        raise CheckpointError(
-            f"no run with a checkpoint under ./{RUNS}: train one with rnnlm train, or name a "
-            "checkpoint or run folder"
-        )
-    return max(found)[1]
-
-
-def _started(checkpoints: list[Path]) -> float:
-    """When a run started; where no checkpoint says so, when one was last written."""
-    for path in checkpoints:
-        with suppress(CheckpointError):
-            return read_progress(path).started
-    return max(path.stat().st_mtime for path in checkpoints)
-
-
 def numbered(folder: Path, step: int) -> Path:
     """The path of the numbered checkpoint of `step`."""
     return folder / f"step-{step:09d}.npz"
@@ -404,32 +310,3 @@ def _is_numbered(path: Path) -> bool:
     """Whether a path is a file with a name from `numbered`."""
     found = re.fullmatch(r"step-(\d{9,18})\.npz", path.name, re.ASCII)
     return found is not None and numbered(path.parent, int(found[1])) == path and path.is_file()
-
-
-def read_metrics(path: str | Path) -> Iterator[dict[str, Any]]:
-    """The records of a `metrics.jsonl`, or of the one in a run folder; an incomplete last line is left
-    out.
-
-    Raises CheckpointError where the file cannot be read, and for a line that is not a JSON object.
-    """
-    path = as_path(path, CheckpointError)
-    try:
-        path = path / "metrics.jsonl" if path.is_dir() else path
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.endswith(b"\n"):
-                    yield _record(line, f"{path}:{number}")
-    except OSError as error:
-        raise _failed(path, "read", error) from None
-
-
-def _record(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        record = json.loads(line.decode())
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
-        raise CheckpointError(
-            f"{where}: not a JSON object, as rnnlm writes them: restore the file, or delete the line"
-        )
-    return record

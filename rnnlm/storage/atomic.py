@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import RnnlmError
+from ..errors import DataError, RnnlmError
 from ..wording import shown
 
 try:
@@ -41,6 +41,21 @@ def as_path(name: object, error: type[RnnlmError]) -> Path:
     except (TypeError, ValueError):
         pass
     raise error(f"the name of a file or folder must be text or a path, not {shown(name)}")
+
+
+def check_new(path: Path, hint: str = "") -> None:
+    """Raise DataError, which ends with the hint, where anything has that name: also a dangling link."""
+    if os.path.lexists(path):
+        raise DataError(f"{path}: exists already, and is not overwritten{hint}")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A block in which a file is written for the user. Raises DataError where that fails."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: cannot write: {error.strerror or error}") from None
 
 
 def temporary(path: Path) -> Path:

@@ -10,7 +10,7 @@ import codecs
 import io
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +30,9 @@ from .vocabulary import (
 )
 from .words import WordVocabulary
 
+if TYPE_CHECKING:
+    from ..config.schema import DataConfig
+
 LEVELS: dict[str, type[Vocabulary]] = {
     "char": CharVocabulary,
     "byte": ByteVocabulary,
@@ -40,30 +43,6 @@ UNITS = ("stream", "line")  # what a text is: the whole, or every line
 OPTIONAL = ("unit", "reverse")  # rules that a file names where they are not as by default
 LINES_AT_ONCE = 32  # streams in which lines are evaluated; constant, for the bits of the products
 NOT_FOR_FILES = ("idna", "punycode", "undefined", "unicode-escape")  # wrong in blocks, or always
-
-
-class Settings(Protocol):
-    """The section of a config that says how text is read."""
-
-    @property
-    def level(self) -> str:
-        """A name in LEVELS."""
-
-    @property
-    def encoding(self) -> str:
-        """The encoding of the files; not used where nothing is decoded."""
-
-    @property
-    def newlines(self) -> str:
-        """The newline rule, a name in NEWLINES; not used where nothing is decoded."""
-
-    @property
-    def unit(self) -> str:
-        """What a text is, a name in UNITS."""
-
-    @property
-    def reverse(self) -> bool:
-        """Whether a model reads a text from its end to its beginning."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +80,10 @@ class TextRules:
         return cls(level, codec, newlines, unit, reverse)
 
     @classmethod
-    def of(cls, settings: Settings) -> TextRules:
+    def of(cls, data: DataConfig) -> TextRules:
         """The rules that a config sets. Raises DataError for unknown names."""
-        decodes = level_class(settings.level).encoding is not None
-        encoding = settings.encoding if decodes else None
-        unit, reverse = settings.unit, settings.reverse
-        return cls.named(settings.level, encoding, settings.newlines, unit, reverse)
+        encoding = data.encoding if level_class(data.level).encoding is not None else None
+        return cls.named(data.level, encoding, data.newlines, data.unit, data.reverse)
 
     @property
     def kind(self) -> type[Vocabulary]:

@@ -25,6 +25,7 @@ from ..errors import DataError
 from ..storage.atomic import as_path
 from ..watching import report
 from ..wording import of_text
+from .documents import refuse_document, wide_encoding
 from .format import TextRules
 
 CHUNK = 1 << 20  # bytes of text read at a time
@@ -36,12 +37,6 @@ COMPRESSED: Mapping[str, Callable[[Any], Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
     ".xz": lambda raw: _XzFile(raw),
-}
-MARKS = {  # byte order marks; the longer ones first
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
 }
 UNREADABLE = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
@@ -170,30 +165,6 @@ def _joined(texts: Iterable[Iterator[Any]], between: Any) -> Iterator[Any]:
         yield from text
 
 
-def _refuse_document(name: str, begins: bytes) -> None:
-    """Raise DataError for a document that is not text, by its name or its first bytes."""
-    suffix = Path(name).suffix.lower()
-    for kind in DOCUMENTS:
-        start = begins[kind.at : kind.at + 256].lstrip().lower()
-        if suffix in kind.suffixes or start.startswith(kind.begins):
-            raise DataError(f"{name}: {kind.what}, not a text: {kind.way}, or leave it out")
-
-
-def _wide(begins: bytes) -> str | None:
-    """The encoding of a text by its first bytes, where it is one of two or four bytes a character:
-    from its byte order mark, or from zeros in every second place.
-    """
-    for mark, encoding in MARKS.items():
-        if begins.startswith(mark):
-            return encoding
-    begins = begins[: 2 * min(len(begins) // 2, 2048)]
-    zeros = begins[::2].count(0), begins[1::2].count(0)
-    few, many = 0.1 * len(begins) / 2, max(8, 0.7 * len(begins) / 2)
-    if zeros[1] >= many and zeros[0] <= few:
-        return "utf-16-le"
-    return "utf-16-be" if zeros[0] >= many and zeros[1] <= few else None
-
-
 def _unreadable(name: str, error: Exception) -> DataError:
     why = getattr(error, "strerror", None) or error
     missing = isinstance(error, FileNotFoundError)
@@ -202,48 +173,6 @@ def _unreadable(name: str, error: Exception) -> DataError:
 
 
 # Reading files
-
-
-@dataclass(frozen=True)
-class Document:
-    """A kind of file that is not text: its names, how it begins, and what makes text of it."""
-
-    what: str
-    suffixes: tuple[str, ...]
-    begins: tuple[bytes, ...]  # in small letters
-    way: str
-    at: int = 0  # where it begins so
-
-
-PANDOC = "pandoc -t plain"
-DOCUMENTS = (
-    Document("a PDF", (".pdf",), (b"%pdf-",), "convert it first (pdftotext)"),
-    Document("an RTF document", (".rtf",), (b"{\\rtf",), f"convert it first ({PANDOC})"),
-    Document(
-        "a web page", (".html", ".htm"), (b"<!doctype html", b"<html"), f"convert it first ({PANDOC})"
-    ),
-    Document(
-        "a Word document", (".doc",), (b"\xd0\xcf\x11\xe0",),
-        "convert it first (libreoffice --convert-to txt)",
-    ),
-    Document(
-        "a Word, OpenDocument or EPUB file, or a zip archive",
-        (".docx", ".odt", ".epub"),
-        (b"pk\x03\x04",),
-        f"convert it first ({PANDOC})",
-    ),
-    Document("packed by gzip", (), (b"\x1f\x8b",), "give it a name that ends with .gz"),
-    Document("packed by bzip2", (), (b"1ay&sy",), "give it a name that ends with .bz2", at=4),
-    Document("packed by xz", (), (b"\xfd7zxz\0",), "give it a name that ends with .xz"),
-    Document("packed by zstd", (".zst",), (b"\x28\xb5\x2f\xfd",), "unpack it first (unzstd)"),
-    Document(
-        "a tar archive", (".tar",), (b"ustar\0", b"ustar  \0"), "unpack it first (tar -xf)", at=257
-    ),
-    Document(
-        "a picture", (), (b"\x89png", b"\xff\xd8\xff", b"gif87a", b"gif89a"), "name a text"
-    ),
-    Document("a program", (), (b"\x7felf",), "name a text"),
-)  # fmt: skip
 
 
 class Reader:
@@ -273,17 +202,16 @@ class Reader:
         self.newlines_added = 0
         self.position = 0  # bytes that were read so far, as they are on disk
         self.sources: list[Source] = []
-        self._read, self._total = 0, 0  # bytes; a total of 0 is not known
+        self._total = 0  # bytes of all files; 0: not known
 
     def expect(self, files: Mapping[str, Iterable[str]]) -> None:
         """Say which files will be read, so that a watcher hears how much there is to read."""
         names = [name for listed in files.values() for name in listed]
-        with suppress(OSError):  # a file that is gone is an error when it is read
-            self._total = 0 if STDIN in names else sum(Path(name).stat().st_size for name in names)
+        self._total = 0 if STDIN in names else size_on_disk(names)
 
     def _count(self, size: int) -> None:
-        self._read += size
-        report("reading", self._read, self._total)
+        self.position += size
+        report("reading", self.position, self._total)
 
     def blocks(self, names: Iterable[str]) -> Iterator[str] | Iterator[bytes]:
         """The files joined, a block at a time.
@@ -344,16 +272,13 @@ class Reader:
                     raw = _HashedFile(stack.enter_context(Path(name).open("rb")), self._count)
                 decompressed = COMPRESSED.get(Path(name).suffix.lower())
                 file = decompressed(raw) if decompressed else raw
-                before = self.position
                 while block := file.read(CHUNK):
-                    self.position = before + raw.bytes
                     yield block
                     if raw.bytes >= self._left:
                         self.cut = True
                         break
-                while not self.cut and raw.read(
-                    CHUNK
-                ):  # the hash also covers what a decompressor leaves unread
+                # The hash also covers what a decompressor leaves unread
+                while not self.cut and raw.read(CHUNK):
                     pass
         except UNREADABLE as error:
             raise _unreadable(name, error) from None
@@ -371,7 +296,7 @@ class Reader:
         be read in another: UTF-16 without a mark would pass for text with zeros in it.
         """
         one_byte = len(" ".encode(encoding)) == 1
-        if one_byte and (seems := _wide(begins)):
+        if one_byte and (seems := wide_encoding(begins)):
             raise DataError(
                 f"{name}: looks like {seems}, not {encoding}: {self._advice(encoding, seems)}"
             )
@@ -383,7 +308,7 @@ class Reader:
         offset, has_mark = 0, not "".encode(encoding)
         for block in chain(self._bytes(name), [b""]):
             if offset == 0:
-                _refuse_document(name, block)
+                refuse_document(name, block)
                 self._refuse_wide(name, encoding, block)
             held = len(decoder.getstate()[0])
             try:

@@ -148,9 +148,7 @@ def copy(
     return states
 
 
-Source = Callable[..., Automaton]
-
-SOURCES: dict[str, Source] = {
+SOURCES: dict[str, Callable[..., Automaton]] = {
     "markov": markov,
     "reber": reber,
     "embedded_reber": embedded_reber,

@@ -40,9 +40,7 @@ class Vocabulary(ABC):
     level: ClassVar[str]  # its name in configs and files
     noun: ClassVar[str]  # the word for a symbol in messages
     encoding: ClassVar[str | None]  # of files, by default; None: nothing is decoded
-    unknown_symbol: ClassVar[Any] = (
-        None  # what may stand for all others; None: nothing at this level
-    )
+    unknown_symbol: ClassVar[Any] = None  # stands for all others; None: nothing at this level
 
     @abstractmethod
     def __init__(self, symbols: ArrayLike) -> None: ...

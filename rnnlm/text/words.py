@@ -27,9 +27,8 @@ MARKS = ",.;:!?"
 SPACED = rf"(?<={LETTER}|[{MARKS}])"  # after this, a space before a word is implied
 TOKEN = re.compile(rf"(?<=[{MARKS}])(?={LETTER})|(?:{SPACED} )?{WORD}|.", re.DOTALL)
 LAST_SPACE, FIRST_SPACE = re.compile(rf"{SPACED} \Z"), re.compile(rf" (?={LETTER})")
-OPEN_WORD = re.compile(
-    rf"['’]?{LETTER}+(?:['’]{LETTER}+)*"
-)  # at the end of a block, read backwards
+# At the end of a block, read backwards
+OPEN_WORD = re.compile(rf"['’]?{LETTER}+(?:['’]{LETTER}+)*")
 A_WORD = re.compile(WORD)
 UNKNOWN = "<unk>"  # three symbols in a text, so that no word is mistaken for it
 

@@ -16,7 +16,7 @@ from ..config.schema import Config, flat
 from ..errors import CheckpointError
 from ..models.base import TrainableModel
 from ..runs.checkpoint import Glance, glance
-from ..runs.folder import last_records, read_metrics
+from ..runs.history import last_records, read_metrics
 from .resume import LIMITS, RESUMABLE
 
 # Keys that say nothing about what a run computes, and the seed; the text is compared by its content

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..arrays import Array, Shape
 from ..backend import blas
-from ..backend.params import Parameters
+from ..backend.params import Parameters, is_matrix
 from ..backend.ranks import EndedError, Joined, Ranks, world
 from ..backend.seeds import Purpose, generator
 from ..backend.workers import WorkerPool, available_cores, make_pool, shared_zeros
@@ -42,9 +42,8 @@ MIN_ROWS_TO_SPLIT = 16  # below, two half-batches cost more than one whole
 MAX_LANES = 8  # bounds the memory for gradients and activations, whatever the batch
 LARGEST = 1e18  # the largest gradient norm that an optimizer is given
 ID_BYTES = 65  # of a symbol: its id and its target in three places, and the order by symbol
-TAPES = (
-    24  # kept of each name: of every length that windows have, with texts that begin inside or not
-)
+# Kept of each name: of every length that windows have, with texts that begin inside or not
+TAPES = 24
 CHUNK = 32768  # elements of a flat vector that are summed or updated at a time
 
 
@@ -93,6 +92,15 @@ def training_bytes(
     calls = sum(model.calls_bytes(length, fresh) for length in shorter)
     weights = 4 * (math.ceil(vectors * model.num_parameters) + model.masked_weights)
     return weights + ids + mine * (window + calls)
+
+
+def whole_matrices(model: TrainableModel, optimizer: Optimizer) -> list[str]:
+    """The parameters whose matrices an optimizer updates as a whole: not those with a row for each
+    symbol.
+    """
+    if optimizer not in BY_MATRIX:
+        return []
+    return [n for n in model.shapes if is_matrix(n) and model.symbol_axes.get(n) != -2]
 
 
 class Lane:
@@ -163,8 +171,7 @@ class Engine:
         ranks.give(params.flat)
         # Flat vectors are worked on in chunks: rank r takes those from one border to the next
         spared = params.biases() if options.get("spare_biases") else []
-        tables = [name for name, axis in model.symbol_axes.items() if axis == -2]
-        matrices = params.matrices(but=tables) if optimizer in BY_MATRIX else []
+        matrices = params.matrices(whole_matrices(model, optimizer))
         chunks, self._spared, self._matrices = _chunks(size, spared, matrices)
         self._chunk_shares = ranks.shares(len(chunks))
         ends = [0, *(chunk.stop for chunk in chunks)]

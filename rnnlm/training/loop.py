@@ -23,7 +23,7 @@ from ..arrays import Array
 from ..assembly import build_model, whole_config
 from ..backend.params import Parameters
 from ..backend.seeds import Purpose, generator
-from ..config.kinds import Interval
+from ..config.kinds import Interval, chosen_options
 from ..config.schema import Config
 from ..errors import CheckpointError, DivergedError
 from ..inference.evaluation import evaluate_text, figures
@@ -34,7 +34,8 @@ from ..optim.optimizers import OPTIMIZERS
 from ..optim.schedules import SCHEDULES, Position
 from ..optim.truncation import TRUNCATIONS
 from ..runs.checkpoint import WEIGHTS, Checkpoint, Progress
-from ..runs.folder import DIVERGED, Run, numbered
+from ..runs.folder import Run, numbered
+from ..runs.history import DIVERGED
 from ..runs.provenance import recorded
 from ..runs.run_data import data_record, open_data, recorded_data, same_data
 from ..storage.atomic import as_path, keep_as, patiently
@@ -42,8 +43,9 @@ from ..text.corpus import Corpus
 from ..text.vocabulary import NewSymbols
 from ..watching import watching
 from .beginning import about_beginning, first_weights, origin
+from .course import Course
 from .engine import Engine
-from .plan import check_memory, check_validation, plan, trainable, training_course
+from .plan import check_validation, checked_course, limited, plan, trainable
 from .reading import is_named, of_a_rank, read
 from .resume import adopt_config, resumed_config
 from .validation import Validation
@@ -66,11 +68,6 @@ class Event:
 
     kind: str
     record: dict[str, Any]
-
-
-def _options(choice: dict[str, Any]) -> dict[str, Any]:
-    """The options of what is chosen, without its name."""
-    return {name: value for name, value in choice.items() if name != "name"}
 
 
 def _events_since(config: Config, progress: Progress) -> float | None:
@@ -99,34 +96,39 @@ class Training:
 
     can_resume = True  # from where it was stopped
 
-    def __init__(self, config: Config, run: Run, corpus: Corpus, at: Checkpoint) -> None:
+    def __init__(
+        self,
+        config: Config,
+        run: Run,
+        corpus: Corpus,
+        at: Checkpoint,
+        model: TrainableModel,
+        course: Course,
+    ) -> None:
         self.config, self.run, self.corpus = config, run, corpus
         t = config.train
-        self.model, self.progress = trainable(at.model, config), replace(at.progress)
+        self.model, self.course, self.progress = model, course, replace(at.progress)
         average = AVERAGES[t.average["name"]]
-        self._share = partial(average, **_options(t.average))
+        self._share = partial(average, **chosen_options(t.average))
         vectors = dict(at.optimizer_state)
         weights = vectors.pop(WEIGHTS, at.params.flat)
-        self.course = training_course(config, corpus)
-        check_memory(self.model, config, self.course)
-        self._steps_of_epochs = self.total_steps = self.course.steps(t.epochs)
-        if t.max_steps is not None:
-            self.total_steps = min(self.total_steps, t.max_steps)
-        self.validation = Validation.of(config, self.course, len(corpus["val"]))
+        self._steps_of_epochs = course.steps(t.epochs)
+        self.total_steps = limited(self._steps_of_epochs, config)
+        self.validation = Validation.of(config, course, len(corpus["val"]))
         self._stop: Callable[[], bool] = never
         clip = next(iter(t.grad_clip.items())) if t.grad_clip else None
         self._engine = Engine(
             self.model,
             Parameters(at.params.shapes, flat=weights),
             OPTIMIZERS[t.optimizer["name"]],
-            _options(t.optimizer),
+            chosen_options(t.optimizer),
             batch_size=t.batch_size,
             clip=clip,
             threads=t.threads,
             seed=t.seed,
-            truncation=partial(TRUNCATIONS[t.truncation["name"]], **_options(t.truncation)),
+            truncation=partial(TRUNCATIONS[t.truncation["name"]], **chosen_options(t.truncation)),
             averages=average is not none,
-            longest=self.course.largest.longest,
+            longest=course.largest.longest,
             reduce=t.reduce,
         )
         self._weights: dict[str, Array] = {}
@@ -169,7 +171,7 @@ class Training:
             config, corpus = open_data(config, run.folder / "data", init_from, unknown)
             check_validation(config, corpus)
             model = trainable(build_model(config, len(corpus.vocabulary)), config)
-            check_memory(model, config, training_course(config, corpus))
+            course = checked_course(model, config, corpus)
             if init_from is None:
                 params = model.init(generator(config.train.seed, Purpose.INIT))
             else:
@@ -182,7 +184,7 @@ class Training:
                 progress=Progress(started=time.time()),
                 origin={} if init_from is None else origin(init_from),
             )
-            training = cls(config, run, corpus, at)
+            training = cls(config, run, corpus, at, model, course)
             if init_from is not None:
                 training._beginning = [*about_beginning(init_from, corpus)]
             run.write_config(config)
@@ -216,7 +218,8 @@ class Training:
                 corpus = recorded_data(at, folder / "data", *([Path(path)] if path else []))
             if config.train.patience is not None:  # runs of 0.1.0 may go on without validation
                 check_validation(config, corpus)
-            training = cls(config, run, corpus, at)
+            model = trainable(at.model, config)
+            training = cls(config, run, corpus, at, model, checked_course(model, config, corpus))
             training._restore_best()
             run.write_config(config)
             run.open_metrics(at.progress.metrics_bytes, _events_since(config, at.progress))
@@ -322,7 +325,7 @@ class Training:
         epoch, _ = self.course.place(step)
         at = Position(step, epoch, self.total_steps, self.progress.drops)
         schedule = SCHEDULES[t.schedule["name"]]
-        return schedule(at, t.optimizer["learning_rate"], **_options(t.schedule))
+        return schedule(at, t.optimizer["learning_rate"], **chosen_options(t.schedule))
 
     def _train_line(self, step: Event) -> Event:
         """Log the mean loss since the last `train` record."""

@@ -14,7 +14,7 @@ from ..config.schema import Config, RunConfig, TrainConfig
 from ..errors import CheckpointError, ConfigError, DataError
 from ..inference.evaluation import CHUNK
 from ..models.mixture import Mixture, MixtureParams, PartsReading, fit_weights
-from ..runs.checkpoint import Checkpoint
+from ..runs.checkpoint import Checkpoint, check_checkpoint
 from ..runs.folder import Run
 from ..runs.run_data import recorded_data
 from ..storage.atomic import as_path
@@ -158,12 +158,10 @@ def mix(
 
 
 def _several(checkpoints: Sequence[Checkpoint]) -> Sequence[Checkpoint]:
-    if not isinstance(checkpoints, (list, tuple)) or not all(
-        isinstance(c, Checkpoint) for c in checkpoints
-    ):
-        raise CheckpointError(
-            f"expected a list of checkpoints, as rnnlm.load returns one, not {shown(checkpoints)}"
-        )
+    if not isinstance(checkpoints, (list, tuple)):
+        raise CheckpointError(f"expected a list of checkpoints, not {shown(checkpoints)}")
+    for number, checkpoint in enumerate(checkpoints, 1):
+        check_checkpoint(checkpoint, f"part {number}: ")
     if len(checkpoints) < 2:
         raise ConfigError(f"a mixture is of two models or more, not of {len(checkpoints)}")
     return checkpoints

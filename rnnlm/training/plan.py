@@ -9,25 +9,24 @@ from functools import partial
 
 from ..assembly import build_model, whole_config
 from ..backend.memory import available_memory, readable
-from ..backend.params import is_matrix
 from ..backend.ranks import world
-from ..config.kinds import Interval
+from ..config.kinds import Interval, chosen_options
 from ..config.schema import Config
 from ..errors import ConfigError
 from ..models.base import LanguageModel, TrainableModel, UnrolledModel
 from ..optim import averages, schedules
 from ..optim.averages import AVERAGES, none
-from ..optim.optimizers import BY_MATRIX, OPTIMIZERS, state_names
+from ..optim.optimizers import OPTIMIZERS, state_names
 from ..optim.truncation import TRUNCATIONS, regular
 from ..runs.checkpoint import Checkpoint
 from ..runs.run_data import open_data
-from ..text.batches import Borders, Variation
+from ..text.batches import Batches, Borders, Variation
 from ..text.corpus import Corpus
 from ..text.vocabulary import NewSymbols
 from ..wording import counted
 from .beginning import about_beginning
 from .course import Course
-from .engine import training_bytes
+from .engine import training_bytes, whole_matrices
 from .resume import adopt_config
 from .validation import Validation
 
@@ -55,13 +54,13 @@ def plan(model: TrainableModel, config: Config, corpus: Corpus, course: Course) 
     )
     yield from _learning(config, course, corpus.scale)
     val = Validation.of(config, course, len(corpus["val"]))
-    early = "" if val.apart is None else f", first after step {val.apart:,}"
+    early = "" if val.first_after is None else f", first after step {val.first_after:,}"
     if not val.whole:
         size = f"{val.symbols:,} of {counted(len(corpus['val']), noun)}"
         yield f"validation: on the first {size}{early}; on all of them at the end"
     elif val.symbols > t.eval_streams and early:
         yield f"validation: every {t.eval_every}{early}"
-    yield f"memory: about {_memory(check_memory(model, config, course))}"
+    yield f"memory: about {_memory(memory_needed(model, config, course))}"
 
 
 def _varied(course: Course, config: Config) -> Iterator[str]:
@@ -77,8 +76,7 @@ def _varied(course: Course, config: Config) -> Iterator[str]:
 def _learning(config: Config, course: Course, scale: float) -> Iterator[str]:
     """What becomes of an average of the weights, and of a warm-up that the run does not get out of."""
     t = config.train
-    steps = round(course.steps(t.epochs) * scale)
-    steps = steps if t.max_steps is None else min(steps, t.max_steps)
+    steps = limited(round(course.steps(t.epochs) * scale), config)
     warmup = t.schedule.get("warmup_steps", 0)
     if warmup > steps:
         yield (
@@ -87,13 +85,18 @@ def _learning(config: Config, course: Course, scale: float) -> Iterator[str]:
         )
     if AVERAGES[name := t.average["name"]] is none:
         return
-    options = {key: value for key, value in t.average.items() if key != "name"}
     waits = name in averages.NEEDS_VALIDATION
     last = course.epochs(int((steps - 1) / scale))
-    if not waits and AVERAGES[name](0, last, (), **options) is None:
+    if not waits and AVERAGES[name](0, last, (), **chosen_options(t.average)) is None:
         yield f"weights: their average ({name}) would begin after the end of the run: there is none"
     else:
         yield f"weights: their average ({name}){', once it begins,' * waits} is validated and saved"
+
+
+def limited(steps: int, config: Config) -> int:
+    """How many of so many steps a run makes."""
+    most = config.train.max_steps
+    return steps if most is None else min(steps, most)
 
 
 def _limits(config: Config) -> Iterator[str]:
@@ -133,7 +136,7 @@ def preview(
     config, corpus = estimated_data(config, init_from, unknown)
     check_validation(config, corpus)
     model = trainable(build_model(config, len(corpus.vocabulary)), config)
-    course = training_course(config, corpus)
+    course = checked_course(model, config, corpus)
     yield from config.to_yaml().splitlines()
     yield from plan(model, config, corpus, course)
     if init_from is not None:
@@ -181,6 +184,16 @@ def training_course(config: Config, corpus: Corpus) -> Course:
     return Course({epoch: cut(length) for epoch, length in t.windows.items()})
 
 
+def checked_course(model: TrainableModel, config: Config, corpus: Corpus) -> Course:
+    """The windows of the training text, and memory for them.
+
+    Raises ConfigError and DataError as `training_course` and `check_memory` do.
+    """
+    course = training_course(config, corpus)
+    check_memory(model, config, course)
+    return course
+
+
 def check_validation(config: Config, corpus: Corpus) -> None:
     """Raise ConfigError where the config asks for a validation that its text does not allow."""
     t, size = config.train, len(corpus["val"])
@@ -201,58 +214,55 @@ def check_validation(config: Config, corpus: Corpus) -> None:
             raise ConfigError(f"{key} needs a validation text: set data.val_fraction")
 
 
-def check_memory(model: TrainableModel, config: Config, course: Course) -> list[int]:
-    """About how many bytes training takes, on each rank.
+def check_memory(model: TrainableModel, config: Config, course: Course) -> None:
+    """Raise ConfigError when fewer bytes are free than training takes on the ranks of this machine.
 
-    Raises ConfigError when fewer are free for the ranks of this machine, with the largest window that
-    fits.
+    It names the largest window that fits.
     """
-    t, windows, ranks = config.train, course.largest, world()
-    slots = len(state_names(OPTIMIZERS[t.optimizer["name"]]))
-    averages = AVERAGES[t.average["name"]] is not none
-    factor = 0 if TRUNCATIONS[t.truncation["name"]] is regular else FACTOR
-
-    copies = 0  # of the largest matrix, while the optimizer works on it
-    if OPTIMIZERS[t.optimizer["name"]] in BY_MATRIX:
-        tables = [name for name, axis in model.symbol_axes.items() if axis == -2]
-        copies = COPIES * max(
-            math.prod(shape[-2:])
-            for name, shape in model.shapes.items()
-            if is_matrix(name) and name not in tables
-        )
-
-    def size(seq_length: int, rank: int) -> int:
-        cut = Borders(windows.longest, seq_length, t.vary_length)
-        factors = factor * t.batch_size * cut.longest
-        return (
-            factors
-            + copies
-            + training_bytes(
-                model,
-                t.batch_size,
-                cut.longest,
-                slots,
-                windows.begins_inside,
-                cut.shorter,
-                averages=averages,
-                rank=rank,
-                ranks=ranks.size,
-            )
-        )
+    here, windows = world().here, course.largest
 
     def size_here(seq_length: int) -> int:
-        return sum(size(seq_length, rank) for rank in ranks.here)
+        return sum(_size(model, config, windows, seq_length, rank) for rank in here)
 
     need, have = size_here(windows.seq_length), available_memory()
     if have is not None and need > have:
         largest = bisect_right(range(1, windows.seq_length), have, key=size_here)
         way = f"train.seq_length at most {largest} fits" if largest else "make the model smaller"
-        several = f"{len(ranks.here)} ranks need" if len(ranks.here) > 1 else "training needs"
+        several = f"{len(here)} ranks need" if len(here) > 1 else "training needs"
         raise ConfigError(
             f"{several} about {readable(need)} with seq_length {windows.seq_length}, and "
             f"{readable(have)} are free: {way}"
         )
-    return [size(windows.seq_length, rank) for rank in range(ranks.size)]
+
+
+def memory_needed(model: TrainableModel, config: Config, course: Course) -> list[int]:
+    """About how many bytes training takes, on each rank."""
+    windows = course.largest
+    ranks = range(world().size)
+    return [_size(model, config, windows, windows.seq_length, rank) for rank in ranks]
+
+
+def _size(
+    model: TrainableModel, config: Config, windows: Batches, seq_length: int, rank: int
+) -> int:
+    """The bytes that a rank takes, with another length of the windows."""
+    t = config.train
+    optimizer = OPTIMIZERS[t.optimizer["name"]]
+    cut = Borders(windows.longest, seq_length, t.vary_length)
+    factor = 0 if TRUNCATIONS[t.truncation["name"]] is regular else FACTOR
+    matrices = (math.prod(model.shapes[name][-2:]) for name in whole_matrices(model, optimizer))
+    engine = training_bytes(
+        model,
+        t.batch_size,
+        cut.longest,
+        len(state_names(optimizer)),
+        windows.begins_inside,
+        cut.shorter,
+        averages=AVERAGES[t.average["name"]] is not none,
+        rank=rank,
+        ranks=world().size,
+    )
+    return engine + factor * t.batch_size * cut.longest + COPIES * max(matrices, default=0)
 
 
 def _memory(sizes: list[int]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from ..config.schema import Config
 from ..errors import ConfigError
 from ..runs.checkpoint import Checkpoint
-from ..runs.folder import read_metrics
+from ..runs.history import read_metrics
 from ..text.vocabulary import NewSymbols
 from ..wording import shown
 from .at_once import AtOnce

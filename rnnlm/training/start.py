@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..config.schema import Config
-from ..errors import CheckpointError, ConfigError
-from ..runs.checkpoint import Checkpoint
-from ..runs.folder import is_finished
+from ..errors import ConfigError
+from ..runs.checkpoint import Checkpoint, check_checkpoint
+from ..runs.history import is_finished
 from ..text.format import check_new_symbols
 from ..text.vocabulary import NewSymbols
-from ..wording import shown
 from . import plan
 from .counting import Counting, counts, preview_counting
 from .loop import Training
@@ -22,10 +21,8 @@ def start(
     config: Config, name: str, init_from: Checkpoint | None = None, unknown: NewSymbols = "error"
 ) -> Training | Counting:
     """Make a run folder: see `Training.start`."""
-    if init_from is not None and not isinstance(init_from, Checkpoint):
-        raise CheckpointError(
-            f"init_from must be a checkpoint, as rnnlm.load returns one, not {shown(init_from)}"
-        )
+    if init_from is not None:
+        check_checkpoint(init_from, "init_from: ")
     check_new_symbols(unknown)
     if counts(config):
         return Counting.start(config, name, init_from)

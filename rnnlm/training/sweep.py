@@ -32,7 +32,9 @@ from ..config.tree import read_file
 from ..corpora.fetch import local
 from ..errors import CheckpointError, ConfigError, RnnlmError
 from ..runs.checkpoint import Glance, glance
-from ..runs.folder import LOCK, find_checkpoint, is_finished
+from ..runs.finding import find_checkpoint
+from ..runs.folder import LOCK
+from ..runs.history import is_finished
 from ..runs.run_data import is_prepared, open_data
 from ..storage.atomic import (
     as_path,

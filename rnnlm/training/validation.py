@@ -40,17 +40,17 @@ class Validation:
         t = config.train
         most = length if t.eval_symbols is None else t.eval_symbols
 
-        def apart(stage: Stage) -> int | None:
+        def first_after(stage: Stage) -> int | None:
             window = stage.windows.streams * stage.windows.seq_length
             steps = max(1, math.ceil(SPARE * most / window))
             long = t.eval_every.unit == "epochs" and stage.steps(t.eval_every) >= 2 * steps
             return steps if long else None
 
-        further = {stage: apart(stage) for stage in course.stages}
+        further = {stage: first_after(stage) for stage in course.stages}
         return cls(course, t.eval_every, min(length, most), length <= most, further)
 
     @property
-    def apart(self) -> int | None:
+    def first_after(self) -> int | None:
         """Steps before the first validation of all, where the first epoch is long."""
         return self.further[self.course.stages[0]]
 
@@ -63,16 +63,16 @@ class Validation:
         return self.course.due(self.every, step)
 
     def _further(self, step: int) -> bool:
-        """In a long epoch also after 1, 2, 4 and each 8 times `apart` steps, counted anew where the
+        """In a long epoch also after 1, 2, 4 and each 8 times `first` steps, counted anew where the
         length of windows changes.
 
         They begin only where an interval is twice that, so that validation never takes more of the time
         than it does when the first one is done.
         """
         stage = self.course.last(step)
-        apart = self.further[stage]
-        if apart is None or (step - stage.step) % apart:
+        first = self.further[stage]
+        if first is None or (step - stage.step) % first:
             return False
-        times = (step - stage.step) // apart
+        times = (step - stage.step) // first
         regular = times % FEWER == 0 or times in (1, 2, 4)
-        return regular and stage.steps(self.every) >= 2 * apart * min(times, FEWER)
+        return regular and stage.steps(self.every) >= 2 * first * min(times, FEWER)

@@ -15,7 +15,7 @@ from conftest import TEXT, TINY
 from rnnlm.cli import bars
 from rnnlm.cli.bars import BAR, PassBar, StepsBar, fitting
 from rnnlm.runs.checkpoint import Checkpoint
-from rnnlm.runs.folder import read_metrics
+from rnnlm.runs.history import read_metrics
 
 KEYS = (*TINY, "model.hidden_size=4", "train.threads=1", "data.path=text.txt")
 SETS = [part for key in KEYS for part in ("--set", key)]

@@ -15,6 +15,7 @@ from rnnlm.inference import dynamic
 from rnnlm.inference.dynamic import Texts, evaluate_dynamic, learning_reader, options_of
 from rnnlm.inference.evaluation import evaluate
 from rnnlm.inference.learning import Dynamic
+from rnnlm.inference.tuning import tune
 from rnnlm.models.base import LanguageModel
 from rnnlm.models.jordan import Jordan
 from rnnlm.models.mixture import Mixture, MixtureParams
@@ -194,7 +195,7 @@ def test_options_are_those_that_a_model_uses_and_others_are_refused() -> None:
     with np.errstate(all="ignore"), pytest.raises(TrainingError, match="lower the rate"):
         evaluate_dynamic(MODELS[0], large, texts(ids(40)), Dynamic(rule="global"))
     with pytest.raises(ConfigError, match="no rates"):
-        next(dynamic.tune(NGram(V), {}, texts(ids(20)), Dynamic()))
+        next(tune(NGram(V), {}, texts(ids(20)), Dynamic()))
 
 
 def test_tuning_goes_on_while_it_gets_better(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,12 +212,12 @@ def test_tuning_goes_on_while_it_gets_better(monkeypatch: pytest.MonkeyPatch) ->
         return replace(static, nats=sum(abs(np.log(x)) for x in far))
 
     with monkeypatch.context() as patched:
-        patched.setattr(dynamic, "evaluate_dynamic", bowl)
-        tried = list(dynamic.tune(model, params, given, Dynamic(weight_rate=0.64)))
+        patched.setattr("rnnlm.inference.tuning.evaluate_dynamic", bowl)
+        tried = list(tune(model, params, given, Dynamic(weight_rate=0.64)))
     assert asked == [how for how, _ in tried] and len(set(asked)) == len(asked) <= 22
     best = min(tried, key=lambda pair: pair[1].nats)[0]
     assert best == Dynamic(segment=5, rate=24.3, decay=0.01, weight_rate=0.01)
     assert {how.rate for how in asked} == {0.3, 0.9, 2.7, 8.1, 24.3, 72.9}
     assert {result.nats for how, result in tried if how.decay > 0.05} == {np.inf}
-    _, first = next(dynamic.tune(model, params, given, Dynamic()))
+    _, first = next(tune(model, params, given, Dynamic()))
     assert first == evaluate_dynamic(model, params, given, Dynamic())

@@ -162,6 +162,12 @@ def test_a_plot_needs_an_extra_and_overwrites_nothing(text_file: Path, tmp_path:
     picture = tmp_path / "picture.svg"
     assert CliRunner().invoke(cli, [*args, str(picture)]).exit_code == 0
     assert "<svg" in picture.read_text("utf-8")
-    for name, error in ((picture, "is not overwritten"), ("x.docx", "must end in one of")):
+    dangling = tmp_path / "link.svg"
+    dangling.symlink_to("nowhere")
+    for name, error in (
+        (picture, "is not overwritten"),
+        (dangling, "is not overwritten"),
+        ("x.docx", "must end in one of"),
+    ):
         result = CliRunner().invoke(cli, [*args, str(name)])
         assert result.exit_code == 1 and error in result.output

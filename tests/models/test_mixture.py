@@ -404,7 +404,7 @@ def test_a_wrong_value_in_a_script_is_an_error_of_rnnlm(runs: Path, tmp_path: Pa
     one = rnnlm.load(runs / "ngram")
     with pytest.raises(CheckpointError, match="a list of checkpoints"):
         rnnlm.mix(one, tmp_path / "run")  # type: ignore[arg-type]
-    with pytest.raises(CheckpointError, match="a list of checkpoints"):
+    with pytest.raises(CheckpointError, match="part 2: expected a checkpoint"):
         rnnlm.mix([one, runs / "net"], tmp_path / "run")  # type: ignore[list-item]
     with pytest.raises(ConfigError, match="buckets must be context"):
         rnnlm.mix([one, one], tmp_path / "run", buckets="length")

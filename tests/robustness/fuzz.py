@@ -67,7 +67,7 @@ from rnnlm.errors import ConfigError, TrainingError
 from rnnlm.optim.optimizers import OPTIMIZERS, state_names
 from rnnlm.optim.schedules import SCHEDULES
 from rnnlm.runs.checkpoint import Progress
-from rnnlm.runs.folder import read_metrics
+from rnnlm.runs.history import read_metrics
 from rnnlm.text.corpus import SPLITS
 from rnnlm.text.format import LEVELS, TextFormat, TextRules, vocabulary_from_json
 

@@ -205,9 +205,8 @@ class Cycle(Trial):
         unread = self.rng.randint(0, 1500)
         while reader >= 0 and unread > 0 and process.poll() is None:
             if select.select([reader], [], [], 0.01)[0]:
-                with suppress(
-                    OSError
-                ):  # how Linux says that the other side of a terminal has closed
+                # OSError is how Linux says that the other side of a terminal has closed
+                with suppress(OSError):
                     unread -= len(os.read(reader, unread))
         if reader >= 0:
             os.close(reader)

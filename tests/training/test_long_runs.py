@@ -65,11 +65,11 @@ def test_validation_comes_early_and_takes_a_tenth_at_most(epoch: int) -> None:
 
 def test_a_short_text_or_a_number_of_steps_has_no_further_validations() -> None:
     """Nor has a run that validates on the whole of a long text."""
-    assert validation(5990, eval_symbols=100).apart is None
-    assert validation(10**5, every="9000", eval_symbols=100).apart is None
+    assert validation(5990, eval_symbols=100).first_after is None
+    assert validation(10**5, every="9000", eval_symbols=100).first_after is None
     config = make_config(None, "train.eval_symbols=null")
     course = Course({0: Streams(np.zeros(10**7, np.uint8), 32, 64)})
-    assert Validation.of(config, course, 10**6).apart is None
+    assert Validation.of(config, course, 10**6).first_after is None
     assert Validation.of(config, course, 10**6).whole
 
 

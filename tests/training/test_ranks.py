@@ -24,7 +24,7 @@ from rnnlm.config.schema import TrainConfig
 from rnnlm.errors import ConfigError, DataError
 from rnnlm.optim.optimizers import adam
 from rnnlm.runs.checkpoint import Checkpoint
-from rnnlm.runs.folder import read_metrics
+from rnnlm.runs.history import read_metrics
 from rnnlm.runs.run_data import facing
 from rnnlm.text.prepare import prepare
 from rnnlm.training import plan

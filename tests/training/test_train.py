@@ -38,7 +38,9 @@ from rnnlm.models.base import TrainableModel
 from rnnlm.models.recurrent import TAPE_BYTES
 from rnnlm.optim.optimizers import OPTIMIZERS
 from rnnlm.runs.checkpoint import Checkpoint
-from rnnlm.runs.folder import Run, find_checkpoint, read_metrics
+from rnnlm.runs.finding import find_checkpoint
+from rnnlm.runs.folder import Run
+from rnnlm.runs.history import read_metrics
 from rnnlm.runs.run_data import recorded_data
 from rnnlm.text.batches import Batch, Streams
 from rnnlm.text.corpus import Corpus
@@ -661,7 +663,9 @@ def test_only_numbered_checkpoints_are_deleted(text_file: Path, tmp_path: Path) 
 def test_too_much_memory_is_refused_with_what_fits(
     text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A whole stream that does not fit names the largest window that does, and that one does."""
+    """A whole stream that does not fit names the largest window that does, and that one does. A run
+    that has its memory is not asked for it again.
+    """
     config = tiny_config(text_file, tmp_path / "a", "train.seq_length=full")
     monkeypatch.setattr("rnnlm.training.plan.available_memory", lambda: 700_000)
     with pytest.raises(ConfigError, match=r"train.seq_length at most (\d+) fits") as caught:
@@ -674,6 +678,12 @@ def test_too_much_memory_is_refused_with_what_fits(
                 "run", dir=str(tmp_path / "b")
             )
         )
+    fits = config.with_values("train", seq_length=largest).with_values(
+        "run", dir=str(tmp_path / "c")
+    )
+    with Training.start(fits, "c") as training:
+        monkeypatch.setattr("rnnlm.training.plan.available_memory", lambda: 0)
+        assert any(line.startswith("memory: about") for line in training.summary())
 
 
 def bytes_of_copies(model: TrainableModel, params: Parameters) -> int:
