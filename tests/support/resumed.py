@@ -10,7 +10,7 @@ from conftest import tiny_config
 
 from rnnlm.config.schema import Config
 from rnnlm.runs.checkpoint import Checkpoint
-from rnnlm.runs.folder import read_metrics
+from rnnlm.runs.history import read_metrics
 from rnnlm.training.loop import Training
 from rnnlm.training.result import train, train_events
 
