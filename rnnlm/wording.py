@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from textwrap import TextWrapper
 
 typed: ContextVar[bool] = ContextVar("typed", default=False)  # whether a command is running
 
-by_config: ContextVar[bool] = ContextVar("by_config", default=False)  # whether a config says how
+_configured: ContextVar[bool] = ContextVar("configured", default=False)
 
 
 def option(name: str, value: str | bool | None = None) -> str:
@@ -28,9 +30,19 @@ def setting(text: str) -> str:
     return f"--set {text}" if typed.get() else f'"{text}"'
 
 
+@contextmanager
+def by_config() -> Iterator[None]:
+    """A config says how text is read."""
+    before = _configured.set(True)
+    try:
+        yield
+    finally:
+        _configured.reset(before)
+
+
 def of_text(name: str, value: str) -> str:
-    """A setting of how a text is read: an option of `prepare`, or a key of a config."""
-    return setting(f"data.{name}={value}") if by_config.get() else option(name, value)
+    """A setting of how text is read: an option of `prepare`, or a key of a config."""
+    return setting(f"data.{name}={value}") if _configured.get() else option(name, value)
 
 
 def counted(number: int, noun: str) -> str:

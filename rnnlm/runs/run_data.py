@@ -63,8 +63,7 @@ def open_data(
         _check_decoding(d, rules)
         settings = rules.settings()
         reverse = settings.pop("reverse")
-        before = by_config.set(True)
-        try:
+        with by_config():
             corpus = prepare(
                 [name],
                 folder,
@@ -78,8 +77,6 @@ def open_data(
                 unknown=unknown,
                 most=most,
             )
-        finally:
-            by_config.reset(before)
         corpus = facing(corpus, reverse)
     return config.with_values("data", **corpus.format.rules.settings()), corpus
 
