@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import every_cell
-from click.testing import CliRunner
+from commands import rnnlm, says
 from conftest import TEXT, tiny_config
 from oracles import STEPS, Problem, cross_entropy, name_of, one_hot, output_matrix
 
@@ -19,7 +19,6 @@ from rnnlm.arrays import Array
 from rnnlm.backend.params import Parameters
 from rnnlm.cells import Cell
 from rnnlm.cells.lstm import LSTM
-from rnnlm.cli.main import cli
 from rnnlm.inference.gradients import gradient_flow
 from rnnlm.text.batches import IGNORED, Batch
 from rnnlm.training.loop import Training
@@ -112,10 +111,10 @@ def test_an_output_without_a_bound_is_not_saturated(text_file: Path, tmp_path: P
     for cell, named in (("sru", ["f", "r", "h"]), ("{name: rnn, activation: relu}", ["h"])):
         folder = tmp_path / cell[1:2]
         started(text_file, folder, f"model.cell={cell}")
-        args = ["gradients", str(folder), "--lags", "6"]
-        shown = CliRunner().invoke(cli, args).output.splitlines()
+        args = "gradients", folder, "--lags", 6
+        shown = says(*args).splitlines()
         (line,) = (line for line in shown if line.startswith("output h"))
-        (layer,) = json.loads(CliRunner().invoke(cli, [*args, "--json"]).output)["layers"]
+        (layer,) = json.loads(says(*args, "--json"))["layers"]
         told = layer["saturated"]
         assert list(told) == named
         assert (told["h"]["low"], told["h"]["high"]) == (None, None)
@@ -126,16 +125,16 @@ def test_an_output_without_a_bound_is_not_saturated(text_file: Path, tmp_path: P
 def test_the_command_prints_a_table_or_json(text_file: Path, tmp_path: Path) -> None:
     """A row with a bar for each lag; the same figures as JSON."""
     at = started(text_file, tmp_path / "run", "model.cell=gru")
-    args = ["gradients", str(tmp_path / "run"), "--lags", "6"]
-    shown = CliRunner().invoke(cli, args).output.splitlines()
+    args = "gradients", tmp_path / "run", "--lags", 6
+    shown = says(*args).splitlines()
     rows = [line.split() for line in shown if line[:5].strip().isdigit()]
-    told = json.loads(CliRunner().invoke(cli, [*args, "--json"]).output)["layers"][0]
+    told = json.loads(says(*args, "--json"))["layers"][0]
     (layer,) = gradient_flow(at, 6)
     assert told["median"] == list(layer.quartiles[1])
     assert [row[1] for row in rows] == [f"{v:.2e}" for v in told["median"]]
     assert [len(row[-1]) for row in rows if row[-1].startswith("#")][:1] == [30]
     assert sum("spectral radius" in line for line in shown) == 3
-    both = CliRunner().invoke(cli, [*args, str(tmp_path / "run"), "--json"]).output.splitlines()
+    both = says(*args, tmp_path / "run", "--json").splitlines()
     assert both[0] == both[1] and json.loads(both[0])["layers"][0] == told
 
 
@@ -154,13 +153,12 @@ def test_what_cannot_be_measured_is_refused(
 def test_a_plot_needs_an_extra_and_overwrites_nothing(text_file: Path, tmp_path: Path) -> None:
     """Said before anything is measured."""
     started(text_file, tmp_path / "run")
-    args = ["gradients", str(tmp_path / "run"), "--lags", "5", "--plot"]
+    args = "gradients", tmp_path / "run", "--lags", 5, "--plot"
     if find_spec("matplotlib") is None:
-        result = CliRunner().invoke(cli, [*args, "x.png"])
-        assert result.exit_code == 1 and "pip install 'rnnlm[plot]'" in result.output
+        assert "pip install 'rnnlm[plot]'" in says(*args, "x.png", code=1)
         return
     picture = tmp_path / "picture.svg"
-    assert CliRunner().invoke(cli, [*args, str(picture)]).exit_code == 0
+    rnnlm(*args, picture)
     assert "<svg" in picture.read_text("utf-8")
     dangling = tmp_path / "link.svg"
     dangling.symlink_to("nowhere")
@@ -169,5 +167,4 @@ def test_a_plot_needs_an_extra_and_overwrites_nothing(text_file: Path, tmp_path:
         (dangling, "is not overwritten"),
         ("x.docx", "must end in one of"),
     ):
-        result = CliRunner().invoke(cli, [*args, str(name)])
-        assert result.exit_code == 1 and error in result.output
+        assert error in says(*args, name, code=1)
