@@ -157,9 +157,8 @@ class Joined(Ranks):
         known = isinstance(error, TrainingError)  # also rank 0 raises it, where training diverged
         place = f"rank {self.number} on {self._mpi.Get_processor_name()}"
         said = str(error) if isinstance(error, RnnlmError) else _named(error)
-        self._unsent.append(
-            self._words.isend(TrainingError(said if known else f"{place}: {said}"), 0)
-        )
+        told = error if known else TrainingError(f"{place}: {said}")
+        self._unsent.append(self._words.isend(told, 0))
         self._wait(lambda: False)
         raise AssertionError
 

@@ -233,8 +233,9 @@ class Engine:
         target of the batch must count: without one there is no mean.
 
         Raises DivergedError when one of them is not finite: nothing is changed then. Raises it too when
-        the update made parameters or optimizer state that are not finite, and when a worker process has
-        ended, perhaps during an update: then parameters and optimizer state must not be used any more.
+        the update made parameters or optimizer state that are not finite, and TrainingError when a
+        worker process has ended, perhaps during an update: then parameters and optimizer state must not
+        be used any more.
         """
         counted = batch.counted
         assert counted, "a batch without a target that counts"
