@@ -51,10 +51,13 @@ def compare(runs: Iterable[Glance]) -> list[Group]:
 
     Test losses are those in the metrics.jsonl beside each checkpoint.
     """
-    grouped: dict[str, tuple[dict[str, Any], list[Glance]]] = {}
+    grouped: dict[Any, tuple[dict[str, Any], list[Glance]]] = {}
     for run in runs:
         settings = _settings(run)
-        grouped.setdefault(repr(sorted(settings.items())), (settings, []))[1].append(run)
+        # The keys of a mixture do not say of which runs it was made, and with which weights
+        alone = str(run.path) if any(key.startswith("model.parts.") for key in settings) else ""
+        same = (repr(sorted(settings.items())), alone)
+        grouped.setdefault(same, (settings, []))[1].append(run)
     names = differing([settings for settings, _ in grouped.values()])
     groups = [
         group({name: settings.get(name) for name in names}, alike)
@@ -93,9 +96,20 @@ def _last(run: Glance) -> Glance:
 
 
 def differing(every: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys in which those that have them differ."""
+    """The keys in which those differ that have them, or leave them out as one of several ways."""
     names = list(dict.fromkeys(name for settings in every for name in settings))
-    return [name for name in names if len({repr(s[name]) for s in every if name in s}) > 1]
+
+    def left_out(name: str, settings: Mapping[str, Any]) -> bool:
+        # Of a section without a choice, as train.grad_clip, other keys stand there, or it is null
+        section, _, _ = name.rpartition(".")
+        if any(f"{section}.{choice}" in names for choice in CHOICES):
+            return False
+        return section in settings or any(key.startswith(f"{section}.") for key in settings)
+
+    def values(name: str) -> set[str]:
+        return {repr(s.get(name)) for s in every if name in s or left_out(name, s)}
+
+    return [name for name in names if len(values(name)) > 1]
 
 
 def labels(runs: Sequence[Glance]) -> list[str]:
@@ -133,8 +147,8 @@ def words(settings: Mapping[str, Any], equals: str = "=") -> str:
 
     def said(key: str, value: Any) -> str:
         parts = key.split(".")
-        if parts[-1] in CHOICES:  # which says enough
-            return str(value)
+        if parts[-1] in CHOICES:  # which says enough, but of nothing
+            return f"{parts[-2]}{equals}{value}" if value in (None, "none") else str(value)
         ends = Counter(other.rpartition(".")[2] for other in settings)
         name = parts[-1] if ends[parts[-1]] == 1 else ".".join(parts[-2:])
         return f"{name}{equals}{str(value).lower() if isinstance(value, bool) else value}"
@@ -160,7 +174,7 @@ def unusual(config: Config) -> dict[str, Any]:
     return {
         name: value
         for name, value in keys.items()
-        if value != (first if name in chosen else usual).get(name)
+        if value != (first if name in chosen else usual).get(name, ...)
     }
 
 

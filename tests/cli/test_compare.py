@@ -13,8 +13,9 @@ from conftest import TEXT, tiny_config
 
 from rnnlm import make_config, resume, train
 from rnnlm.cli import table
+from rnnlm.config.schema import flat
 from rnnlm.runs.checkpoint import glance
-from rnnlm.training.comparison import labels
+from rnnlm.training.comparison import differing, labels
 
 QUICK = ("train.epochs=1", "train.batch_size=32", "train.threads=1")
 
@@ -51,6 +52,15 @@ def test_runs_that_differ_only_by_seed_are_one_row(runs: list[Path]) -> None:
     assert by_size[12]["test"] == pytest.approx(statistics.fmean(tests))
     assert [row["validation"] for row in rows] == sorted(row["validation"] for row in rows)
     assert {key for key in rows[0] if "." in key} == {"model.hidden_size"}
+
+
+def test_ways_that_have_no_name_differ_by_the_keys_that_one_leaves_out() -> None:
+    """Clipping by norm, by value, or not at all; but not what only another model has."""
+    configs = (), ("train.grad_clip=null",), ("train.grad_clip={value: 1}",), ("model.cell=rnn",)
+    every = [dict(flat(make_config(None, *keys).to_dict())) for keys in configs]
+    assert differing(every[:2]) == ["train.grad_clip.norm"]
+    assert differing(every[1:3]) == ["train.grad_clip.value"]
+    assert differing([every[0], every[3]]) == ["model.cell.name"]
 
 
 def test_runs_that_ended_otherwise_are_rows_of_their_own(runs: list[Path], tmp_path: Path) -> None:

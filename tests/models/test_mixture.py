@@ -301,6 +301,10 @@ def test_the_chain_of_commands(runs: Path, tmp_path: Path) -> None:
     assert drawn == says("sample", run, "--prime", "The ", "--length", "50", "--seed", "1")
     assert "=== sample 2 ===" in says("sample", run, "--num-samples", "2", "--top-k", "3")
     again = says("mix", run, runs / "ngram", "--out", tmp_path / "again")
+    assert (
+        len(says("compare", run, shutil.copytree(run, tmp_path / "other"), "--json").split("\n"))
+        == 3
+    )
     assert any(line.startswith("    1: weight 0.") for line in again.splitlines())
     assert (
         json.loads(says("eval", tmp_path / "again", "--split", "val", "--json"))["nats_per_symbol"]
