@@ -9,9 +9,9 @@ from pathlib import Path
 from ..errors import CheckpointError
 from .checkpoint import read_progress
 from .folder import RUNS, failed
-from .history import is_finished
+from .history import DIVERGED, is_finished, last_records
 
-ARCHIVE = b"PK"  # begins every checkpoint
+ARCHIVE = b"PK\3\4"  # begins every checkpoint
 
 
 def find_checkpoint(path: Path | None) -> Path:
@@ -40,7 +40,7 @@ def is_other_file(path: Path) -> bool:
 
 
 def find_unfinished() -> Path:
-    """The folder of the newest run that is not finished."""
+    """The folder of the newest run that is not finished, nor diverged."""
     try:
         return _newest(_unfinished).parent
     except CheckpointError:
@@ -59,7 +59,8 @@ def _checkpoints(run: Path) -> list[Path]:
 
 def _unfinished(run: Path) -> list[Path]:
     """The last checkpoint of a run that can go on."""
-    return [] if is_finished(run) else [path for path in [run / "last.npz"] if path.is_file()]
+    ended = next(last_records(run), {}).get("event") in ("end", DIVERGED)
+    return [] if ended else [path for path in [run / "last.npz"] if path.is_file()]
 
 
 def _newest(checkpoints: Callable[[Path], list[Path]] = _checkpoints) -> Path:
