@@ -17,7 +17,7 @@ import click
 from .. import __version__
 from ..backend.launchers import started_as
 from ..errors import RnnlmError
-from ..interrupts import end_at_once, stop
+from ..interrupts import SIGPIPE, end_at_once, stop
 from ..wording import typed
 from .terminal import end_streams, open_streams, say, say_line
 
@@ -75,6 +75,12 @@ class Commands(click.Group):
             raise click.exceptions.Exit(0)
         return name, import_module(f".{name}", __package__).command, rest
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # the reader went away, as `| head` does; Click would exit with 1
+            raise click.exceptions.Exit(128 + SIGPIPE) from None
+
     def main(self, *args: Any, **options: Any) -> NoReturn:
         before = typed.set(True)
         try:
@@ -93,8 +99,6 @@ class Commands(click.Group):
             error.show(message)
             say(message.getvalue().rstrip("\n"))
             return error.exit_code
-        except BrokenPipeError:  # the reader went away, as `| head` does; Click would exit with 1
-            return 0
         except RnnlmError as error:
             said = str(error)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ..training.loop import Event, Training
 
 
+RUINED = 2  # times the loss of a guess among all symbols: more is not for want of training
 LOWER = 3  # by what the learning rate of a run that diverged is divided
 NEWEST = Path("newest\0")  # stands for no name: no file can have this one
 
@@ -257,17 +259,14 @@ def show_training(
 
 @contextmanager
 def _divergence_answered(training: Training | AtOnce) -> Iterator[None]:
-    """Say what to write where a run diverges: a new one, from the best weights if any were measured."""
+    """Say what to change where a run diverges."""
     try:
         yield
     except DivergedError as error:
-        folder, t = training.run.folder, training.config.train
-        config, new = folder / "config.yaml", folder.with_name(f"{folder.name}-2")
-        measured = training.progress.best_step is not None
-        weights = f"--init-from {argument(folder)} " if measured else ""
+        t = training.config.train
         rate = f"optimizer.learning_rate={t.optimizer['learning_rate'] / LOWER:.1g}"
         raise DivergedError(
-            f"{error}; try: rnnlm train {argument(config)} {weights}--run-dir {argument(new)} "
+            f"{error}; train again, in another --run-dir, with "
             f"--set train.{rate if t.grad_clip else 'grad_clip.norm=5'}"
         ) from None
 
@@ -299,6 +298,9 @@ def _ending(record: dict[str, Any], training: Training | AtOnce) -> Iterator[str
     }.get(record["reason"])
     if why is not None:
         yield f"ended at step {record['step']}, after {why}"
+    best, guess = training.progress.best_loss, math.log(len(training.corpus.vocabulary))
+    if "model" not in record and best is not None and best > RUINED * guess:
+        yield f"far worse than a guess ({guess:.4f} nats): lower train.optimizer.learning_rate"
     if (average := t.average["name"]) != "none" and not training.progress.averaged:
         yield f"train.average {average} did not begin: the weights themselves are saved"
 

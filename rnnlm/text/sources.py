@@ -289,7 +289,7 @@ class Reader:
         if not self._for_training:
             return f"the model reads {encoding}: convert the file"
         ways = of_text("encoding", other), of_text("level", "byte")
-        return f"name its encoding, perhaps {ways[0]}, or use {ways[1]}"
+        return f"name its encoding, such as {ways[0]}, or use {ways[1]}"
 
     def _refuse_wide(self, name: str, encoding: str, begins: bytes) -> None:
         """Raise DataError for a text that is in an encoding of two or four bytes a character, and is to

@@ -559,13 +559,17 @@ def test_divergence_says_what_to_lower_and_keeps_the_last_finite_checkpoint(
     log = list(read_metrics(tmp_path / "a"))
     assert (log[-1]["event"], log[-1]["step"]) == ("diverged", int(said[1]) - 1)
     assert '"state": "diverged"' in here("runs", tmp_path, "--json")
-    # a resume repeats it, and leaves one such record; the command that is printed does something else
+    # a resume repeats it, and leaves one such record; what is advised does something else
     assert said[0] in here("train", "--resume", tmp_path / "a", code=1)
     assert [r["event"] for r in read_metrics(tmp_path / "a")].count("diverged") == 1
-    _, _, printed = err.rstrip().partition("try: rnnlm ")
-    assert printed.endswith("--set train.grad_clip.norm=5")
-    here(*shlex.split(printed), *sets("train.max_steps=1", "train.optimizer.learning_rate=0.01"))
-    assert Checkpoint.load(tmp_path / "a-2" / "last.npz").config.train.grad_clip == {"norm": 5.0}
+    _, _, advised = err.rstrip().partition("train again, in another --run-dir, with ")
+    assert advised == "--set train.grad_clip.norm=5"
+    calmer = (
+        *shlex.split(advised),
+        *sets("train.max_steps=1", "train.optimizer.learning_rate=0.01"),
+    )
+    here("train", *sets(*keys), "--run-dir", tmp_path / "c", *calmer)
+    assert Checkpoint.load(tmp_path / "c" / "last.npz").config.train.grad_clip == {"norm": 5.0}
 
     # and where the weights that a run starts from overflow in the validation before the first step
     kept.params.flat[:] = 3e38
@@ -844,7 +848,7 @@ def test_a_closed_pipe_ends_a_command_quietly(
     process.stdout.close()
     process.stdout = None
     code, _, err = finish(process)
-    assert code in (0, 1, 141)
+    assert code == 141
     assert not [
         line for line in err.splitlines() if not line.startswith(("step ", "stopped at "))
     ], err
