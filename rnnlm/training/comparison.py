@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -147,13 +148,20 @@ def words(settings: Mapping[str, Any], equals: str = "=") -> str:
 
     def said(key: str, value: Any) -> str:
         parts = key.split(".")
-        if parts[-1] in CHOICES:  # which says enough, but of nothing
-            return f"{parts[-2]}{equals}{value}" if value in (None, "none") else str(value)
+        if parts[-1] in CHOICES:
+            if value != "none":  # the choice says enough
+                return str(value)
+            parts.pop()
         ends = Counter(other.rpartition(".")[2] for other in settings)
-        name = parts[-1] if ends[parts[-1]] == 1 else ".".join(parts[-2:])
-        return f"{name}{equals}{str(value).lower() if isinstance(value, bool) else value}"
+        name = parts[-1] if ends[parts[-1]] <= 1 else ".".join(parts[-2:])
+        return f"{name}{equals}{_as_written(value)}"
 
     return ", ".join(said(key, value) for key, value in settings.items())
+
+
+def _as_written(value: Any) -> str:
+    """A value as YAML has it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 CHOICES = ("name", "kind")  # the ends of keys that choose what the other keys are about

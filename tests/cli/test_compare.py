@@ -79,7 +79,7 @@ def test_runs_that_ended_otherwise_are_rows_of_their_own(runs: list[Path], tmp_p
     assert rows[str(cut)]["stopped_at"] == glance(cut / "last.npz").progress.step
     assert sorted(row["runs"] for row in rows.values()) == [1, 1, 2]
     names = labels([glance(run / "best.npz") for run in (runs[0], short)])
-    assert names == [f"{runs[0]}: max_steps None", f"{short}: max_steps 3"]
+    assert names == [f"{runs[0]}: max_steps null", f"{short}: max_steps 3"]
 
 
 def test_a_model_that_counts_takes_nothing_of_train(runs: list[Path], tmp_path: Path) -> None:
