@@ -35,12 +35,12 @@ class Listed:
 
 
 def listed(folder: Path) -> Iterator[Listed]:
-    """The runs right below a folder, by name; what else is there is passed over.
+    """The runs right below a folder, by name, or the run that it is; what else is there is passed over.
 
     Raises CheckpointError where the folder cannot be read.
     """
     try:
-        found = sorted(path for path in folder.iterdir() if _is_run(path))
+        found = sorted(filter(_is_run, [folder] if _is_run(folder) else folder.iterdir()))
     except OSError as error:
         raise CheckpointError(f"{folder}: cannot look for runs: {error.strerror}") from None
     yield from map(_listed, found)
