@@ -98,7 +98,7 @@ def command(
     if tune:
         _tune(next(iter(checkpoint_or_run), None), data, unknown, learning, form)
         return
-    rows = []
+    rows, caveats = [], {}
     for path in checkpoint_or_run or [None]:
         checkpoint = found(path, "eval [RUN] --text")
         with passes_shown():
@@ -119,13 +119,21 @@ def command(
                 what["dynamic"] = result.dynamic if form == "json" else _in_words(result.dynamic)
             rows.append({**_which(checkpoint, what, data), **_figures(result)})
         say_left_out(result.left_out, checkpoint)
+        if result.unknown:
+            unread = share(result.unknown, result.symbols, checkpoint.vocabulary.noun)
+            caveats[checkpoint.path] = (
+                f"{unread} are <unk>: nats per character do not compare with those of other models"
+            )
     for name in ("lines", "nats_per_line", "source_entropy", "above_source"):
         if all(row[name] is None for row in rows):  # no model of lines, nothing known of a source
             rows = [{k: v for k, v in row.items() if k != name} for row in rows]
     if form is None and len(rows) == 1:
-        show_lines(_lines(rows[0], checkpoint.vocabulary.noun))
-    else:
-        table.show_rows(rows, form, LEAST)
+        show_lines([*_lines(rows[0], checkpoint.vocabulary.noun), *caveats.values()])
+        return
+    table.show_rows(rows, form, LEAST)
+    if form is None:
+        for at, caveat in caveats.items():
+            say_line(f"{at}: {caveat}")
 
 
 def _chosen(given: Mapping[str, str | None]) -> Dynamic:
@@ -194,8 +202,9 @@ def _lines(row: dict[str, Any], noun: str) -> Iterator[str]:
     values = dict(row)
     yield f"checkpoint: {values.pop('checkpoint')}, step {values.pop('step'):,}"
     symbols, characters = values.pop("symbols"), values.pop("characters", None)
-    unknown, lines = values.pop("unknown"), values.pop("lines", None)
-    values.pop("left_out", None)  # said already
+    lines = values.pop("lines", None)
+    for name in ("unknown", "left_out"):  # said already, or afterwards
+        values.pop(name, None)
     for name in ("text", "split", "data"):
         if name in values:
             yield f"{name}: {values.pop(name)}"
@@ -211,6 +220,3 @@ def _lines(row: dict[str, Any], noun: str) -> Iterator[str]:
     if gap is not None:
         side = "above" if gap >= 0 else "below"
         yield f"{side} the entropy of the source ({figure(entropy)}): {figure(abs(gap))}"
-    if unknown:
-        what = share(unknown, symbols, noun)
-        yield f"{what} are <unk>: nats per character do not compare with those of other models"

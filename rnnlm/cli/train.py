@@ -266,7 +266,7 @@ def _divergence_answered(training: Training | AtOnce) -> Iterator[None]:
         t = training.config.train
         rate = f"optimizer.learning_rate={t.optimizer['learning_rate'] / LOWER:.1g}"
         raise DivergedError(
-            f"{error}; train again, in another --run-dir, with "
+            f"{error}: train again, in another --run-dir, with "
             f"--set train.{rate if t.grad_clip else 'grad_clip.norm=5'}"
         ) from None
 

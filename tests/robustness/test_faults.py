@@ -562,7 +562,7 @@ def test_divergence_says_what_to_lower_and_keeps_the_last_finite_checkpoint(
     # a resume repeats it, and leaves one such record; what is advised does something else
     assert said[0] in here("train", "--resume", tmp_path / "a", code=1)
     assert [r["event"] for r in read_metrics(tmp_path / "a")].count("diverged") == 1
-    _, _, advised = err.rstrip().partition("train again, in another --run-dir, with ")
+    _, _, advised = err.rstrip().partition(": train again, in another --run-dir, with ")
     assert advised == "--set train.grad_clip.norm=5"
     calmer = (
         *shlex.split(advised),
