@@ -535,7 +535,7 @@ class Jordan(Declared):
         new: Callable[[Shape], Array],
     ) -> tuple[dict[str, Any], list[Callable[[], None]]]:
         """The copies of the Jordan layer's parameters, and the calls that make them anew; see
-        `recurrent.Weights`. `by` is repeated for every row.
+        `weights.Weights`. `by` is repeated for every row.
         """
         own = params.group(self.top) | {"Wy": params["Wy"][None]}
         copies, tasks = layer_copies(
