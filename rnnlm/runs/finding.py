@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import CheckpointError
 from .checkpoint import read_progress
 from .folder import RUNS, failed
-from .history import DIVERGED, is_finished, last_records
+from .history import DIVERGED, last_records
 
 ARCHIVE = b"PK\3\4"  # begins every checkpoint
 
@@ -44,10 +44,10 @@ def find_unfinished() -> Path:
     try:
         return _newest(_unfinished).parent
     except CheckpointError:
-        if RUNS.is_dir() and any(map(is_finished, RUNS.iterdir())):
+        if RUNS.is_dir() and any(map(_has_ended, RUNS.iterdir())):
             raise CheckpointError(
-                f"every run under ./{RUNS} is finished: to make one longer, name it and raise what "
-                "limits it, as in --resume RUN --set train.epochs=20"
+                f"every run under ./{RUNS} is finished or has diverged: to make one longer, name it "
+                "and raise what limits it, as in --resume RUN --set train.epochs=20"
             ) from None
         raise
 
@@ -59,8 +59,12 @@ def _checkpoints(run: Path) -> list[Path]:
 
 def _unfinished(run: Path) -> list[Path]:
     """The last checkpoint of a run that can go on."""
-    ended = next(last_records(run), {}).get("event") in ("end", DIVERGED)
-    return [] if ended else [path for path in [run / "last.npz"] if path.is_file()]
+    return [] if _has_ended(run) else [path for path in [run / "last.npz"] if path.is_file()]
+
+
+def _has_ended(run: Path) -> bool:
+    """Whether a run is finished or has diverged."""
+    return next(last_records(run), {}).get("event") in ("end", DIVERGED)
 
 
 def _newest(checkpoints: Callable[[Path], list[Path]] = _checkpoints) -> Path:

@@ -26,8 +26,18 @@ from faults import command, differences, environment, finish, here, rnnlm, start
 from processes import forking
 from soak import Cycle, soak
 
-from rnnlm import Checkpoint, Corpus, RnnlmError, make_config, prepare, read_metrics, train
+from rnnlm import (
+    Checkpoint,
+    CheckpointError,
+    Corpus,
+    RnnlmError,
+    make_config,
+    prepare,
+    read_metrics,
+    train,
+)
 from rnnlm.assembly import build_model
+from rnnlm.runs import finding
 from rnnlm.storage.atomic import atomic_write
 from rnnlm.text.format import LEVELS, TextFormat, TextRules
 
@@ -539,7 +549,7 @@ def test_a_short_soak_ends_as_it_must() -> None:
 
 
 def test_divergence_says_what_to_lower_and_keeps_the_last_finite_checkpoint(
-    data: Path, tmp_path: Path
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loss or gradient that is no number stops the run before the update."""
     keys = (
@@ -562,6 +572,9 @@ def test_divergence_says_what_to_lower_and_keeps_the_last_finite_checkpoint(
     # a resume repeats it, and leaves one such record; what is advised does something else
     assert said[0] in here("train", "--resume", tmp_path / "a", code=1)
     assert [r["event"] for r in read_metrics(tmp_path / "a")].count("diverged") == 1
+    monkeypatch.setattr(finding, "RUNS", tmp_path)
+    with pytest.raises(CheckpointError, match="is finished or has diverged"):
+        finding.find_unfinished()
     _, _, advised = err.rstrip().partition(": train again, in another --run-dir, with ")
     assert advised == "--set train.grad_clip.norm=5"
     calmer = (
