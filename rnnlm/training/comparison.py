@@ -99,13 +99,13 @@ def _last(run: Glance) -> Glance:
 def differing(every: Sequence[Mapping[str, Any]]) -> list[str]:
     """The keys in which those differ that have them, or leave them out as one of several ways."""
     names = list(dict.fromkeys(name for settings in every for name in settings))
+    chosen = {name.rpartition(".")[0] for name in names if name.rpartition(".")[2] in CHOICES}
 
     def left_out(name: str, settings: Mapping[str, Any]) -> bool:
         # Of a section without a choice, as train.grad_clip, other keys stand there, or it is null
         section, _, _ = name.rpartition(".")
-        if any(f"{section}.{choice}" in names for choice in CHOICES):
-            return False
-        return section in settings or any(key.startswith(f"{section}.") for key in settings)
+        there = section in settings or any(key.startswith(f"{section}.") for key in settings)
+        return there and section not in chosen
 
     def values(name: str) -> set[str]:
         return {repr(s.get(name)) for s in every if name in s or left_out(name, s)}
