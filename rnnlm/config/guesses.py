@@ -43,16 +43,17 @@ USUAL: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 KEY_OF = {name: key for key, names in USUAL.items() for name in names}
 NEAR = 0.6
+LONG = 5  # letters: a shorter name elsewhere is near to too much
 
 
-def meant(name: str, valid: Iterable[str], nearly: bool = True) -> str | None:
-    """The valid key that a name stands for, with or without its section; None where there is none.
+def meant(typed: str, valid: Iterable[str], nearly: bool = True) -> str | None:
+    """The valid key that what was typed stands for, with or without section; None where there is none.
 
     A key's own last part comes first, then other programs' names for it, then, with `nearly`, the
-    nearest spelling.
+    nearest spelling of any.
     """
     keys = list(valid)
-    plain = name.strip().lower().replace("-", "_")
+    plain = typed.strip().lower().replace("-", "_")
     last = plain.rsplit(".", 1)[-1]
     own = {key.rsplit(".", 1)[-1]: key for key in reversed(keys)}
     for key in (plain, own.get(last), KEY_OF.get(last)):
@@ -60,6 +61,9 @@ def meant(name: str, valid: Iterable[str], nearly: bool = True) -> str | None:
             return key
     if not nearly:
         return None
-    near = difflib.get_close_matches(plain, keys, 1, NEAR)
-    parts = difflib.get_close_matches(last, own, 1, NEAR)
-    return near[0] if near else own[parts[0]] if parts else None
+    usual = {name: key for name, key in KEY_OF.items() if key in keys and len(name) >= LONG}
+    whole = {f"{key.split('.')[0]}.{name}": key for name, key in usual.items()}
+    for misspelt, known in (plain, whole | {key: key for key in keys}), (last, usual | own):
+        if near := difflib.get_close_matches(misspelt, known, 1, NEAR):
+            return known[near[0]]
+    return None

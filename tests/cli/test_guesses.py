@@ -109,6 +109,13 @@ def test_usual_names_mean_keys_that_there_are() -> None:
         for name in USUAL[key]:
             assert key_for(name) == key
     assert key_for("banana") is None
+    for typed, key in (
+        ("model.hiden", "model.hidden_size"),  # the section alone is near to model.tie
+        ("model.layrs", "model.num_layers"),
+        ("model.knid", "model.kind"),
+        ("epcohs", "train.epochs"),
+    ):
+        assert key_for(typed) == key
 
 
 def test_a_mistake_in_an_override_has_no_line_number() -> None:
