@@ -186,6 +186,19 @@ def found(path: Path | None, text: str = "train") -> Checkpoint:
     return checkpoint
 
 
+def named_runs(paths: Iterable[Path]) -> list[Path]:
+    """The runs and checkpoints that are named; what is neither is said, and left out.
+
+    Where all are neither, all: whoever reads them says what is wrong.
+    """
+    from ..api.listing import runs_among
+
+    runs, others = runs_among(paths)
+    for path in others if runs else ():
+        say_line(f"{path}: no run, and left out")
+    return runs or others
+
+
 def say_left_out(number: int, checkpoint: Checkpoint) -> None:
     """Say how many symbols `--unknown skip` left out."""
     if number:

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from . import table
-from .arguments import FILE, example
-from .terminal import say_line
+from .arguments import FILE, example, named_runs
 
 
 @click.command("compare", epilog=example("rnnlm compare runs/*"))
@@ -22,12 +21,8 @@ def command(runs: tuple[Path, ...], form: str | None) -> None:
     sweep's, stands for its runs.
     """
     from ..api.checkpoints import look
-    from ..api.listing import runs_among
     from ..training.comparison import compare
 
-    found, others = runs_among(runs)
-    for path in others if found else ():
-        say_line(f"{path}: no run, and left out")
-    groups = compare(map(look, found or others))  # says what is wrong where all are others
+    groups = compare(map(look, named_runs(runs)))
     rows = list(map(table.losses, groups))
     table.show_rows(rows, form, table.LEAST_OF_LOSSES, [*groups[0].differs])

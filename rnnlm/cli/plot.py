@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from .arguments import FILE, example
-from .terminal import show_lines
+from ..errors import CheckpointError
+from .arguments import FILE, example, named_runs
+from .terminal import say_line, show_lines
 
 
 @click.command("plot", epilog=example("rnnlm plot runs/a runs/b --x minutes --out curves.svg"))
@@ -29,7 +31,8 @@ def command(
 ) -> None:
     """Draw training and validation loss, in the terminal or with --out into a file, there with learning
     rate and gradient norm below. Several runs are one picture, each named by the keys in which it
-    differs from the others. A run that was made at once is a level line.
+    differs from the others. A run that was made at once is a level line. A folder of runs, as a
+    sweep's, stands for its runs; those without a loss yet are left out.
     """
     from ..api.checkpoints import look
     from ..pictures.curves import curves
@@ -39,8 +42,18 @@ def command(
 
     if out is not None:
         check_picture(out, "out", force)
-    glances = [look(run) for run in runs or (None,)]
-    drawn = [curves(run, name) for run, name in zip(glances, labels(glances), strict=True)]
+    glances, drawn, problems = [], [], []
+    for run in map(look, named_runs(runs) if runs else [None]):
+        try:
+            drawn.append(curves(run))
+            glances.append(run)
+        except CheckpointError as error:
+            problems.append(error)
+    if not drawn:
+        raise problems[0]
+    for problem in problems:
+        say_line(f"left out: {problem}")
+    drawn = [replace(each, name=name) for each, name in zip(drawn, labels(glances), strict=True)]
     if out is None or text:
         show_lines(draw_plain(drawn, x=x, log=log, width=shutil.get_terminal_size().columns))
     if out is not None:

@@ -24,7 +24,7 @@ class Curves:
     in nats per symbol, and of `train` also `learning_rate` and `grad_norm`.
     """
 
-    name: str
+    name: str  # in a legend
     noun: str  # the word for a symbol
     train: Mapping[str, Array]
     validation: Mapping[str, Array]
@@ -37,8 +37,8 @@ class Curves:
         return (int(losses.argmin()), float(losses.min())) if len(losses) else None
 
 
-def curves(run: Glance, name: str | None = None) -> Curves:
-    """What the run of a checkpoint logged; `name` stands for it in a legend (default: its folder's).
+def curves(run: Glance) -> Curves:
+    """What the run of a checkpoint logged, with the name of its folder.
 
     Raises CheckpointError where its log is missing or damaged, or has no loss.
     """
@@ -55,11 +55,10 @@ def curves(run: Glance, name: str | None = None) -> Curves:
         raise CheckpointError(
             f"{folder / 'metrics.jsonl'}: no loss in it yet: train on, or set train.log_every lower"
         )
-    name = folder.name if name is None else name
     if isinstance(run.model, TrainableModel):
-        return Curves(name, run.noun, train, validation)
+        return Curves(folder.name, run.noun, train, validation)
     nothing = {key: values[:0] for key, values in train.items()}
-    return Curves(name, run.noun, nothing, nothing, float(validation["loss"][-1]))
+    return Curves(folder.name, run.noun, nothing, nothing, float(validation["loss"][-1]))
 
 
 def _rows(columns: Mapping[str, Array], wanted: Any, run: Glance) -> dict[str, Array]:

@@ -139,6 +139,10 @@ def test_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "no loss in it" in rnnlm("plot", run, code=1).stderr
     log.write_text(json.dumps({"event": "sample", "step": 1, "text": ""}) + "\n")
     assert "no loss in it" in rnnlm("plot", run, code=1).stderr
+    both = rnnlm("plot", run, RUN, log)
+    assert both.stderr.splitlines()[0] == f"{log}: no run, and left out"
+    assert both.stderr.splitlines()[1].startswith(f"left out: {log}: no loss in it yet")
+    assert both.stdout == rnnlm("plot", RUN).stdout
     log.write_text(whole[:-20])
     assert curves(glance(run / "last.npz")).validation["loss"].tolist() == [3.7800504600817533]
     log.write_text("[]\n")
