@@ -254,7 +254,9 @@ def show_training(
         at = f"stopped at step {training.progress.step}"
         say(f"{at}; to go on: rnnlm train --resume {folder}")
         end_cleanly(stop.signal or 0)
-    show(f'next: rnnlm sample {folder} --prime "..."\n      rnnlm eval {folder}')
+    corpus = training.corpus
+    text = "" if corpus.format.can_evaluate(corpus["test"]) else " --text FILE"
+    show(f'next: rnnlm sample {folder} --prime "..."\n      rnnlm eval {folder}{text}')
 
 
 @contextmanager

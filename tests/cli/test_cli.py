@@ -45,6 +45,7 @@ def test_the_chain_of_commands_in_processes_of_their_own(tmp_path: Path) -> None
     trained = process("train", *SETS, "--set", "data.path=data", **run)
     assert trained.returncode == 0, trained.stderr
     assert b"test, checkpoint of step" in trained.stdout
+    assert trained.stdout.endswith(b"\n      rnnlm eval " + trained.stdout.split()[-1] + b"\n")
     assert b"characters/s" in trained.stderr
     assert b"\r" not in trained.stderr  # no bar where there is no terminal
     sampled = process("sample", "--prime", "The ", "--length", "50", **run)
@@ -53,6 +54,11 @@ def test_the_chain_of_commands_in_processes_of_their_own(tmp_path: Path) -> None
     evaluated = process("eval", "--json", **run)
     assert json.loads(evaluated.stdout)["symbols"] > 100
     assert b"parameters" in process("info", **run).stdout
+    process("prepare", "text.txt", "--out", "whole", "--test-fraction", "0", **run)
+    trained = process("train", *SETS, "--set", "data.path=whole", **run)
+    assert trained.stdout.endswith(
+        b" --text FILE\n"
+    )  # there is no split that `eval` can take by itself
 
 
 def test_version_and_help() -> None:
