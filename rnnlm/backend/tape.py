@@ -3,7 +3,7 @@
 A step of a small model is a dozen NumPy calls of a microsecond each. Making the views that they work on
 takes as long as the arithmetic. But all windows use the same buffers. So the calls, with their views,
 are recorded for the first window and replayed for every window. Recorded code must therefore not
-branch on values and not allocate. tests/bench/README.md has the figures.
+branch on values and not allocate. tests/bench/subjects/README.md has the figures.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ In every call, a BLAS copies ("packs") the right-hand matrix into a layout of it
 fewer this copy takes as long as the arithmetic. OpenBLAS does not pack when M·N·K is at most 10⁶. So a
 matrix that is used at every step of a window is cut once into tiles: groups of columns, contiguous in
 memory, small enough that OpenBLAS does not pack them. One call of numpy.matmul computes the products
-with all tiles. Measured in tests/bench/README.md: 164 -> 240 GFLOP/s at 32 rows, H=512.
+with all tiles. Measured in tests/bench/subjects/README.md: 164 -> 240 GFLOP/s at 32 rows, H=512.
 
 One row alone needs no tiles: there the matrices of all gates are joined to one.
 """

@@ -1,10 +1,10 @@
 """A pool of workers that do a job together: forked processes or threads.
 
 Threads of one Python process wait for its global lock several times in every NumPy call. Small models
-lose a quarter of their speed there (tests/bench/README.md). Forked processes have a lock each, and
-share memory that `shared_zeros` allocates. So processes are forked where that is safe; elsewhere there
-are threads, and where neither can be started the calling thread does everything. The results are the
-same.
+lose a quarter of their speed there (tests/bench/subjects/README.md). Forked processes have a lock each,
+and share memory that `shared_zeros` allocates. So processes are forked where that is safe; elsewhere
+there are threads, and where neither can be started the calling thread does everything. The results are
+the same.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from ..optim.truncation import Truncation, regular
 from ..text.batches import ALL, Batch, Rows
 from .reduction import REDUCTIONS
 
-SHARD_ROWS = 40  # at most; measured in tests/bench/README.md
+SHARD_ROWS = 40  # at most; measured in tests/bench/subjects/README.md
 MIN_ROWS_TO_SPLIT = 16  # below, two half-batches cost more than one whole
 MAX_LANES = 8  # bounds the memory for gradients and activations, whatever the batch
 LARGEST = 1e18  # the largest gradient norm that an optimizer is given
