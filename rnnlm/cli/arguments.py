@@ -6,6 +6,7 @@ import difflib
 import re
 import secrets
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +137,9 @@ def _config_and_name(source: Path | None, overrides: Iterable[str]) -> tuple[Con
         raise click.UsageError(f"{source} is the text: leave --set data.path=... out")
     name = source.stem if source.suffix.lower() in COMPRESSED else source.name
     stem = Path(name.rpartition(":")[2]).stem or "run"
-    return config.with_values("data", path=str(source)), stem
+    # As a key that was given: `--resume-or-start` refuses a run with another text
+    given = config.given | {"data.path"}
+    return replace(config.with_values("data", path=str(source)), given=given), stem
 
 
 def _is_config(source: Path) -> bool:

@@ -216,4 +216,8 @@ def test_resume_or_start_starts_goes_on_and_is_content(in_text: Path) -> None:
     path.write_text(path.read_text().rsplit("\n", 2)[0] + "\n")
     assert "going on from step 5" in job("--set", "train.max_steps=5")
     assert "model.hidden_size changed" in job("--set", "model.hidden_size=13", code=1)
+    shutil.copy("text.txt", "other.txt")
+    assert "data.path other.txt" in says(
+        "train", "other.txt", "--run-dir", "job", "--resume-or-start", code=1
+    )
     assert "needs --run-dir" in train("--resume-or-start", code=2)
