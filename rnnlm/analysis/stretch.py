@@ -89,7 +89,7 @@ def of_split(checkpoint: Checkpoint, most: int) -> Stretch:
 
     Raises DataError where there is neither, or the data is not found.
     """
-    corpus = recorded_data(checkpoint)
+    corpus = recorded_data(checkpoint, instead="text")
     for split, name in (("test", "the test text"), ("val", "the validation text")):
         if len(ids := corpus[split]) > 1:
             return _beginning(checkpoint.format, ids, most, name, len(ids))

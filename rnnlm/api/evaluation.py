@@ -85,7 +85,7 @@ def _of_split(
     checkpoint: Checkpoint, split: str, data: Path | None, unknown: Unknown
 ) -> tuple[Array, int, float | None]:
     """The same of a split, and the entropy of the source that it was drawn from, where it is known."""
-    corpus = recorded_data(checkpoint) if data is None else Corpus.open(data)
+    corpus = recorded_data(checkpoint, instead="data") if data is None else Corpus.open(data)
     try:
         ids = checkpoint.format.translate(corpus.format, corpus[split], unknown)
     except DataError as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..config.kinds import options
-from ..errors import ConfigError
+from ..errors import CheckpointError, ConfigError, DataError
 from ..inference.learning import Dynamic
 from ..wording import counted, share
 from . import table
@@ -104,7 +105,7 @@ def command(
         with passes_shown():
             given_text = None if text is None else read_text(text, checkpoint)
         for learns in (None, learning) if dynamic else (None,):
-            with passes_shown():
+            with passes_shown(), _named(path, among=len(checkpoint_or_run)):
                 if given_text is not None:
                     result = evaluate(checkpoint, given_text, unknown=unknown, dynamic=learns)
                 else:
@@ -134,6 +135,16 @@ def command(
     if form is None:
         for at, caveat in caveats.items():
             say_line(f"{at}: {caveat}")
+
+
+@contextmanager
+def _named(path: Path | None, among: int) -> Iterator[None]:
+    """Say which of several models an error is about."""
+    try:
+        yield
+    except (CheckpointError, DataError) as error:
+        unnamed = among > 1 and str(path) not in str(error)
+        raise type(error)(f"{path}: {error}" if unnamed else str(error)) from None
 
 
 def _chosen(given: Mapping[str, str | None]) -> Dynamic:

@@ -108,7 +108,10 @@ def _against(other: Checkpoint, stretch: Stretch) -> dict[str, Any]:
             f"--against: {_named(other)} reads {theirs.noun}s, and this model {mine.noun}s: name a run "
             f"of {mine.level} level"
         )
+    symbols = mine.vocabulary.symbols[stretch.ids]
     try:
+        known = theirs.vocabulary.lookup(symbols)
+        theirs.vocabulary.check_known(symbols, known, "name a run that knows them")
         ids = theirs.translate(mine, stretch.ids)
     except DataError as error:
         raise DataError(f"--against {_named(other)}: {error}") from None

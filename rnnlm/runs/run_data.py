@@ -147,14 +147,18 @@ def same_data(at: Checkpoint, folder: Path) -> Corpus:
     return replace(corpus, format=at.format)
 
 
-def recorded_data(at: Checkpoint, *others: Path) -> Corpus:
+def recorded_data(at: Checkpoint, *others: Path, instead: str | None = None) -> Corpus:
     """Find the corpus that a run was trained on, by its content.
 
     Looks beside the checkpoint, in the folder that the run recorded, then in `others`. If it is in
-    none of them, raises DataError that says what is in each.
+    none of them, raises DataError that says what is in each. `instead` is the option that names another
+    text, where there is one.
     """
     if not at.data:
-        raise CheckpointError(f"this checkpoint recorded no data: name a folder: {option('data')}")
+        way = f": name a text with {option(instead)}" if instead else ""
+        raise CheckpointError(
+            f"{at.path or 'this checkpoint'} recorded no data, as it was imported{way}"
+        )
     beside = [] if at.path is None else [at.path.parent / "data"]
     places: dict[Path, Path] = {}  # by absolute path, to try each only once
     for place in (*beside, Path(at.data["folder"]), *others):

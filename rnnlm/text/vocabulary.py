@@ -127,15 +127,16 @@ class Vocabulary(ABC):
 
     def _known_ids(self, symbols: Array, unknown: Unknown) -> NDArray[np.intp]:
         ids = self.lookup(symbols)
-        known = ids >= 0
-        if known.all():
-            return ids
         if unknown == "skip":
-            return ids[known]
-        at = np.flatnonzero(~known)
-        outside, first, counts = np.unique(symbols[at], return_index=True, return_counts=True)
-        advice = f"leave them out: {option('unknown', 'skip')}"
-        raise self.unknown(outside, counts, at[first], "the text", advice)
+            return ids[ids >= 0]
+        self.check_known(symbols, ids, f"leave them out: {option('unknown', 'skip')}")
+        return ids
+
+    def check_known(self, symbols: Array, ids: Array, advice: str) -> None:
+        """Raise DataError, with advice, for symbols (n,) whose `ids` (n,) are -1."""
+        if (at := np.flatnonzero(ids < 0)).size:
+            outside, first, counts = np.unique(symbols[at], return_index=True, return_counts=True)
+            raise self.unknown(outside, counts, at[first], "the text", advice)
 
     def extended(self, symbols: Array) -> Vocabulary:
         """A vocabulary with these symbols too; ids may be others."""

@@ -63,7 +63,7 @@ class Mixing(AtOnce):
                 )
         if buckets not in (None, *BUCKETS):
             raise ConfigError(f"buckets must be {' or '.join(BUCKETS)}, not {shown(buckets)}")
-        corpus = recorded_data(first) if data is None else Corpus.open(data)
+        corpus = recorded_data(first, instead="data") if data is None else Corpus.open(data)
         if difference := _difference(first.format, corpus.format):
             raise DataError(
                 f"{corpus.folder}: differs from {_name(first, 1)}, in its {difference}: prepare it "

@@ -180,6 +180,7 @@ def test_against_another_model_both_read_the_same_text(run: Checkpoint, tmp_path
     assert done.exit_code == 1
     assert done.output.count("\n") == 1
     assert "'Ω' U+03A9" in done.output
+    assert done.output.endswith("name a run that knows them\n")
 
 
 def test_of_a_long_text_the_beginning_is_read(run: Checkpoint, tmp_path: Path) -> None:
