@@ -259,7 +259,12 @@ SECTIONS: Mapping[str, Any] = MappingProxyType(
 
 
 class _Dumper(yaml.SafeDumper):
-    """Escapes invisible characters; unescaped, some line ends would be read as others."""
+    """Escapes invisible characters; unescaped, some line ends would be read as others. What stands in
+    two places is written twice.
+    """
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 _Dumper.add_representer(

@@ -344,6 +344,7 @@ def test_a_mixture_in_a_script_and_its_checkpoint_to_the_bit(runs: Path, tmp_pat
     other = replace(mixed, config=mixed.config.with_values("model", parts={}))
     with pytest.raises(CheckpointError, match="not written"):
         other.save(tmp_path / "again.npz")
+    assert rnnlm.mix([parts[0]] * 2, tmp_path / "twice").reason == "finished"  # and is read again
 
 
 def test_parts_of_other_data_are_mixed_and_it_is_said(runs: Path, tmp_path: Path) -> None:
