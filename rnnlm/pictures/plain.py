@@ -9,11 +9,14 @@ from string import ascii_lowercase
 import numpy as np
 
 from ..arrays import Array
+from ..wording import wrapped
 from .curves import STEPS, Curves, noun, unit
 
 ROWS = 17
 EVERY = 4  # rows from one number beside them to the next
 LEAST = 24  # columns of a picture, however narrow the terminal
+MEASURE = 40  # and of its legend
+ENTRY = 9  # columns before the name of a run in it
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def draw_plain(
 
     Each run has a letter: a small one for training, joined to a line, a capital one for validation, and
     `*` where that is lowest. A run that was made at once is a level line. Lines are at most `width`
-    characters long, if that is not too narrow, but for the names of runs.
+    characters long, if that is not too narrow, and no word of a run's name is longer.
     """
     trained = [run for run in runs if run.level is None]
     sides = [_side(run, kind, x, log) for run in trained for kind in ("train", "validation")]
@@ -92,7 +95,8 @@ def draw_plain(
         yield "  small: training, capital: validation, *: the lowest"
     letter_of = iter(letters)
     for run in runs:
-        yield _entry(run, "-" if run.level is not None else next(letter_of), x)
+        entry = _entry(run, "-" if run.level is not None else next(letter_of), x)
+        yield from wrapped(entry, max(width, MEASURE), others=" " * ENTRY)
 
 
 def _side(run: Curves, kind: str, x: str, log: bool) -> tuple[Array, Array]:
