@@ -78,6 +78,8 @@ def read_sweep(path: Path) -> Sweep:
             )
     base, place = _base(tree.children.get("base", Branch({}, str(path))), path)
     seeds = tree.children.get("seeds")
+    if seeds is not None and not isinstance(seeds, Items):
+        raise ConfigError(f"{seeds.where}: seeds is a list, as in seeds: [0, 1, 2]")
     every = [{}] if seeds is None else [{SEED: seed} for seed in _values(seeds)]
     numbers = [_config(base, seed, place).train.seed for seed in every]
     if len(set(numbers)) < len(numbers):

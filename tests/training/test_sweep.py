@@ -69,6 +69,7 @@ def test_a_grid_is_every_combination_and_a_list_is_one_grid_after_another(in_tmp
         (BASE + "grid: {train.seed: [0, 1]}", "write seeds: "),
         (BASE + "grid: {model: {kind: ngram}, train.epochs: 2}", "counts"),
         (BASE + "sedes: [1]", "unknown key sedes"),
+        (BASE + "seeds: 3", "seeds is a list"),
         (BASE.replace("3,", "[3, 4],"), "a list where a value"),
         ("base: {run: {dir: here}}", "run.dir"),
         ("base: nowhere.yaml", "nowhere.yaml"),
