@@ -31,23 +31,21 @@ class Name(click.Path):
         return super().convert(value, param, ctx)
 
 
-class Seed(click.IntRange):
-    """A seed, or `random`: one that is drawn, and said so that it can be given again."""
+class Seed(click.types.IntParamType):
+    """A seed, from 0 on, or `random`: one that is drawn, and said so that it can be given again."""
 
     name = "integer or random"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value != "random":
-            return super().convert(value, param, ctx)
+            seed: int = super().convert(value, param, ctx)
+            return seed if seed >= 0 else self.fail("a seed is 0 or more, or random", param, ctx)
         seed = secrets.randbelow(1 << 32)
         say_line(f"seed: {seed}")
         return seed
 
-    def _describe_range(self) -> str:
-        return ""
 
-
-SEED = Seed(0)
+SEED = Seed()
 FILE = Name(path_type=Path)
 CHECKPOINT = click.argument("checkpoint_or_run", required=False, type=FILE)
 CHECKPOINTS = click.argument(

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 
 LEAST = (  # columns that a narrow terminal does not show, the first first
-    "unknown", "characters", "step", "bits_per_symbol", "lines", "data", "symbols",
-    "nats_per_character",
+    "unknown", "characters", "step", "bits_per_symbol", "source_entropy", "lines", "data", "symbols",
+    "nats_per_line", "nats_per_character",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import click
 
 from ..errors import CheckpointError
 from . import table
-from .arguments import FILE, example
+from .arguments import FILE, argument, example
 from .terminal import say_line
 
 if TYPE_CHECKING:
@@ -43,9 +43,13 @@ def command(folder: Path | None, sort: str, form: str | None) -> None:
     folder = RUNS if folder is None else folder
     runs = list(listed(folder)) if folder.is_dir() else []
     if not runs:
-        raise CheckpointError(
-            f"no run under {folder}: train one with rnnlm train, or name a folder of runs"
+        below = next((path.parent.parent for path in folder.glob("*/*/last.npz")), None)
+        way = (
+            "name a folder of runs"
+            if below is None
+            else f"look below: rnnlm runs {argument(below)}"
         )
+        raise CheckpointError(f"no run under {folder}: train one with rnnlm train, or {way}")
     now = time.time()
     rows = [(_row(run, now), run) for run in runs]
     rows.sort(key=lambda row: (row[0][sort] is None, row[0][sort]))

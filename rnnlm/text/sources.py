@@ -24,7 +24,7 @@ from typing import IO, Any, TypeAlias
 from ..errors import DataError
 from ..storage.atomic import as_path
 from ..watching import report
-from ..wording import of_text
+from ..wording import of_text, option
 from .documents import refuse_document, wide_encoding
 from .format import TextRules
 
@@ -105,7 +105,9 @@ def find_files(
             except (OSError, ValueError) as error:
                 raise _unreadable(path, error) from None
             if not found:
-                raise DataError(f"{path}: no files to read in it: name another")
+                patterns = f"{option('include')} and {option('exclude')}"
+                which = f" that {patterns} leave" if include or exclude else ""
+                raise DataError(f"{path}: no files{which} to read in it: name another")
             files.setdefault(name, []).extend(found)
     if sum(paths.count(STDIN) for paths in texts.values()) > 1:
         raise DataError(f"{STDIN} (standard input) can be read only once: name a file instead")

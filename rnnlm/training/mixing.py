@@ -20,7 +20,7 @@ from ..runs.run_data import recorded_data
 from ..storage.atomic import as_path
 from ..text.corpus import Corpus
 from ..text.format import TextFormat
-from ..wording import shown
+from ..wording import option, shown
 from .at_once import AtOnce
 from .loop import Event
 from .result import TrainingResult, run_to_end
@@ -89,7 +89,10 @@ class Mixing(AtOnce):
         model = build_model(config, len(first.vocabulary))
         assert isinstance(model, Mixture)
         if buckets is not None and model.knows_context is None:
-            raise ConfigError("buckets: no part knows what context it has seen: add an n-gram")
+            raise ConfigError(
+                f"{option('buckets')}: no part knows what context it has seen: add an n-gram; of a "
+                "mixture, name its parts"
+            )
         run = Run.create(out)
         with run.starting():
             run.write_config(config)

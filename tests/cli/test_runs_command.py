@@ -72,6 +72,9 @@ def test_a_folder_without_runs_says_what_to_do(
     (tmp_path / "other").mkdir()
     for named in ([], ["."], ["nowhere"]):
         assert "no run under" in rnnlm("runs", *named, code=1).stderr
+    (tmp_path / "runs" / "sweep" / "a").mkdir(parents=True)
+    (tmp_path / "runs" / "sweep" / "a" / "last.npz").touch()
+    assert rnnlm("runs", code=1).stderr.endswith(f"rnnlm runs {Path('runs', 'sweep')}\n")
 
 
 def test_settings_are_those_that_are_not_as_by_default() -> None:

@@ -34,6 +34,7 @@ def test_a_random_seed_is_said_and_can_be_given_again(run: Path) -> None:
     assert drawn(run, "--seed", seed) == done.stdout
     assert rnnlm("sample", run, "--seed", "random").stderr != done.stderr
     rnnlm("sample", run, "--seed", "any", code=2)
+    assert "0 or more, or random" in rnnlm("sample", run, "--seed", "-1", code=2).stderr
 
 
 def test_several_texts_have_headings_or_a_separator(run: Path) -> None:

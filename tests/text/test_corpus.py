@@ -444,6 +444,8 @@ def test_folders_give_their_visible_files_in_order_and_loops_end(tmp_path: Path)
         prepare(out, out, force=True)
     with pytest.raises(DataError, match="no files to read"):
         prepare(books / ".git", books / ".git", force=True)
+    with pytest.raises(DataError, match="no files that include and exclude leave to read"):
+        prepare(books, tmp_path / "none", include=["*.md"])
 
 
 def test_standard_input_is_read_among_files_but_once(
