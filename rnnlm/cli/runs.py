@@ -38,12 +38,13 @@ def command(folder: Path | None, sort: str, form: str | None) -> None:
     `rnnlm compare` groups runs that you name by what they differ in; this one tells what there is.
     """
     from ..api.listing import listed
+    from ..runs.finding import runs_below
     from ..runs.folder import RUNS
 
     folder = RUNS if folder is None else folder
     runs = list(listed(folder)) if folder.is_dir() else []
     if not runs:
-        below = next((path.parent.parent for path in folder.glob("*/*/last.npz")), None)
+        below = runs_below(folder)
         way = (
             "name a folder of runs"
             if below is None

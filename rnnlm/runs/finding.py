@@ -78,11 +78,17 @@ def _newest(checkpoints: Callable[[Path], list[Path]] = _checkpoints) -> Path:
     except OSError as error:
         raise failed(RUNS, "look for runs", error) from None
     if not found:
+        below = runs_below(RUNS)
         raise CheckpointError(
             f"no run with a checkpoint under ./{RUNS}: train one with rnnlm train, or name a "
-            "checkpoint or run folder"
+            f"checkpoint or run folder{'' if below is None else f', such as those in {below}'}"
         )
     return max(found)[1]
+
+
+def runs_below(folder: Path) -> Path | None:
+    """A folder in this one that holds runs, as a sweep's; None without one."""
+    return next((path.parent.parent for path in sorted(folder.glob("*/*/last.npz"))), None)
 
 
 def _started(checkpoints: list[Path]) -> float:

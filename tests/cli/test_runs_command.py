@@ -75,6 +75,7 @@ def test_a_folder_without_runs_says_what_to_do(
     (tmp_path / "runs" / "sweep" / "a").mkdir(parents=True)
     (tmp_path / "runs" / "sweep" / "a" / "last.npz").touch()
     assert rnnlm("runs", code=1).stderr.endswith(f"rnnlm runs {Path('runs', 'sweep')}\n")
+    assert rnnlm("eval", code=1).stderr.endswith(f"those in {Path('runs', 'sweep')}\n")
 
 
 def test_settings_are_those_that_are_not_as_by_default() -> None:
