@@ -857,7 +857,8 @@ def test_a_closed_pipe_ends_a_command_quietly(
     }[command_line]
     process = start(*args)
     assert process.stdout
-    assert process.stdout.read(1)
+    # `info` says all of it at once, and would be done before the pipe is closed
+    assert command_line == "info" or process.stdout.read(1)
     process.stdout.close()
     process.stdout = None
     code, _, err = finish(process)
