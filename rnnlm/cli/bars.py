@@ -31,8 +31,17 @@ def make_bar(total: int | None, **options: Any) -> tqdm[Any]:
         del os.environ[name]
     from tqdm import tqdm
 
+    class Bar(tqdm):  # type: ignore[type-arg]
+        """Leaves room for the `^C` that a terminal shows."""
+
+        @property
+        def format_dict(self) -> Any:
+            values: dict[str, Any] = {**super().format_dict}
+            values["ncols"] = values["ncols"] and values["ncols"] - len("^C")
+            return values
+
     tqdm.monitor_interval = 0  # its thread would keep the training from forking
-    return tqdm(total=total, miniters=1, dynamic_ncols=True, **options)
+    return Bar(total=total, miniters=1, dynamic_ncols=True, **options)
 
 
 def fitting(figures: list[str], columns: int) -> str:
