@@ -155,9 +155,9 @@ def recorded_data(at: Checkpoint, *others: Path, instead: str | None = None) -> 
     text, where there is one.
     """
     if not at.data:
-        way = f": name a text with {option(instead)}" if instead else ""
+        way = f": give some with {option(instead)}" if instead else ""
         raise CheckpointError(
-            f"{at.path or 'this checkpoint'} recorded no data, as it was imported{way}"
+            f"{at.path or 'this checkpoint'} recorded no data (an imported model has none){way}"
         )
     beside = [] if at.path is None else [at.path.parent / "data"]
     places: dict[Path, Path] = {}  # by absolute path, to try each only once
