@@ -23,7 +23,7 @@ from ..runs.run_data import open_data
 from ..text.batches import Batches, Borders, Variation
 from ..text.corpus import Corpus
 from ..text.vocabulary import NewSymbols
-from ..wording import counted
+from ..wording import counted, share
 from .beginning import about_beginning
 from .course import Course
 from .engine import training_bytes, whole_matrices
@@ -114,6 +114,9 @@ def about(model: LanguageModel, corpus: Corpus) -> Iterator[str]:
     yield f"data: {corpus.folder}: {sizes} {noun}s, {symbols}"
     if corpus.scale > 1:
         yield f"estimated from the first {READ >> 20} MB, all symbols perhaps not among them"
+    if (unknown := corpus.vocabulary.unknown_id) is not None:
+        counts = corpus.train_counts
+        yield f"training: {share(int(counts[unknown]), int(counts.sum()), noun)} are <unk>"
     rules = corpus.format.rules
     if rules.of_lines:
         sizes = ", ".join(f"{corpus.units(split):,} {split}" for split in ("train", "val", "test"))

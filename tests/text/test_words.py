@@ -21,10 +21,13 @@ from rnnlm.api.facts import describe
 from rnnlm.assembly import make_config
 from rnnlm.errors import ConfigError, DataError
 from rnnlm.inference.evaluation import Evaluation
+from rnnlm.models.ngram import NGram
 from rnnlm.text import words
 from rnnlm.text.format import LEVELS, TextFormat, TextRules, vocabulary_from_json
 from rnnlm.text.vocabulary import Vocabulary, limited_vocabulary
 from rnnlm.text.words import UNKNOWN, WordVocabulary
+from rnnlm.training.plan import about
+from rnnlm.wording import share
 
 texts = st.text(st.sampled_from("ab1é'’ .,!-_\n\r\u0301汉 "), min_size=1) | st.text(min_size=1)
 EXAMPLE = "a, b,c. 'tis the dogs' day:  two spaces;\n 3.14 l’été"
@@ -165,6 +168,10 @@ def test_prepare_says_how_much_is_unknown(text: Path, tmp_path: Path) -> None:
     corpus = rnnlm.prepare(text, tmp_path / "data", level="word", min_count=2)
     n = len(tokens(text.read_text()))
     assert corpus.summary()[2] == f"3 of {n} words ({300 / n:.3g} %) are <unk>"
+    model = NGram(len(corpus.vocabulary))
+    in_training = int(corpus.train_counts[corpus.vocabulary.unknown_id])
+    trained = f"training: {share(in_training, corpus.length('train'), 'word')} are <unk>"
+    assert trained in about(model, corpus)  # and before a training
     assert rnnlm.Corpus.open(tmp_path / "data").vocabulary == corpus.vocabulary
     (tmp_path / "other").write_text("The strange bell")
     other = rnnlm.prepare(
