@@ -51,16 +51,16 @@ OPERATORS: dict[type, Operator] = {
 
 def write(checkpoint: Checkpoint) -> Files:
     """A file with the graph; the package onnx is needed."""
-    try:
-        import onnx
-    except ImportError:
-        raise DataError("ONNX files need a package: pip install 'rnnlm[export]'") from None
     model = checkpoint.model
     assert isinstance(model, Recurrent)
     if type(model.cell) not in OPERATORS:
         raise DataError(f"ONNX has no operator for the cell {type(model.cell).__name__}")
     if 4 * model.num_parameters > MOST_BYTES:
         raise DataError("ONNX files hold at most 2 GB: export to safetensors instead")
+    try:
+        import onnx
+    except ImportError:
+        raise DataError("ONNX files need a package: pip install 'rnnlm[export]'") from None
     graph = onnx.helper.make_model(
         _graph(onnx.helper, model, checkpoint.params),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],

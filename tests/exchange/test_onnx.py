@@ -74,14 +74,14 @@ def test_the_graph_says_what_its_ids_mean(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cell that ONNX does not know; any model, where the package is not installed."""
+    """A cell that ONNX does not know, which is said first; any model without the package."""
     from rnnlm.exchange import onnx
 
     checkpoint = random_checkpoint(LSTM(), 1, None)
-    monkeypatch.delitem(onnx.OPERATORS, LSTM)
-    with pytest.raises(DataError, match="no operator for the cell LSTM"):
-        export(checkpoint, "onnx", tmp_path / "m.onnx")
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(DataError, match=r"pip install 'rnnlm\[export\]'"):
+        export(checkpoint, "onnx", tmp_path / "m.onnx")
+    monkeypatch.delitem(onnx.OPERATORS, LSTM)
+    with pytest.raises(DataError, match="no operator for the cell LSTM"):
         export(checkpoint, "onnx", tmp_path / "m.onnx")
     assert not list(tmp_path.iterdir())
