@@ -14,7 +14,17 @@ from ..errors import CheckpointError, ConfigError, DataError
 from ..inference.learning import Dynamic
 from ..wording import counted, share
 from . import table
-from .arguments import CHECKPOINTS, FILE, UNKNOWN, argument, example, found, read_text, say_left_out
+from .arguments import (
+    CHECKPOINTS,
+    FILE,
+    UNKNOWN,
+    argument,
+    example,
+    found,
+    named_runs,
+    read_text,
+    say_left_out,
+)
 from .bars import passes_shown
 from .terminal import figure, say_line, show_lines
 
@@ -76,14 +86,15 @@ def command(
 ) -> None:
     """Report nats and bits per symbol and perplexity of a split or of any text.
 
-    Several runs are printed as one table. With --dynamic each is evaluated twice: as it is, and while
-    it learns from what it has read.
+    Several runs are printed as one table; a folder of runs stands for its runs. With --dynamic each is
+    evaluated twice: as it is, and while it learns from what it has read.
     """
     from ..api.evaluation import evaluate, evaluate_split
 
     if text is not None and (split or data):
         raise click.UsageError("--text excludes --split and --data")
-    if text == "-" and len(checkpoint_or_run) > 1:
+    paths: list[Path | None] = [*named_runs(checkpoint_or_run)] or [None]
+    if text == "-" and len(paths) > 1:
         raise click.UsageError("standard input can be read only once: name a file for --text")
     learning = _chosen(given)
     if tune and (text is not None or split not in (None, "val")):
@@ -91,21 +102,21 @@ def command(
             "--tune reads the validation text: write rnnlm eval RUN --dynamic --tune, and then add "
             f"{'--split' if text is None else '--text'} to the command that it ends with"
         )
-    if tune and len(checkpoint_or_run) > 1:
+    if tune and len(paths) > 1:
         raise click.UsageError("--tune takes one run: write the command once for each")
     about = [*["tune"] * tune, *(name for name, value in given.items() if value is not None)]
     if about and not dynamic:
         raise click.UsageError(f"{_flag(about[0])} is about --dynamic: add --dynamic")
     if tune:
-        _tune(next(iter(checkpoint_or_run), None), data, unknown, learning, form)
+        _tune(paths[0], data, unknown, learning, form)
         return
     rows, caveats = [], {}
-    for path in checkpoint_or_run or [None]:
+    for path in paths:
         checkpoint = found(path, "eval [RUN] --text")
         with passes_shown():
             given_text = None if text is None else read_text(text, checkpoint)
         for learns in (None, learning) if dynamic else (None,):
-            with passes_shown(), _named(path, among=len(checkpoint_or_run)):
+            with passes_shown(), _named(path, among=len(paths)):
                 if given_text is not None:
                     result = evaluate(checkpoint, given_text, unknown=unknown, dynamic=learns)
                 else:

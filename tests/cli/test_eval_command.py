@@ -63,6 +63,7 @@ def test_several_runs_are_one_table(runs: list[Path]) -> None:
     table = list(csv.DictReader(rnnlm("eval", *runs, "--csv").stdout.splitlines()))
     assert [float(row["nats_per_symbol"]) for row in table] == [e["nats_per_symbol"] for e in each]
     plain = rnnlm("eval", *runs).stdout.splitlines()
+    assert rnnlm("eval", runs[0].parent).stdout.splitlines() == plain  # a folder of runs
     assert len(plain) == 3
     assert plain[0].split() == list(each[0])
     assert [line.split()[-1] for line in plain[1:]] == [f"{e['perplexity']:.4f}" for e in each]
