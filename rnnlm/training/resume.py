@@ -123,7 +123,7 @@ def resumed_config(
         if key == "data.path" and not (after and is_prepared(Path(after))):
             raise ConfigError(
                 f"{folder}: cannot resume with data.path {after}, which is not a prepared folder: the "
-                "run has its own copy of its text; leave the key out"
+                f"run has its own copy of its text; give {before}, as before, or leave it out"
             )
         if key == "run.dir" and (after is None or not same_folder(Path(after), folder)):
             raise ConfigError(
